@@ -1,0 +1,20 @@
+# ccache and a fast linker where present; sanitizers by ORCH_SANITIZE.
+if(NOT CMAKE_CXX_COMPILER_LAUNCHER)
+  find_program(ORCH_CCACHE ccache)
+  if(ORCH_CCACHE)
+    # Paths relative to the source folder, so that a fresh clone elsewhere hits the same cache.
+    set(CMAKE_C_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env CCACHE_BASEDIR=${CMAKE_SOURCE_DIR} CCACHE_NOHASHDIR=1 ${ORCH_CCACHE})
+    set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_C_COMPILER_LAUNCHER})
+  endif()
+endif()
+find_program(ORCH_LLD ld.lld)
+if(ORCH_LLD)
+  add_link_options(-fuse-ld=lld)
+endif()
+add_compile_options(-ffile-prefix-map=${CMAKE_SOURCE_DIR}=. -fno-omit-frame-pointer)
+
+set(ORCH_SANITIZE "" CACHE STRING "Sanitizers to build with, for example address,undefined")
+if(ORCH_SANITIZE)
+  add_compile_options(-fsanitize=${ORCH_SANITIZE} -fno-sanitize-recover=all)
+  add_link_options(-fsanitize=${ORCH_SANITIZE})
+endif()

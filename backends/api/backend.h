@@ -1,0 +1,172 @@
+// Backend is the C++ implementation of a flavor: the only code that talks to a platform.
+//
+// The daemon calls a backend from one thread (the outbox executor) except for OpenLogs and Describe*, which may come
+// from any thread. Every call returns at once; what happens is reported through the Listener, from any thread, keyed by
+// the attempt. A backend decides nothing: no retries, no time-outs, no clock of its own.
+//
+// Contract, tested by the conformance suite:
+//  1. Submit with a key that is known never makes a second job: it reports what it knows of the first.
+//  2. Submit ends in exactly one of Accepted, Refused, Unknown (an answer that was lost is Unknown, never Refused).
+//  3. After Ended for a key, later reports agree with it; reports may be repeated, the daemon drops repeats.
+//  4. Cancel and Release are idempotent and succeed on ended and on unknown jobs.
+//  5. Adopt reports for each key exactly what Submit's progress would have: Accepted/Started/Ended, or NotFound.
+//  6. Secrets never appear in handles, labels, logs or URLs.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "server/model/resources.h"
+#include "server/model/states.h"
+
+namespace orch {
+
+// Which attempt; the same words that a platform gets as labels.
+struct AttemptName {
+  std::string key;  // deterministic, [a-z2-7]{20}; also the fencing token
+  std::string project;
+  std::string run_id;
+  std::string run_name;
+  std::string step;     // `train[2]`
+  uint32_t step_index = 0;
+  uint32_t attempt = 0;  // from 1
+};
+
+// Where an attempt will find its folders, as its own processes see them.
+struct Workspace {
+  std::string scratch_dir;  // the attempt's own folder, empty at start
+  std::string output_dir;   // outputs are written below it, one name each
+  // True if the daemon sees the same paths, so that outputs are taken from there after the end.
+  bool on_this_machine = false;
+};
+
+// One command to run, with everything filled in.
+struct AttemptWork {
+  AttemptName name;
+  Workspace workspace;
+  std::vector<std::string> command;
+  std::vector<std::pair<std::string, std::string>> env;  // the whole environment, exactly
+  std::string working_dir;                               // absolute
+  Resources resources;
+  std::string image;
+  std::string settings_json;  // the step's settings for this flavor; empty: none
+  int64_t grace_micros = 10'000'000;  // between a graceful stop and the forced one
+  int64_t log_limit_bytes = int64_t{4} << 30;
+};
+
+// A unit is what is handed over in one submission: one step, or a connected part of the graph on run-granular flavors.
+struct Unit {
+  std::string key;  // of a one-step unit: the attempt's key
+  std::vector<AttemptWork> attempts;
+};
+
+enum class CancelMode { kGraceful, kForced };
+
+// How an attempt's command ended, as far as the platform says.
+struct AttemptEnd {
+  Reason reason = Reason::kNone;    // kNone: exit code 0
+  std::string message;              // for people; empty if the reason says it all
+  std::optional<int> exit_code;
+  std::optional<int> signal;
+  bool never_started = false;       // the command certainly never began
+  int64_t started_wall = 0;         // microseconds UTC; 0: unknown
+  int64_t ended_wall = 0;
+  double cpu_seconds = 0;
+  int64_t peak_memory = 0;          // bytes
+  int64_t stdout_bytes = 0;
+  int64_t stderr_bytes = 0;
+  std::string output_dir;           // where this machine finds the outputs; empty: not here
+  std::string scratch_dir;
+};
+
+// Takes what a backend reports. Any thread; returns at once. `key` is the attempt's.
+class Listener {
+ public:
+  virtual ~Listener() = default;
+  // The platform has it. `handle` is opaque to the daemon, stored, and given back to Adopt.
+  virtual void Accepted(absl::string_view key, std::string handle, std::string external_id, std::string url) = 0;
+  // It will not run: for now (`transient`, the same key is submitted again later) or for good.
+  virtual void Refused(absl::string_view key, bool transient, Reason reason, std::string message) = 0;
+  // The answer was lost; the daemon calls Adopt.
+  virtual void Unknown(absl::string_view key, std::string message) = 0;
+  virtual void Started(absl::string_view key, std::string external_id, std::string node, int64_t wall_micros) = 0;
+  virtual void Ended(absl::string_view key, AttemptEnd end) = 0;
+  // No such job, from somebody who would know.
+  virtual void NotFound(absl::string_view key) = 0;
+  // Nobody can say how it ended, and none of its processes is left.
+  virtual void Lost(absl::string_view key, std::string message) = 0;
+  // The platform can (not) be reached; nothing is submitted while it cannot.
+  virtual void HealthChanged(bool healthy, std::string message) = 0;
+};
+
+// What Adopt needs to know of an attempt the daemon has on record.
+struct KnownAttempt {
+  AttemptName name;
+  std::string handle;  // empty: Accepted was never committed
+  bool stopping = false;
+};
+
+// Reads one stream of an attempt's log. Not thread-safe; cheap to open.
+class LogReader {
+ public:
+  virtual ~LogReader() = default;
+  // Up to `max_bytes` from `offset`; empty if nothing is there yet.
+  virtual absl::StatusOr<std::string> Read(int64_t offset, int64_t max_bytes) = 0;
+  virtual absl::StatusOr<int64_t> Size() = 0;
+  // When the byte at `offset` was written, to 100 ms, in microseconds UTC; 0: unknown.
+  virtual int64_t TimeOf(int64_t offset) = 0;
+};
+
+enum class LogStreamName { kStdout = 1, kStderr = 2 };
+
+struct LogAddress {
+  std::string run_id;
+  uint32_t step_index = 0;
+  uint32_t attempt = 0;
+  std::string handle;
+};
+
+// What an orchestrator offers in all; absent means that it does not count it.
+struct Capacity {
+  std::optional<int64_t> cpu_millis;
+  std::optional<int64_t> memory;
+  std::optional<int64_t> gpu;
+  std::vector<std::pair<std::string, int64_t>> custom;
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  // Before any other call; `listener` outlives the backend. Fails if the configuration cannot work here.
+  virtual absl::Status Start(Listener* listener) = 0;
+  // No report comes after it has returned. Jobs go on.
+  virtual void Stop() = 0;
+
+  virtual Capacity capacity() const = 0;
+  // True if a start is reported by itself soon after Submit, so that no Accepted is needed.
+  virtual bool accept_is_start() const { return false; }
+
+  // Checks a step's settings and needs at submit time; all that is wrong, with field paths below the step.
+  virtual std::vector<std::string> Check(const Resources& resources, absl::string_view settings_json) const = 0;
+
+  // The folders for an attempt that is about to be submitted. No I/O. The place is kept until Release.
+  virtual absl::StatusOr<Workspace> Prepare(const AttemptName& name) = 0;
+  virtual void Submit(Unit unit) = 0;
+  virtual void Cancel(absl::string_view key, CancelMode mode) = 0;
+  // The attempt's end is committed and its outputs are taken: clean up what is left of it.
+  virtual void Release(absl::string_view key) = 0;
+  // After a start of the daemon: report where each of these is. Called once with all live attempts, before any Submit.
+  virtual void Adopt(std::vector<KnownAttempt> attempts) = 0;
+
+  virtual absl::StatusOr<std::unique_ptr<LogReader>> OpenLog(const LogAddress& address, LogStreamName stream) = 0;
+};
+
+}  // namespace orch

@@ -1,0 +1,55 @@
+// One transaction: everything that becomes durable together. The loop fills it from the core's decisions.
+#pragma once
+
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "server/model/rows.h"
+
+namespace orch {
+
+// A piece of a pipeline's serialized spec; the PipelineRow comes with or after the last piece.
+struct SpecSlice {
+  std::string digest;  // 32 raw bytes
+  int index = 0;
+  std::string bytes;   // at most 256 KiB
+};
+
+// The answer to a request with a request_id, so that a repeat gets the same.
+struct RequestRow {
+  std::string method;      // `SubmitRun`
+  std::string project;
+  std::string request_id;
+  std::string fingerprint;  // SHA-256 of the request; another one under the same id is refused
+  std::string answer;       // what the method needs to answer again: a run id, a name
+  int64_t created = 0;
+};
+
+struct Batch {
+  std::vector<SpecSlice> spec_slices;
+  std::vector<PipelineRow> pipelines;      // inserts
+  std::vector<RunHeader> new_runs;         // inserts, each with a RunRow below
+  std::vector<RunRow> runs;                // insert or update
+  std::vector<StepRow> steps;              // upsert
+  std::vector<AttemptRow> attempts;        // upsert
+  std::vector<BlobRow> blobs;              // insert or ignore
+  std::vector<ArtifactRow> artifacts;      // insert; the store numbers the versions
+  std::vector<CacheEntryRow> cache_entries;  // insert or replace
+  std::vector<EventRow> events;            // insert; sequences are dense
+  std::vector<RequestRow> requests;        // insert
+  std::vector<OrchestratorRow> orchestrators;  // upsert by (project, name)
+  std::vector<std::pair<std::string, std::string>> deleted_orchestrators;  // project, name
+  std::vector<PoolRow> pools;              // upsert by name
+  std::vector<std::string> deleted_pools;
+  std::vector<StackRow> stacks;            // upsert by name; a new default replaces the old
+
+  bool empty() const {
+    return spec_slices.empty() && pipelines.empty() && new_runs.empty() && runs.empty() && steps.empty() &&
+           attempts.empty() && blobs.empty() && artifacts.empty() && cache_entries.empty() && events.empty() &&
+           requests.empty() && orchestrators.empty() && deleted_orchestrators.empty() && pools.empty() &&
+           deleted_pools.empty() && stacks.empty();
+  }
+};
+
+}  // namespace orch

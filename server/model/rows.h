@@ -1,0 +1,209 @@
+// Typed rows: what the core decides and the store keeps. Times are microseconds UTC unless the name ends in _mono
+// (CLOCK_BOOTTIME of the boot in `meta`); 0 means "not yet".
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "server/model/pipeline.h"
+#include "server/model/states.h"
+
+namespace orch {
+
+using RunKey = int64_t;   // the row's number; grows
+using StepIx = uint32_t;  // a step's number in its run
+using ArtifactId = int64_t;
+
+// What of a run never changes after submission. Kept apart from RunRow so that an update does not rewrite it.
+struct RunHeader {
+  RunKey key = 0;
+  std::string id;  // UUID
+  std::string project;
+  std::string name;
+  int64_t pipeline_id = 0;
+  std::string pipeline;  // its name
+  int64_t pipeline_version = 0;
+  std::string orchestrator;
+  std::string parameters_json;  // an object, defaults filled in
+  std::vector<std::pair<std::string, std::string>> labels;
+  std::string submitter_host;
+  std::string source_dir;
+  std::vector<std::pair<std::string, std::string>> environment;
+  ExecutionMode execution_mode = ExecutionMode::kContinueOnFailure;
+  int max_parallel = 0;
+  int priority = 0;
+  bool use_cache = true;
+  int64_t timeout_micros = 0;
+  int64_t created = 0;
+  int64_t step_count = 0;
+};
+
+// What of a run changes.
+struct RunRow {
+  RunKey key = 0;
+  RunState state = RunState::kPending;
+  Reason reason = Reason::kNone;
+  std::string message;
+  int generation = 1;
+  int64_t started = 0;
+  int64_t ended = 0;
+  int64_t deadline = 0;       // wall
+  int64_t deadline_mono = 0;
+  int64_t version = 1;
+  int64_t last_sequence = 0;
+  bool cancel_forced = false;
+  std::array<int64_t, kStepStateCount> counts{};  // by StepState
+};
+
+// A step that has left WAITING; written whole with every change.
+struct StepRow {
+  RunKey run = 0;
+  StepIx ix = 0;
+  std::string name;  // `train[2]`
+  StepState state = StepState::kWaiting;
+  Reason reason = Reason::kNone;
+  std::string message;
+  uint32_t attempt = 0;
+  std::optional<int> exit_code;
+  std::optional<int> signal;
+  int64_t ready = 0;
+  int64_t started = 0;
+  int64_t ended = 0;
+  int64_t retry_at = 0;
+  int64_t retry_at_mono = 0;
+  std::string orchestrator;
+  std::string cached_from;  // the run's name
+};
+
+struct AttemptRow {
+  RunKey run = 0;
+  StepIx ix = 0;
+  uint32_t number = 0;
+  AttemptState state = AttemptState::kNone;
+  Reason reason = Reason::kNone;
+  std::string message;
+  std::string key;
+  std::string orchestrator;
+  std::string handle;
+  std::string external_id;
+  std::string url;
+  std::string node;
+  std::optional<int> exit_code;
+  std::optional<int> signal;
+  int64_t created = 0;
+  int64_t created_mono = 0;
+  int64_t started = 0;
+  int64_t started_mono = 0;
+  int64_t ended = 0;
+  bool stopping = false;        // a stop was asked for
+  Reason stop_reason = Reason::kNone;
+  bool platform_failure = false;  // ended before its command began; counts against platform_attempts
+  bool release_pending = false;   // the backend still has to clean up
+  double cpu_seconds = 0;
+  int64_t peak_memory = 0;
+  int64_t stdout_bytes = 0;
+  int64_t stderr_bytes = 0;
+  std::string cache_key;  // 32 raw bytes or empty: what its outputs are entered under when it succeeds
+};
+
+// Bytes by their SHA-256. Small ones are kept in the row, the others as a file in the blob folder.
+struct BlobRow {
+  std::string digest;  // 32 raw bytes
+  int64_t size = 0;
+  bool directory = false;
+  std::optional<std::string> inline_bytes;
+};
+
+struct ArtifactRow {
+  ArtifactId id = 0;
+  RunKey run = 0;
+  StepIx ix = 0;
+  uint32_t attempt = 0;
+  std::string output;
+  std::string project;
+  std::string name;  // `pipeline.step.output` or the name given by `as`
+  int64_t version = 0;  // given by the store at commit
+  std::string type;
+  std::string digest;  // 32 raw bytes
+  int64_t size = 0;
+  std::optional<std::string> value_json;
+  bool early = false;
+  std::string metadata_json;
+  int64_t created = 0;
+};
+
+struct CacheEntryRow {
+  std::string project;
+  std::string key;  // 32 raw bytes
+  RunKey run = 0;
+  StepIx ix = 0;
+  uint32_t attempt = 0;
+  std::string parts_json;  // what the key was made of, for `why`
+  std::vector<ArtifactId> artifacts;  // in the order of the step's outputs
+  int64_t created = 0;
+};
+
+enum class EventType : uint8_t {
+  kRunSubmitted = 1,
+  kRunStateChanged = 2,
+  kStepStateChanged = 3,
+  kArtifactLanded = 4,
+  kRunDeleted = 5,
+};
+
+struct EventRow {
+  int64_t sequence = 0;
+  int64_t time = 0;
+  EventType type = EventType::kRunStateChanged;
+  RunKey run = 0;
+  int64_t ix = -1;  // -1: of the run
+  uint32_t attempt = 0;
+  uint8_t state = 0;  // RunState or StepState
+  Reason reason = Reason::kNone;
+  std::string message;
+  std::optional<int> exit_code;
+  ArtifactId artifact = 0;
+  std::string output;
+};
+
+struct OrchestratorRow {
+  std::string project;
+  std::string name;
+  std::string flavor;
+  std::string config_json;
+  int max_parallel = 0;
+  int64_t created = 0;
+  int64_t updated = 0;
+  int64_t version = 1;
+};
+
+struct PoolRow {
+  std::string name;
+  int64_t slots = 0;
+  std::string description;
+};
+
+struct StackRow {
+  std::string name;
+  std::string orchestrator;
+  std::string artifact_store;
+  std::string image_registry;
+  bool is_default = false;
+};
+
+struct PipelineRow {
+  int64_t id = 0;  // 0: not stored yet
+  std::string project;
+  std::string name;
+  int64_t version = 0;
+  std::string digest;  // 32 raw bytes, of the serialized orch.v1.Pipeline
+  int64_t created = 0;
+  int64_t step_count = 0;  // before fan-out
+  int64_t bytes = 0;
+};
+
+}  // namespace orch

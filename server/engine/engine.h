@@ -54,15 +54,15 @@ struct CompiledPipeline {
 
 struct SubmitCommand {
   std::string project = "default";
-  std::string name;               // empty: made from the pipeline's name and the time
+  std::string name;  // empty: made from the pipeline's name and the time
   PipelineSpec spec;
-  std::string spec_bytes;         // serialized orch.v1.Pipeline, deterministic
+  std::string spec_bytes;                              // serialized orch.v1.Pipeline, deterministic
   std::map<std::string, std::string> parameters_json;  // name → compact JSON
-  std::string orchestrator;       // empty: the default stack's
+  std::string orchestrator;                            // empty: the default stack's
   std::vector<std::pair<std::string, std::string>> labels;
   int priority = 0;
   std::string request_id;
-  std::string fingerprint;        // SHA-256 of the request without its request_id
+  std::string fingerprint;  // SHA-256 of the request without its request_id
   bool validate_only = false;
   std::string submitter_host;
   std::string source_dir;

@@ -25,7 +25,7 @@ class Hub {
 
   struct Page {
     std::vector<std::shared_ptr<const EventRow>> events;  // matching ones, oldest first
-    int64_t after = 0;    // everything up to here has been looked at
+    int64_t after = 0;                                    // everything up to here has been looked at
     bool behind = false;  // the ring does not reach back that far: read the event table from the same place
   };
   // Events of `run` (0: all) with sequences above `after`.

@@ -1,4 +1,5 @@
-// The graph of a run after fan-out, compiled once per pipeline version by core/compile.h; immutable, shared by all runs.
+// The graph of a run after fan-out, compiled once per pipeline version by core/compile.h; immutable, shared by all
+// runs.
 //
 // A step as written is a template; its instances are numbered [first, first + count) in the run. Edges stay between
 // templates, so that a fan-in of 10,000 is one edge with a counter and not 10,000 edges.
@@ -27,9 +28,9 @@ enum class EdgeKind : uint8_t {
 struct Edge {
   uint32_t consumer = 0;  // template
   EdgeKind kind = EdgeKind::kAll;
-  bool early = false;     // closed as soon as `output` is published
-  uint32_t index = 0;     // kIndex: the producer's instance number
-  uint32_t output = 0;    // early: the output's number in the producer
+  bool early = false;   // closed as soon as `output` is published
+  uint32_t index = 0;   // kIndex: the producer's instance number
+  uint32_t output = 0;  // early: the output's number in the producer
   // kItem: consumers of producer instance i are item_consumers[item_offsets[i] .. item_offsets[i+1]), as instance
   // numbers of the consumer.
   std::vector<uint32_t> item_offsets;
@@ -40,12 +41,12 @@ struct Edge {
 struct InputBinding {
   InputSpec::Source source = InputSpec::Source::kFrom;
   bool early = false;
-  bool fan_in = false;    // `step[*].output`: a folder, or a list of values
-  bool value = false;     // of a value output
+  bool fan_in = false;  // `step[*].output`: a folder, or a list of values
+  bool value = false;   // of a value output
   EdgeKind kind = EdgeKind::kAll;
-  uint32_t producer = 0;  // template
-  uint32_t output = 0;    // number of the output in the producer
-  uint32_t index = 0;     // kIndex
+  uint32_t producer = 0;                // template
+  uint32_t output = 0;                  // number of the output in the producer
+  uint32_t index = 0;                   // kIndex
   std::vector<uint32_t> item_producer;  // kItem: for each consumer instance the producer's instance number
 };
 
@@ -60,12 +61,12 @@ struct Demand {
 struct StepTemplate {
   StepIx first = 0;
   uint32_t count = 1;
-  uint32_t upstreams = 0;     // edges that must close before an instance is judged
-  uint32_t output_base = 0;   // the first of its count × outputs slots in the run's table of outputs
+  uint32_t upstreams = 0;    // edges that must close before an instance is judged
+  uint32_t output_base = 0;  // the first of its count × outputs slots in the run's table of outputs
   uint16_t outputs = 0;
-  bool fan_out = false;       // named with [i] even if count is 1
-  bool needs_resolve = false; // cache or external inputs: asked about before it starts
-  std::vector<Edge> edges;    // out
+  bool fan_out = false;              // named with [i] even if count is 1
+  bool needs_resolve = false;        // cache or external inputs: asked about before it starts
+  std::vector<Edge> edges;           // out
   std::vector<InputBinding> inputs;  // as StepSpec.inputs
   std::vector<Demand> demands;
 };

@@ -281,6 +281,15 @@ absl::Status Dispatcher::On(OrchestratorChanged& event) {
   return absl::OkStatus();
 }
 
+absl::Status Dispatcher::On(OrchestratorRemoved& event) {
+  if (UsesOrchestrator(event.name)) {
+    return Error(absl::StatusCode::kFailedPrecondition, "ORCHESTRATOR_IN_USE",
+                 absl::StrCat("runs that have not ended use orchestrator `", event.name, "`; cancel them or wait"));
+  }
+  OrchestratorChanged gone{event.name, false, {}, 0};
+  return On(gone);
+}
+
 absl::Status Dispatcher::On(OrchestratorHealthChanged& event) {
   orchestrators_[InternOrchestrator(event.name)].healthy = event.healthy;
   pass_needed_ = true;
@@ -288,6 +297,10 @@ absl::Status Dispatcher::On(OrchestratorHealthChanged& event) {
 }
 
 absl::Status Dispatcher::On(PoolChanged& event) {
+  if (!event.present && UsesPool(event.name)) {
+    return Error(absl::StatusCode::kFailedPrecondition, "POOL_IN_USE",
+                 absl::StrCat("steps that have not ended need pool `", event.name, "`; cancel them or wait"));
+  }
   const PoolId pool = pools_.Intern(absl::StrCat("pool/", event.name));
   if (event.present) {
     pools_.SetCapacity(pool, event.slots);

@@ -131,6 +131,7 @@ class Dispatcher {
   absl::Status On(ArtifactPublished& event);
   absl::Status On(StepResolved& event);
   absl::Status On(OrchestratorChanged& event);
+  absl::Status On(OrchestratorRemoved& event);
   absl::Status On(OrchestratorHealthChanged& event);
   absl::Status On(PoolChanged& event);
 

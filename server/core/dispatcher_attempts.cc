@@ -49,7 +49,7 @@ void Dispatcher::AddIntent(Intent::Kind kind, const RunInMemory& run, StepIx ix,
   intent.ref = {run.header.key, ix, attempt.row.number};
   intent.key = attempt.row.key;
   intent.orchestrator = attempt.row.orchestrator;
-  if (kind == Intent::Kind::kSubmitAttempt) intent.inputs = InputsOf(run, ix);
+  if (kind == Intent::Kind::kSubmitAttempt || kind == Intent::Kind::kStoreOutputs) intent.inputs = InputsOf(run, ix);
 }
 
 std::vector<std::vector<ArtifactId>> Dispatcher::InputsOf(const RunInMemory& run, StepIx ix) const {
@@ -69,8 +69,12 @@ std::vector<std::vector<ArtifactId>> Dispatcher::InputsOf(const RunInMemory& run
       case EdgeKind::kAll:
         for (uint32_t i = 0; i < producer.count; ++i) ids.push_back(landed(i));
         break;
-      case EdgeKind::kItem: ids.push_back(landed(input.item_producer[instance])); break;
-      case EdgeKind::kIndex: ids.push_back(landed(input.index)); break;
+      case EdgeKind::kItem:
+        ids.push_back(landed(input.item_producer[instance]));
+        break;
+      case EdgeKind::kIndex:
+        ids.push_back(landed(input.index));
+        break;
     }
   }
   return out;

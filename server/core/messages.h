@@ -88,17 +88,22 @@ struct StepResolved {
   std::string hit_run;                // its name
   std::vector<StoredOutput> outputs;  // of a hit, one for each output
 };
-// An orchestrator was registered, changed or removed.
+// An orchestrator was registered or changed.
 struct OrchestratorChanged {
   std::string name;
   bool present = true;
   std::map<std::string, int64_t> capacity;  // by pool (`cpu`, …); what it does not count is absent
   int max_parallel = 0;
 };
+// Refused with FAILED_PRECONDITION (ORCHESTRATOR_IN_USE) while a run that has not ended needs it.
+struct OrchestratorRemoved {
+  std::string name;
+};
 struct OrchestratorHealthChanged {
   std::string name;
   bool healthy = true;
 };
+// Taking a pool away (`present` false) is refused with FAILED_PRECONDITION (POOL_IN_USE) while a step needs it.
 struct PoolChanged {
   std::string name;
   int64_t slots = 0;
@@ -107,7 +112,7 @@ struct PoolChanged {
 
 using Event = std::variant<RunSubmitted, CancelRequested, AttemptAccepted, AttemptRefused, AttemptNotFound,
                            AttemptStarted, AttemptEnded, OutputsStored, ArtifactPublished, StepResolved,
-                           OrchestratorChanged, OrchestratorHealthChanged, PoolChanged>;
+                           OrchestratorChanged, OrchestratorRemoved, OrchestratorHealthChanged, PoolChanged>;
 
 // --- intents ---
 
@@ -124,7 +129,7 @@ struct Intent {
   std::string output_dir;       // kStoreOutputs
   std::string cache_key;        // kStoreOutputs
   std::vector<bool> published;  // kStoreOutputs: outputs to leave out
-  // kSubmitAttempt, kResolveStep: for each input of the step the artifacts it reads now, in item order; 0: missing.
+  // All but cancel and release: for each input of the step the artifacts it reads now, in item order; 0: missing.
   std::vector<std::vector<ArtifactId>> inputs;
 };
 

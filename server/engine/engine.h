@@ -42,6 +42,8 @@ struct EngineOptions {
   Limits limits;
   bool fake_flavor = false;
   int64_t grace_micros = 10'000'000;
+  // What local steps get as ORCH_ENDPOINT: `unix:` and the path of the HTTP socket. Empty: they get none.
+  std::string step_endpoint;
   // Parses a stored spec (serialized orch.v1.Pipeline); the engine itself knows no protobuf. Any thread.
   std::function<absl::StatusOr<PipelineSpec>(const std::string& bytes)> parse_spec;
 };

@@ -11,6 +11,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "server/base/mutex.h"
 #include "server/model/rows.h"
 
@@ -32,7 +33,7 @@ class Hub {
   Page Read(RunKey run, int64_t after, int limit) const;
 
   // Calls `wake` once, from another thread or at once, when Read(run, after, 1) would give something, and at Close.
-  // Returns a number for Forget. `wake` must not call the hub while it is called at once.
+  // Returns a number for Forget. `wake` must return at once and must not call the hub.
   uint64_t WakeAfter(RunKey run, int64_t after, std::function<void()> wake);
   // After it has returned `wake` is not called any more.
   void Forget(uint64_t id);

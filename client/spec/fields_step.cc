@@ -316,6 +316,7 @@ void ReadResources(Reader& reader, Ref ref, Resources* out) {
               if (reader.ReadInt32(value, 0, kMaxGpus, &count)) out->mutable_gpu()->set_count(count);
               break;
             }
+            (void)out->mutable_gpu();
             reader.ReadFields(value, *Resources::Gpu::descriptor(), "a number of GPUs", [&](int part, Ref inner) {
               if (part == Resources::Gpu::kKindFieldNumber) {
                 reader.ReadText(inner, out->mutable_gpu()->mutable_kind(), "a word");

@@ -9,6 +9,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "client/spec/words.h"
 
 namespace orch::spec {
@@ -32,7 +33,9 @@ Reader::Scope::Scope(Reader* reader, size_t index) : reader_(reader), length_(re
 
 void Reader::Add(NodeId node, absl::string_view description, absl::string_view reason) {
   const Position place = tree_.PositionOf(node);
-  if (!seen_.insert(absl::StrCat(place.line, ":", place.column, ":", description)).second) return;
+  // Steps inherit a fault of `defaults` under paths that differ in their beginning.
+  const absl::string_view last = absl::string_view(path_).substr(path_.rfind('.') + 1);
+  if (!seen_.insert(absl::StrCat(place.line, ":", place.column, ":", last, ":", description)).second) return;
   if (problems_.size() >= kMaxProblems) {
     ++unlisted_;
     return;
@@ -135,8 +138,14 @@ std::optional<std::vector<Entry>> Reader::ReadEntries(Ref ref, absl::string_view
     }
     return false;
   };
-  const bool chosen = std::any_of(own.begin(), own.end(), is_choice);
-  if (chosen) entries.erase(std::remove_if(entries.begin(), entries.end(), is_choice), entries.end());
+  // Of another kind (`uri` over `from`): nothing of the default's fits.
+  const auto other_choice = [&](const Entry& entry) {
+    return is_choice(entry) &&
+           std::none_of(own.begin(), own.end(), [&](const Entry& mine) { return mine.key == entry.key; });
+  };
+  if (std::any_of(own.begin(), own.end(), is_choice) && std::any_of(entries.begin(), entries.end(), other_choice)) {
+    return own;
+  }
   absl::flat_hash_map<absl::string_view, size_t> inherited;
   for (size_t i = 0; i < entries.size(); ++i) inherited.emplace(entries[i].key, i);
   for (Entry& entry : own) {
@@ -262,7 +271,7 @@ bool Reader::ReadNumber(Ref ref, double low, double high, double* out) {
   if (*type != Type::kInt && *type != Type::kFloat) return Wrong(ref, "a number");
   const double value = ReadFloat(tree_.Text(ref.node));
   if (!(value >= low && value <= high)) {  // also .nan
-    Add(ref.node, absl::StrCat("must be from ", low, " to ", high, ", is ", Quote(tree_.Text(ref.node))),
+    Add(ref.node, absl::StrFormat("must be from %.15g to %.15g, is %s", low, high, Quote(tree_.Text(ref.node))),
         "OUT_OF_RANGE");
     return false;
   }

@@ -67,8 +67,8 @@ class Reader {
   bool IsText(Ref ref) const;  // a scalar that is not null
 
   // The keys of a mapping, those of its defaults first in their order. Refuses duplicate keys, keys that are no text
-  // and merge keys; `wanted` describes the value for the case that it is no mapping. With `choice`, a key of that oneof
-  // replaces the others in the defaults.
+  // and merge keys; `wanted` describes the value for the case that it is no mapping. A mapping that names another key
+  // of the oneof `choice` than its defaults do replaces them.
   std::optional<std::vector<Entry>> ReadEntries(Ref ref, absl::string_view wanted,
                                                 const google::protobuf::OneofDescriptor* choice = nullptr);
   // The same, calling `read` for each key with the path set; keys are those of `names`, by the field's number.

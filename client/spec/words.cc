@@ -64,6 +64,16 @@ std::string Suggest(absl::string_view word, const std::vector<absl::string_view>
   }
   // A third of the word may be wrong.
   if (nearest <= std::max<size_t>(1, best.size() / 3)) return absl::StrCat("did you mean `", best, "`?");
+  // Or it begins alike (`mem`, `integer`, `retries`).
+  size_t longest = 2;
+  for (const absl::string_view candidate : words) {
+    const auto differ = std::mismatch(lower.begin(), lower.end(), candidate.begin(), candidate.end());
+    const auto common = static_cast<size_t>(differ.first - lower.begin());
+    if (common <= longest) continue;
+    longest = common;
+    best = candidate;
+  }
+  if (longest > 2) return absl::StrCat("did you mean `", best, "`?");
   return absl::StrCat("known are ", absl::StrJoin(words, ", "));
 }
 

@@ -141,6 +141,12 @@ TEST(Limits, AliasesAreExpandedUnderABudget) {
   EXPECT_THAT(OneProblem(chain), HasSubstr("deeper than 64"));
 }
 
+TEST(Limits, InheritedValuesAreCounted) {
+  std::string text = "name: a\ndefaults: {settings: {local: {list: [" + Repeated("x, ", 1 << 20) + "]}}}\nsteps:\n";
+  for (int i = 0; i < 100'000; ++i) absl::StrAppend(&text, "- {name: s", i, ", command: [x]}\n");
+  EXPECT_THAT(OneProblem(text), HasSubstr("steps that inherit"));
+}
+
 TEST(Limits, NodesAreCounted) {
   ParseLimits limits;
   limits.nodes = 5;

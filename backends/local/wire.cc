@@ -300,20 +300,21 @@ bool Decode(std::string_view body, Spawned* m) {
 
 std::optional<Frame> FrameReader::Next(bool* broken) {
   *broken = false;
-  if (at_ > 0) {
+  if (at_ == buffer_.size() || at_ > (1u << 20)) {
     buffer_.erase(0, at_);
     at_ = 0;
   }
-  if (buffer_.size() < 5) return std::nullopt;
+  const std::string_view rest = std::string_view(buffer_).substr(at_);
+  if (rest.size() < 5) return std::nullopt;
   uint32_t n = 0;
-  for (int i = 0; i < 4; ++i) n |= static_cast<uint32_t>(static_cast<uint8_t>(buffer_[static_cast<size_t>(i)])) << (8 * i);
+  for (size_t i = 0; i < 4; ++i) n |= static_cast<uint32_t>(static_cast<uint8_t>(rest[i])) << (8 * i);
   if (n == 0 || n > kMaxFrame) {
     *broken = true;
     return std::nullopt;
   }
-  if (buffer_.size() < 4 + static_cast<size_t>(n)) return std::nullopt;
-  at_ = 4 + static_cast<size_t>(n);
-  return Frame{static_cast<FrameType>(buffer_[4]), std::string_view(buffer_).substr(5, n - 1)};
+  if (rest.size() < 4 + static_cast<size_t>(n)) return std::nullopt;
+  at_ += 4 + static_cast<size_t>(n);
+  return Frame{static_cast<FrameType>(rest[4]), rest.substr(5, n - 1)};
 }
 
 }  // namespace orch::local

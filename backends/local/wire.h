@@ -16,27 +16,27 @@ namespace orch::local {
 inline constexpr uint32_t kMaxFrame = 64u << 20;
 
 enum class FrameType : uint8_t {
-  kHello = 1,     // daemon: who I am
-  kWelcome = 2,   // supervisor: everything it has
+  kHello = 1,    // daemon: who I am
+  kWelcome = 2,  // supervisor: everything it has
   kSpawn = 3,
   kStarted = 4,
   kExited = 5,
   kCancel = 6,
-  kAck = 7,       // daemon: the end is committed, forget it
-  kUpgrade = 8,   // daemon: become this program
-  kOpened = 16,   // journal: who writes
-  kSpawning = 17, // journal: about to spawn
-  kSpawned = 18,  // journal: the process id
+  kAck = 7,        // daemon: the end is committed, forget it
+  kUpgrade = 8,    // daemon: become this program
+  kOpened = 16,    // journal: who writes
+  kSpawning = 17,  // journal: about to spawn
+  kSpawned = 18,   // journal: the process id
 };
 
 // How a command ended.
 struct End {
   enum class Kind : uint8_t {
-    kExited = 1,        // wait status in `status`
-    kExecFailed = 2,    // errno in `status`: no such program, not executable
-    kChdirFailed = 3,   // errno in `status`
-    kSpawnFailed = 4,   // errno in `status`: this machine could not make a process
-    kLost = 5,          // the supervisor that had it is gone
+    kExited = 1,       // wait status in `status`
+    kExecFailed = 2,   // errno in `status`: no such program, not executable
+    kChdirFailed = 3,  // errno in `status`
+    kSpawnFailed = 4,  // errno in `status`: this machine could not make a process
+    kLost = 5,         // the supervisor that had it is gone
   };
   Kind kind = Kind::kExited;
   int32_t status = 0;
@@ -71,7 +71,7 @@ struct Welcome {
 };
 struct Spawn {
   std::string key;
-  std::string slot;        // a folder below local/slots
+  std::string slot;  // a folder below local/slots
   std::vector<std::string> argv;
   std::vector<std::string> env;
   std::string cwd;

@@ -1,7 +1,7 @@
 // A pool of cgroup2 groups, one for each slot, so that a step's descendants are found whatever they do.
 //
-// Also works on the cgroup2 mount without controllers of hybrid machines. Processes enter by clone3 at birth, never by a
-// write to cgroup.procs, which costs 20 ms.
+// Also works on the cgroup2 mount without controllers of hybrid machines. Processes enter by clone3 at birth, never by
+// a write to cgroup.procs, which costs 20 ms.
 #pragma once
 
 #include <sys/types.h>

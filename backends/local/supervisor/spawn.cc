@@ -22,8 +22,8 @@ struct Failure {
 };
 
 Failure* SharedFailure() {
-  static auto* page = static_cast<Failure*>(
-      mmap(nullptr, sizeof(Failure), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+  static auto* page =
+      static_cast<Failure*>(mmap(nullptr, sizeof(Failure), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
   return page;
 }
 

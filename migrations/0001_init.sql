@@ -3,7 +3,7 @@
 -- Conventions: times are integer microseconds UTC (since 1970), columns ending in _mono are microseconds of
 -- CLOCK_BOOTTIME of the boot in meta.boot_id; NULL or 0 means "not yet". States, reasons and types are the numbers of
 -- orch.v1 (server/model/states.h). Empty text is NULL where a column may be NULL. JSON is opaque to the database.
--- All tables are STRICT. A composite key is the table itself (WITHOUT ROWID), except where rows are large.
+-- All tables but the full-text index are STRICT. A composite key is the table itself (WITHOUT ROWID), except where rows are large.
 -- step, attempt and event are written several times per millisecond, so they have no foreign keys and no index that is
 -- not needed: step and attempt none at all, which lets REPLACE overwrite a row in place.
 
@@ -68,6 +68,10 @@ CREATE INDEX run_by_state ON run (project, state);
 CREATE INDEX run_by_pipeline ON run (project, pipeline, state);
 CREATE INDEX run_by_orchestrator ON run (project, orchestrator, state);
 CREATE INDEX run_live ON run (state) WHERE state < 6;  -- not ended: what a restart loads
+
+-- Three-letter pieces of the names of runs, for a search by part of a name; rowid is run.key. Holds no text: what
+-- deletes a run also does INSERT INTO run_name (run_name, rowid, name) VALUES ('delete', key, name).
+CREATE VIRTUAL TABLE run_name USING fts5 (name, content = '', columnsize = 0, detail = none, tokenize = 'trigram');
 
 -- What of a run never changes and is read only with the run.
 CREATE TABLE run_header (
@@ -284,5 +288,5 @@ CREATE TABLE stack (
 ) STRICT, WITHOUT ROWID;
 CREATE UNIQUE INDEX stack_default ON stack (is_default) WHERE is_default = 1;
 
--- verify: SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' AND sql NOT LIKE '%STRICT%'
+-- verify: SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' AND name NOT LIKE 'run_name%' AND sql NOT LIKE '%STRICT%'
 -- verify: SELECT 1 FROM run r LEFT JOIN run_header h ON h.run = r.key LEFT JOIN run_progress p ON p.run = r.key WHERE h.run IS NULL OR p.run IS NULL

@@ -15,8 +15,8 @@ struct BatchWriter::Statements {
         pipeline(db,
                  "INSERT INTO pipeline (id, project, name, version, digest, created, step_count, bytes) "
                  "VALUES (?, ?, ?, ?, ?, ?, ?, ?)"),
-        run(db,
-            "INSERT INTO run (key, id, project, name, pipeline, orchestrator, state) VALUES (?, ?, ?, ?, ?, ?, ?)"),
+        run(db, "INSERT INTO run (key, id, project, name, pipeline, orchestrator, state) VALUES (?, ?, ?, ?, ?, ?, ?)"),
+        run_name(db, "INSERT INTO run_name (rowid, name) VALUES (?, ?)"),
         run_header(db,
                    "INSERT INTO run_header (run, pipeline_id, pipeline_version, parameters_json, labels, "
                    "submitter_host, source_dir, environment, execution_mode, max_parallel, priority, use_cache, "
@@ -69,9 +69,9 @@ struct BatchWriter::Statements {
               "artifact_store = excluded.artifact_store, image_registry = excluded.image_registry, "
               "is_default = excluded.is_default") {}
 
-  HotStatement slice, pipeline, run, run_header, run_label, run_progress, run_state, step, attempt, release, released,
-      blob, artifact_name, artifact, cache_entry, event, request, orchestrator, delete_orchestrator, pool, delete_pool,
-      no_default_stack, stack;
+  HotStatement slice, pipeline, run, run_name, run_header, run_label, run_progress, run_state, step, attempt, release,
+      released, blob, artifact_name, artifact, cache_entry, event, request, orchestrator, delete_orchestrator, pool,
+      delete_pool, no_default_stack, stack;
 };
 
 namespace {
@@ -116,11 +116,16 @@ int64_t BatchWriter::Write(Batch* batch) {
 }
 
 void BatchWriter::WriteNewRuns(const Batch& batch) {
+  // The rows mostly come in the order of the headers.
+  auto row = batch.runs.begin();
   for (const RunHeader& h : batch.new_runs) {
-    const auto row = std::find_if(batch.runs.begin(), batch.runs.end(), [&](const RunRow& r) { return r.key == h.key; });
+    const auto of_this = [&](const RunRow& r) { return r.key == h.key; };
+    row = std::find_if(row, batch.runs.end(), of_this);
+    if (row == batch.runs.end()) row = std::find_if(batch.runs.begin(), batch.runs.end(), of_this);
     if (row == batch.runs.end()) throw SQLite::Exception("a new run came without its state", SQLITE_CONSTRAINT);
     s_->run.Int(h.key).Text(h.id).Text(h.project).Text(h.name).Text(h.pipeline).Text(h.orchestrator);
     s_->run.Int(static_cast<int64_t>(row->state)).Run();
+    s_->run_name.Int(h.key).Text(h.name).Run();
     const std::string labels = EncodePairs(h.labels);
     const std::string environment = EncodePairs(h.environment);
     HotStatement& s = s_->run_header;
@@ -176,7 +181,8 @@ void BatchWriter::WriteEvent(const EventRow& r) {
 }
 
 void BatchWriter::WriteRegistry(const Batch& batch) {
-  for (const auto& [project, name] : batch.deleted_orchestrators) s_->delete_orchestrator.Text(project).Text(name).Run();
+  for (const auto& [project, name] : batch.deleted_orchestrators)
+    s_->delete_orchestrator.Text(project).Text(name).Run();
   for (const OrchestratorRow& r : batch.orchestrators) {
     s_->orchestrator.Text(r.project).Text(r.name).Text(r.flavor).Text(r.config_json).Int(r.max_parallel);
     s_->orchestrator.Int(r.created).Int(r.updated).Int(r.version).Run();

@@ -23,8 +23,7 @@ constexpr int kBusyMillis = 1000;
 constexpr size_t kMaxStatements = 100;
 }  // namespace
 
-Connection::Connection(const std::string& path)
-    : db_(path, SQLite::OPEN_READONLY | SQLite::OPEN_NOMUTEX, kBusyMillis) {
+Connection::Connection(const std::string& path) : db_(path, SQLite::OPEN_READONLY | SQLite::OPEN_NOMUTEX, kBusyMillis) {
   SetUpReader(db_);
   sqlite3_progress_handler(db_.getHandle(), kProgressOps, &Connection::OnProgress, this);
 }

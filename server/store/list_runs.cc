@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
 #include "server/store/encoding.h"
 
 namespace orch::store {
@@ -32,6 +33,22 @@ std::vector<int> States(const RunFilter& filter) {
   }
   std::sort(out.begin(), out.end());
   out.erase(std::unique(out.begin(), out.end()), out.end());
+  return out;
+}
+
+// The full-text query for `part`: pieces of three letters that cover it, all of which a name that contains it has.
+// Empty if there are none; then, and for every name found, LIKE decides.
+std::string Pieces(const std::string& part) {
+  constexpr size_t kMaxPieces = 20;
+  std::string out;
+  if (part.size() < 3) return out;
+  for (char c : part) {
+    if (static_cast<unsigned char>(c) >= 0x80 || c == '\0') return "";
+  }
+  for (size_t i = 0; i < kMaxPieces && 3 * i < part.size(); ++i) {
+    const std::string piece = part.substr(std::min(3 * i, part.size() - 3), 3);
+    absl::StrAppend(&out, out.empty() ? "" : " AND ", "\"", absl::StrReplaceAll(piece, {{"\"", "\"\""}}), "\"");
+  }
   return out;
 }
 
@@ -69,6 +86,17 @@ std::vector<RunKey> FindRunKeys(Connection& c, const RunFilter& filter, RunKey b
     Collect(c,
             absl::StrCat("SELECT l.run FROM run_label l CROSS JOIN run r ON r.key = l.run WHERE 1", where.sql,
                          " AND l.run < ? ORDER BY l.run DESC LIMIT ?"),
+            where, before, limit, &keys);
+    return keys;
+  }
+
+  const std::string pieces = Pieces(filter.name_contains);
+  if (!pieces.empty() && filter.pipeline.empty() && filter.orchestrator.empty()) {
+    if (!filter.states.empty()) where.And(absl::StrCat("r.state IN (", absl::StrJoin(states, ","), ")"), {});
+    where.And("run_name MATCH ?", {pieces});
+    Collect(c,
+            absl::StrCat("SELECT r.key FROM run_name CROSS JOIN run r ON r.key = run_name.rowid WHERE 1", where.sql,
+                         " AND run_name.rowid < ? ORDER BY run_name.rowid DESC LIMIT ?"),
             where, before, limit, &keys);
     return keys;
   }

@@ -33,9 +33,9 @@ std::vector<std::string> VerifyQueries(absl::string_view sql) {
 // What is recorded must be what this program would have applied.
 absl::Status CheckPast(SQLite::Database& db, std::span<const Migration> migrations, int applied) {
   if (applied > static_cast<int>(migrations.size())) {
-    return Refuse("SCHEMA_NEWER", absl::StrCat("the database ", db.getFilename(), " has schema ", applied,
-                                               ", this orchd knows up to ", migrations.size(),
-                                               ": start the newer orchd that wrote it, or restore an older backup"));
+    return Refuse("SCHEMA_NEWER",
+                  absl::StrCat("the database ", db.getFilename(), " has schema ", applied, ", this orchd knows up to ",
+                               migrations.size(), ": start the newer orchd that wrote it, or restore an older backup"));
   }
   SQLite::Statement rows(db, "SELECT number, name, sha256 FROM migration ORDER BY number");
   int expected = 0;

@@ -25,9 +25,9 @@ void SetUpWriter(SQLite::Database& db) {
   db.exec(kBoth);
   db.exec(
       "PRAGMA synchronous=FULL;"
-      "PRAGMA wal_autocheckpoint=0;"     // Writer::MaybeCheckpoint decides when
-      "PRAGMA journal_size_limit=-1;"    // the WAL keeps its size: overwriting syncs faster than growing
-      "PRAGMA secure_delete=OFF;"        // Debian's default would write zeros over every freed cell
+      "PRAGMA wal_autocheckpoint=0;"   // Writer::MaybeCheckpoint decides when
+      "PRAGMA journal_size_limit=-1;"  // the WAL keeps its size: overwriting syncs faster than growing
+      "PRAGMA secure_delete=OFF;"      // Debian's default would write zeros over every freed cell
       "PRAGMA cache_size=-4096;");
   int persist = 1;
   (void)sqlite3_file_control(db.getHandle(), "main", SQLITE_FCNTL_PERSIST_WAL, &persist);  // only saves time

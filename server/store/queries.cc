@@ -76,11 +76,11 @@ absl::StatusOr<std::vector<StepRow>> QueriesImpl::ListSteps(RunKey run, const St
   return pool_->Read("listing steps", [&](Connection& c) -> absl::StatusOr<std::vector<StepRow>> {
     std::vector<int> states;
     for (StepState state : filter.states) states.push_back(static_cast<int>(state));
-    auto s = c.Prepare(absl::StrCat(
-        "SELECT ", kStepColumns, " FROM step WHERE run = ? AND ix >= ?",
-        states.empty() ? "" : absl::StrCat(" AND state IN (", absl::StrJoin(states, ","), ")"),
-        filter.name_prefix.empty() ? "" : " AND substr(name, 1, length(?3)) = ?3", " ORDER BY ix LIMIT ",
-        filter.name_prefix.empty() ? "?3" : "?4"));
+    auto s =
+        c.Prepare(absl::StrCat("SELECT ", kStepColumns, " FROM step WHERE run = ? AND ix >= ?",
+                               states.empty() ? "" : absl::StrCat(" AND state IN (", absl::StrJoin(states, ","), ")"),
+                               filter.name_prefix.empty() ? "" : " AND substr(name, 1, length(?3)) = ?3",
+                               " ORDER BY ix LIMIT ", filter.name_prefix.empty() ? "?3" : "?4"));
     s.Int(run).Int(from);
     if (!filter.name_prefix.empty()) s.Text(filter.name_prefix);
     s.Int(limit);
@@ -100,7 +100,8 @@ absl::StatusOr<std::optional<StepRow>> QueriesImpl::GetStep(RunKey run, StepIx i
 
 absl::StatusOr<std::vector<AttemptRow>> QueriesImpl::ListAttempts(RunKey run, StepIx ix) {
   return pool_->Read("listing attempts", [&](Connection& c) -> absl::StatusOr<std::vector<AttemptRow>> {
-    auto s = c.Prepare(absl::StrCat("SELECT ", kAttemptColumns, " FROM attempt WHERE run = ? AND ix = ? ORDER BY number"));
+    auto s =
+        c.Prepare(absl::StrCat("SELECT ", kAttemptColumns, " FROM attempt WHERE run = ? AND ix = ? ORDER BY number"));
     s.Int(run).Int(ix);
     std::vector<AttemptRow> out;
     while (s.Next()) out.push_back(ReadAttempt(*s));

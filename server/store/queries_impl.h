@@ -18,8 +18,7 @@ class QueriesImpl : public Queries {
   absl::StatusOr<RunRecord> FindRun(absl::string_view project, absl::string_view name_or_id) override;
   absl::StatusOr<RunRecord> GetRun(RunKey key) override;
   absl::StatusOr<std::vector<RunRecord>> ListRuns(const RunFilter& filter, RunKey before, int limit) override;
-  absl::StatusOr<std::vector<StepRow>> ListSteps(RunKey run, const StepFilter& filter, StepIx from,
-                                                 int limit) override;
+  absl::StatusOr<std::vector<StepRow>> ListSteps(RunKey run, const StepFilter& filter, StepIx from, int limit) override;
   absl::StatusOr<std::optional<StepRow>> GetStep(RunKey run, StepIx ix) override;
   absl::StatusOr<std::vector<AttemptRow>> ListAttempts(RunKey run, StepIx ix) override;
   absl::StatusOr<std::vector<EventRow>> ListEvents(RunKey run, int64_t after, int limit) override;
@@ -32,8 +31,7 @@ class QueriesImpl : public Queries {
   absl::StatusOr<std::optional<BlobRow>> GetBlob(absl::string_view digest) override;
   absl::StatusOr<std::optional<CacheHit>> FindCacheEntry(absl::string_view project, absl::string_view key) override;
 
-  absl::StatusOr<PipelineRow> FindPipeline(absl::string_view project, absl::string_view name,
-                                           int64_t version) override;
+  absl::StatusOr<PipelineRow> FindPipeline(absl::string_view project, absl::string_view name, int64_t version) override;
   absl::StatusOr<std::optional<PipelineRow>> FindPipelineByDigest(absl::string_view project, absl::string_view name,
                                                                   absl::string_view digest) override;
   absl::StatusOr<PipelineRow> GetPipeline(int64_t id) override;

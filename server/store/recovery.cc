@@ -41,7 +41,8 @@ bool ReadLiveRun(SQLite::Database& db, RunKey key, LiveRun* out) {
     }
   }
   {
-    SQLite::Statement s(db, absl::StrCat("SELECT ", kAttemptColumns, " FROM attempt WHERE run = ? ORDER BY ix, number"));
+    SQLite::Statement s(db,
+                        absl::StrCat("SELECT ", kAttemptColumns, " FROM attempt WHERE run = ? ORDER BY ix, number"));
     s.bind(1, key);
     while (s.executeStep()) {
       const auto ix = static_cast<size_t>(s.getColumn(1).getInt64());
@@ -51,8 +52,8 @@ bool ReadLiveRun(SQLite::Database& db, RunKey key, LiveRun* out) {
       out->attempts.push_back(ReadAttempt(s));
     }
   }
-  SQLite::Statement s(db, absl::StrCat("SELECT ", kArtifactColumnsNoValue, " FROM ", kArtifactFrom,
-                                       " WHERE a.run = ? ORDER BY a.id"));
+  SQLite::Statement s(
+      db, absl::StrCat("SELECT ", kArtifactColumnsNoValue, " FROM ", kArtifactFrom, " WHERE a.run = ? ORDER BY a.id"));
   s.bind(1, key);
   while (s.executeStep()) out->artifacts.push_back(ReadArtifact(s));
   return true;
@@ -95,8 +96,7 @@ Meta BeginEpoch(SQLite::Database& db, const std::string& boot_id, int64_t now) {
   update.bind(1, meta.epoch);
   update.bind(2, boot_id);
   update.exec();
-  db.exec(
-      "DELETE FROM spec_slice WHERE digest IN (SELECT digest FROM spec_slice EXCEPT SELECT digest FROM pipeline)");
+  db.exec("DELETE FROM spec_slice WHERE digest IN (SELECT digest FROM spec_slice EXCEPT SELECT digest FROM pipeline)");
   transaction.commit();
   return meta;
 }

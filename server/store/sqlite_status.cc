@@ -10,8 +10,7 @@ namespace orch::store {
 bool IsFull(const SQLite::Exception& e) { return (e.getErrorCode() & 0xff) == SQLITE_FULL; }
 
 absl::Status FromSqlite(const SQLite::Exception& e, absl::string_view doing) {
-  const std::string what =
-      absl::StrCat(doing, " failed: ", e.what(), " (SQLite code ", e.getExtendedErrorCode(), ")");
+  const std::string what = absl::StrCat(doing, " failed: ", e.what(), " (SQLite code ", e.getExtendedErrorCode(), ")");
   switch (e.getErrorCode() & 0xff) {
     case SQLITE_FULL:
       return Error(absl::StatusCode::kResourceExhausted, "DISK_FULL",
@@ -28,8 +27,9 @@ absl::Status FromSqlite(const SQLite::Exception& e, absl::string_view doing) {
                    absl::StrCat(what, ": another program uses the database; try again"));
     case SQLITE_INTERRUPT:
       return Error(absl::StatusCode::kDeadlineExceeded, "QUERY_DEADLINE",
-                   absl::StrCat(doing, " took too long and was stopped: ask for less, by a narrower filter or a "
-                                       "smaller page"));
+                   absl::StrCat(doing,
+                                " took too long and was stopped: ask for less, by a narrower filter or a "
+                                "smaller page"));
     case SQLITE_CANTOPEN:
     case SQLITE_PERM:
     case SQLITE_READONLY:
@@ -40,7 +40,8 @@ absl::Status FromSqlite(const SQLite::Exception& e, absl::string_view doing) {
       return Error(absl::StatusCode::kInternal, "DATABASE_CONSTRAINT",
                    absl::StrCat(what, ": rows contradict each other; this is a defect of orchd"));
     default:
-      return Error(absl::StatusCode::kInternal, "DATABASE_IO", absl::StrCat(what, ": see the kernel's log for the disk"));
+      return Error(absl::StatusCode::kInternal, "DATABASE_IO",
+                   absl::StrCat(what, ": see the kernel's log for the disk"));
   }
 }
 

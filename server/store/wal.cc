@@ -64,8 +64,8 @@ void Wal::MaybeCheckpoint() {
   int pages = 0;
   int done = 0;
   if (hard) sqlite3_busy_timeout(db_->getHandle(), kHardWaitMillis);
-  const int rc = sqlite3_wal_checkpoint_v2(db_->getHandle(), "main",
-                                           hard ? SQLITE_CHECKPOINT_TRUNCATE : SQLITE_CHECKPOINT_PASSIVE, &pages, &done);
+  const int rc = sqlite3_wal_checkpoint_v2(
+      db_->getHandle(), "main", hard ? SQLITE_CHECKPOINT_TRUNCATE : SQLITE_CHECKPOINT_PASSIVE, &pages, &done);
   if (hard) sqlite3_busy_timeout(db_->getHandle(), 0);
   next_at_ = bytes_ + kRetryBytes;
   if (rc != SQLITE_OK && rc != SQLITE_BUSY) throw SQLite::Exception(db_->getHandle(), rc);

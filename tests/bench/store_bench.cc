@@ -1,5 +1,6 @@
 // What the store costs: rows per second by batch size, commits, syncs, and the load of a big run. Prints a table.
-// Usage: store_bench [FOLDER]; the folder's file system is what is measured (default: a new one under TMPDIR or /tmp).
+// Usage: store_bench [FOLDER [RUNS]]; the folder's file system is what is measured (default: a new one under TMPDIR or
+// /tmp), lists are taken from RUNS runs (default 200,000).
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/utsname.h>
@@ -7,6 +8,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -137,13 +139,15 @@ struct Bench {
     const double used = static_cast<double>(CpuMicros() - cpu - build);
     const Writer::Stats after = writer->stats();
     const double rows = static_cast<double>(after.rows - before.rows);
-    std::printf("%8d steps a commit: %8.0f rows/s  %7.3f ms a commit  %6.1f us CPU a commit  %5.2f us CPU a row  %.3f syncs a commit\n",
-                per_commit, rows / took, took * 1e3 / commits, used / commits, used / rows,
-                static_cast<double>(after.syncs - before.syncs) / commits);
+    std::printf(
+        "%8d steps a commit: %8.0f rows/s  %7.3f ms a commit  %6.1f us CPU a commit  %5.2f us CPU a row  %.3f syncs a "
+        "commit\n",
+        per_commit, rows / took, took * 1e3 / commits, used / commits, used / rows,
+        static_cast<double>(after.syncs - before.syncs) / commits);
   }
 };
 
-void Main(const std::string& folder) {
+void Main(const std::string& folder, int listed) {
   SetLogLevel(LogLevel::kError);
   utsname machine;
   uname(&machine);
@@ -176,9 +180,8 @@ void Main(const std::string& folder) {
   CHECK(run.ok() && run->steps.size() == 100'000 && run->attempts.size() == 100'000);
   std::printf("load of a run with 100,000 running steps: %.0f ms\n", static_cast<double>(Micros() - start) / 1e3);
 
-  constexpr int kRuns = 200'000;
   start = Micros();
-  for (int i = 0; i < kRuns;) {
+  for (int i = 0; i < listed;) {
     Batch runs;
     for (int k = 0; k < 100; ++k, ++i) {
       (void)bench.NewRun(10, &runs, absl::StrCat("p", i % 50));
@@ -187,7 +190,7 @@ void Main(const std::string& folder) {
     bench.Commit(&runs);
     bench.writer->MaybeCheckpoint();
   }
-  std::printf("submit, 100 a commit: %.1f us a run\n", static_cast<double>(Micros() - start) / kRuns);
+  std::printf("submit, 100 a commit: %.1f us a run\n", static_cast<double>(Micros() - start) / listed);
   auto queries = Queries::Open({.data_dir = folder});
   CHECK(queries.ok());
   const auto list = [&](const char* what, const RunFilter& filter) {
@@ -200,7 +203,7 @@ void Main(const std::string& folder) {
       n = page->size();
       best = std::min(best, Micros() - start);
     }
-    std::printf("page of 50 of %d runs, %-28s %7.2f ms (%zu rows)\n", kRuns, what, static_cast<double>(best) / 1e3, n);
+    std::printf("page of 50 of %d runs, %-28s %7.2f ms (%zu rows)\n", listed, what, static_cast<double>(best) / 1e3, n);
   };
   RunFilter filter;
   list("all", filter);
@@ -230,12 +233,12 @@ void Main(const std::string& folder) {
 
 int main(int argc, char** argv) {
   if (argc > 1) {
-    orch::store::Main(argv[1]);
+    orch::store::Main(argv[1], argc > 2 ? std::atoi(argv[2]) : 200'000);
     return 0;
   }
   std::string folder = (std::filesystem::temp_directory_path() / "store_bench.XXXXXX").string();
   CHECK(mkdtemp(folder.data()) != nullptr);
-  orch::store::Main(folder);
+  orch::store::Main(folder, 200'000);
   std::filesystem::remove_all(folder);
   return 0;
 }

@@ -20,7 +20,8 @@ constexpr Migration kFirst{1, "0001_a.sql", "aa",
                            "NULL, applied INTEGER NOT NULL) STRICT; CREATE TABLE t (x INTEGER) STRICT;"};
 constexpr Migration kSecond{2, "0002_b.sql", "bb",
                             "INSERT INTO t VALUES (1);\n-- verify: SELECT 1 FROM t WHERE x <> 1\n"};
-constexpr Migration kWrong{2, "0002_b.sql", "bb", "INSERT INTO t VALUES (2);\n-- verify: SELECT 1 FROM t WHERE x = 2\n"};
+constexpr Migration kWrong{2, "0002_b.sql", "bb",
+                           "INSERT INTO t VALUES (2);\n-- verify: SELECT 1 FROM t WHERE x = 2\n"};
 
 class MigrateTest : public testing::Test {
  protected:

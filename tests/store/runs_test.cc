@@ -60,6 +60,16 @@ TEST_F(RunsTest, FiltersAndTheirCombinations) {
   EXPECT_THAT(Keys(f), ElementsAre(10));
   f.name_contains = "d_1";
   EXPECT_THAT(Keys(f), ElementsAre(11, 1));
+  f.name_contains = "EVEN%";
+  EXPECT_THAT(Keys(f), ElementsAre(10, 8, 6, 4, 2));
+  f.states = {RunState::kFailed};
+  EXPECT_THAT(Keys(f, 6), ElementsAre());
+  EXPECT_THAT(Keys(f), ElementsAre(6));
+  f.states.clear();
+  f.name_contains = "even%1x";
+  EXPECT_THAT(Keys(f), IsEmpty());
+  f.name_contains = "a\"b c";
+  EXPECT_THAT(Keys(f), IsEmpty());
   f.name_contains = "_";
   f.pipeline = "second";
   EXPECT_THAT(Keys(f), ElementsAre(11, 9, 7));

@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <memory>
 #include <string>
 
@@ -30,6 +31,14 @@ int64_t CpuMicros() {
   getrusage(RUSAGE_SELF, &usage);
   return (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * int64_t{1'000'000} + usage.ru_utime.tv_usec +
          usage.ru_stime.tv_usec;
+}
+
+double ResidentMegabytes() {
+  std::ifstream statm("/proc/self/statm");
+  int64_t size = 0;
+  int64_t resident = 0;
+  statm >> size >> resident;
+  return static_cast<double>(resident * sysconf(_SC_PAGESIZE)) / 1e6;
 }
 
 struct Bench {
@@ -155,9 +164,16 @@ void Main(const std::string& folder, int listed) {
               folder.c_str());
   StoreOptions options;
   options.data_dir = folder;
+  const double before = ResidentMegabytes();
   auto opened = Writer::Open(options, Clock::Real().Now());
   if (!opened.ok()) std::fprintf(stderr, "%s\n", std::string(opened.status().message()).c_str());
   CHECK(opened.ok());
+  {
+    auto idle = Queries::Open({.data_dir = folder});
+    CHECK(idle.ok());
+    std::printf("RSS of an idle store: %.1f MB more than the program's %.1f MB\n", ResidentMegabytes() - before,
+                before);
+  }
   Bench bench;
   bench.writer = *std::move(opened);
   bench.next_run = bench.writer->meta().next_run_key;
@@ -223,6 +239,8 @@ void Main(const std::string& folder, int listed) {
   list("part of a name, frequent", filter);
   filter.name_contains = "nothing-like-it";
   list("part of a name, none", filter);
+  filter.name_contains = "20261126";
+  list("frequent pieces, none", filter);
   rusage usage;
   getrusage(RUSAGE_SELF, &usage);
   std::printf("largest RSS %.0f MB\n", static_cast<double>(usage.ru_maxrss) / 1e3);

@@ -1,4 +1,5 @@
 // A full disk: a small tmpfs where the test may mount one.
+#include <poll.h>
 #include <sys/mount.h>
 #include <unistd.h>
 
@@ -90,6 +91,26 @@ TEST_F(SpaceTest, LowOnSpaceBeforeFull) {
   EXPECT_TRUE((*writer)->LowOnSpace());
   Batch batch = Big(1);
   EXPECT_TRUE((*writer)->Commit(&batch).ok()) << "accepted work goes on";
+}
+
+TEST_F(SpaceTest, TheReserveIsMadeAgainWhenSpaceIsBack) {
+  auto writer = OpenWriter(dir_, 4 << 20);
+  ASSERT_TRUE(writer.ok()) << writer.status();
+  Fill(0);
+  int64_t sequence = 0;
+  while (std::filesystem::exists(dir_ + "/reserve") && sequence < 1000) {
+    Batch batch = Big(++sequence);
+    ASSERT_TRUE((*writer)->Commit(&batch).ok());
+  }
+  EXPECT_TRUE((*writer)->LowOnSpace());
+  std::filesystem::remove(dir_ + "/filler");
+  // It looks once a second.
+  const int64_t deadline = Clock::Real().Now().mono + 10'000'000;
+  while ((*writer)->LowOnSpace() && Clock::Real().Now().mono < deadline) poll(nullptr, 0, 10);
+  EXPECT_FALSE((*writer)->LowOnSpace());
+  EXPECT_EQ(std::filesystem::file_size(dir_ + "/reserve"), 4u << 20);
+  Batch batch = Big(++sequence);
+  EXPECT_TRUE((*writer)->Commit(&batch).ok()) << "a full disk that was overcome is no failure";
 }
 
 TEST_F(SpaceTest, AFullDiskAtStartGivesTheReserveBack) {

@@ -12,7 +12,7 @@ namespace {
 
 // An artifact with the names of what made it; its run may be gone.
 constexpr char kRecordFrom[] =
-    "artifact a JOIN artifact_name n ON n.id = a.name_id LEFT JOIN run r ON r.key = a.run "
+    "artifact a CROSS JOIN artifact_name n ON n.id = a.name_id LEFT JOIN run r ON r.key = a.run "
     "LEFT JOIN step t ON t.run = a.run AND t.ix = a.ix LEFT JOIN blob b ON b.digest = a.digest";
 
 std::string RecordSql(absl::string_view rest) {

@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/base/log.h"
+#include "server/store/pragmas.h"
 
 namespace orch::store {
 namespace {
@@ -66,7 +67,7 @@ void Wal::MaybeCheckpoint() {
   if (hard) sqlite3_busy_timeout(db_->getHandle(), kHardWaitMillis);
   const int rc = sqlite3_wal_checkpoint_v2(
       db_->getHandle(), "main", hard ? SQLITE_CHECKPOINT_TRUNCATE : SQLITE_CHECKPOINT_PASSIVE, &pages, &done);
-  if (hard) sqlite3_busy_timeout(db_->getHandle(), 0);
+  if (hard) sqlite3_busy_timeout(db_->getHandle(), kWriterBusyMillis);
   next_at_ = bytes_ + kRetryBytes;
   if (rc != SQLITE_OK && rc != SQLITE_BUSY) throw SQLite::Exception(db_->getHandle(), rc);
   if (rc == SQLITE_OK && done == pages) {

@@ -51,7 +51,7 @@ class WriterImpl : public Writer {
     (void)mknod(path.c_str(), S_IFREG | 0600, 0);  // mostly it exists; what else is wrong SQLite says better
     try {
       db_ = std::make_unique<SQLite::Database>(
-          path, SQLite::OPEN_READWRITE | SQLite::OPEN_CREATE | SQLite::OPEN_NOMUTEX, 0, vfs_.name());
+          path, SQLite::OPEN_READWRITE | SQLite::OPEN_CREATE | SQLite::OPEN_NOMUTEX, kWriterBusyMillis, vfs_.name());
       SetUpWriter(*db_);
       RETURN_IF_ERROR(Migrate(*db_, EmbeddedMigrations(), now.wall));
       for (bool again = true; again;) {

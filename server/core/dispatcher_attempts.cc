@@ -209,7 +209,7 @@ absl::Status Dispatcher::On(AttemptEnded& event) {
   const StepIx ix = event.ref.ix;
   AttemptEnd& end = event.end;
   AttemptRow& row = attempt->row;
-  if (row.state == AttemptState::kStoring) return absl::OkStatus();  // a repeat
+  if (attempt->storing) return absl::OkStatus();  // a repeat
   row.exit_code = end.exit_code;
   row.signal = end.signal;
   row.cpu_seconds = end.cpu_seconds;
@@ -244,6 +244,7 @@ absl::Status Dispatcher::On(AttemptEnded& event) {
   }
   SetStep(*run, ix, StepEvent::kCommandEnded, StepState::kRunning, Reason::kNone, "");
   row.state = AttemptState::kStoring;
+  attempt->storing = true;
   row.stopping = false;
   Touch(*run, ix, *attempt);
   GiveSlots(*run, ix, *attempt);
@@ -261,7 +262,7 @@ absl::Status Dispatcher::On(OutputsStored& event) {
   LiveAttempt* attempt = FindLive(event.ref, &run);
   if (attempt == nullptr) return absl::OkStatus();
   const StepIx ix = event.ref.ix;
-  if (attempt->row.state != AttemptState::kStoring) {
+  if (!attempt->storing) {
     ++late_events_;
     return absl::OkStatus();
   }

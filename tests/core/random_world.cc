@@ -208,11 +208,14 @@ void RandomWorld::Restart() {
   ++restarts_;
   ++epoch_;
   Note("restart");
-  // Half of what was under way to the daemon is lost with it.
+  // What it was doing itself is lost with it, and half of what was under way to it.
   std::vector<Action> kept;
   while (!actions_.empty()) {
-    const bool of_daemon = actions_.top().kind == Action::Kind::kEvent || actions_.top().kind == Action::Kind::kAsk;
-    if (!of_daemon || Chance(50)) kept.push_back(actions_.top());
+    const Action& top = actions_.top();
+    const bool of_daemon = top.kind == Action::Kind::kEvent || top.kind == Action::Kind::kAsk;
+    const bool inside = top.kind == Action::Kind::kEvent && (std::holds_alternative<OutputsStored>(*top.event) ||
+                                                             std::holds_alternative<StepResolved>(*top.event));
+    if (!inside && (!of_daemon || Chance(50))) kept.push_back(actions_.top());
     actions_.pop();
   }
   for (Action& action : kept) actions_.push(std::move(action));
@@ -306,7 +309,7 @@ void RandomWorld::Stop(const Intent& intent) {
 void RandomWorld::Ask(const std::string& key, const AttemptRef& ref) {
   const auto found = platform_.find(key);
   if (found == platform_.end()) {
-    Send(AttemptNotFound{ref}, Delay(kSecondMicros));
+    Later(Delay(kSecondMicros), {0, 0, Action::Kind::kEvent, std::make_shared<Event>(AttemptNotFound{ref}), key, 0});
   } else {
     Report(found->second, Delay(kSecondMicros));
   }
@@ -345,6 +348,8 @@ void RandomWorld::Do(Action& action) {
   Job* job = found == platform_.end() ? nullptr : &found->second;
   switch (action.kind) {
     case Action::Kind::kEvent:
+      // A platform does not say that it has no such job after it was given one.
+      if (std::holds_alternative<AttemptNotFound>(*action.event) && job != nullptr) return;
       Note(absl::StrCat("deliver ", action.event->index()));
       return Apply(*action.event);
     case Action::Kind::kSubmitRun:

@@ -63,10 +63,15 @@ void Dispatcher::Tick(Now now) {
     pass_needed_ = ready_.Pass(
         &pools_, [this](uint32_t o) { return orchestrators_[o].present && orchestrators_[o].healthy; }, now_.mono,
         policy_.reserve_after_micros, policy_.grants,
-        [this](uint32_t, const ReadyQueue::Entry& entry) {
+        [this](uint32_t line, const ReadyQueue::Entry& entry) {
           RunInMemory* run = FindRun(entry.run);
           CHECK(run != nullptr);
-          Grant(*run, entry.ix);
+          if (MayStart(*run)) {
+            Grant(*run, entry.ix);
+          } else {  // the sweep that ends it has not come to it yet
+            Detail(*run, entry.ix).queued = false;
+            pools_.Give(ready_.demand(line));
+          }
         });
   }
   for (int n = policy_.slice; n > 0 && !unshown_.empty() && unshown_.front().due <= now_.mono; --n) {

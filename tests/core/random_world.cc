@@ -187,6 +187,13 @@ void RandomWorld::Settle() {
     if (crash == 1) return Restart();  // before the commit
     store_.Commit(decisions.batch);
     for (const EventRow& e : decisions.batch.events) {
+      if (e.type == EventType::kRunStateChanged && e.state >= static_cast<uint8_t>(RunState::kHalting)) {
+        stopping_.insert(e.run);
+      }
+      if (e.type == EventType::kStepStateChanged && e.state == static_cast<uint8_t>(StepState::kSubmitting) &&
+          stopping_.count(e.run) > 0) {
+        Broken(absl::StrCat("step ", e.ix, " of run ", e.run, " starts while the run stops"));
+      }
       Note(absl::StrCat("event ", e.sequence, " run ", e.run, " step ", e.ix, " attempt ", e.attempt, " type ",
                         static_cast<int>(e.type), " state ", static_cast<int>(e.state), " ", Name(e.reason)));
     }

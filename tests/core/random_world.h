@@ -109,7 +109,7 @@ class RandomWorld {
   std::map<std::string, Job> platform_;
   std::vector<Submission> submissions_;
   std::map<std::string, int64_t> capacity_;
-  std::map<std::string, std::vector<std::pair<uint32_t, StoredOutput>>> early_;
+  std::set<RunKey> stopping_;  // no step of them starts any more
   std::vector<std::string> notes_;
   std::string broken_;
   std::string trace_hash_;

@@ -113,6 +113,7 @@ absl::Status Dispatcher::On(AttemptAccepted& event) {
   RunInMemory* run = nullptr;
   LiveAttempt* attempt = FindLive(event.ref, &run);
   if (attempt == nullptr) return absl::OkStatus();
+  attempt->waits_to_resubmit = false;
   attempt->row.handle = std::move(event.handle);
   if (!event.external_id.empty()) attempt->row.external_id = std::move(event.external_id);
   if (!event.url.empty()) attempt->row.url = std::move(event.url);
@@ -182,6 +183,7 @@ absl::Status Dispatcher::On(AttemptStarted& event) {
   if (attempt == nullptr) return absl::OkStatus();
   const StepIx ix = event.ref.ix;
   if (attempt->row.started != 0) return absl::OkStatus();  // a repeat
+  attempt->waits_to_resubmit = false;
   attempt->row.started = event.wall != 0 ? event.wall : now_.wall;
   attempt->row.started_mono = now_.mono - std::clamp<int64_t>(now_.wall - attempt->row.started, 0, now_.mono);
   attempt->row.external_id = std::move(event.external_id);

@@ -266,9 +266,17 @@ void RandomWorld::Submit(const Intent& intent) {
   const auto known = platform_.find(intent.key);
   if (known != platform_.end()) return Report(known->second, Delay(kSecondMicros));  // one key, one job
   if (Chance(faults_.refuse)) {
-    return Send(AttemptRefused{intent.ref, true, Reason::kSubmitRefused, "busy"}, Delay(kSecondMicros));
+    for (int i = Chance(faults_.repeat) ? 2 : 1; i > 0; --i) {
+      Later(Delay(kSecondMicros),
+            {0, 0, Action::Kind::kEvent,
+             std::make_shared<Event>(AttemptRefused{intent.ref, true, Reason::kSubmitRefused, "busy"}), intent.key, 0});
+    }
+    return;
   }
   if (Chance(faults_.refuse_for_good)) {
+    refused_.insert(intent.key);
+  }
+  if (refused_.count(intent.key) > 0) {
     return Send(AttemptRefused{intent.ref, false, Reason::kSubmitRefused, "never"}, Delay(kSecondMicros));
   }
   const bool lost = Chance(faults_.lost_answer);
@@ -355,8 +363,8 @@ void RandomWorld::Do(Action& action) {
   Job* job = found == platform_.end() ? nullptr : &found->second;
   switch (action.kind) {
     case Action::Kind::kEvent:
-      // A platform does not say that it has no such job after it was given one.
-      if (std::holds_alternative<AttemptNotFound>(*action.event) && job != nullptr) return;
+      // A platform does not say that it has no such job, or refused it, after it was given one.
+      if (!action.key.empty() && job != nullptr) return;
       Note(absl::StrCat("deliver ", action.event->index()));
       return Apply(*action.event);
     case Action::Kind::kSubmitRun:

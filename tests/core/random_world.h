@@ -109,7 +109,8 @@ class RandomWorld {
   std::map<std::string, Job> platform_;
   std::vector<Submission> submissions_;
   std::map<std::string, int64_t> capacity_;
-  std::set<RunKey> stopping_;  // no step of them starts any more
+  std::set<std::string> refused_;  // for good
+  std::set<RunKey> stopping_;      // no step of them starts any more
   std::vector<std::string> notes_;
   std::string broken_;
   std::string trace_hash_;

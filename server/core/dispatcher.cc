@@ -63,10 +63,15 @@ void Dispatcher::Tick(Now now) {
     pass_needed_ = ready_.Pass(
         &pools_, [this](uint32_t o) { return orchestrators_[o].present && orchestrators_[o].healthy; }, now_.mono,
         policy_.reserve_after_micros, policy_.grants,
-        [this](uint32_t, const ReadyQueue::Entry& entry) {
+        [this](uint32_t line, const ReadyQueue::Entry& entry) {
           RunInMemory* run = FindRun(entry.run);
           CHECK(run != nullptr);
-          Grant(*run, entry.ix);
+          if (MayStart(*run)) {
+            Grant(*run, entry.ix);
+          } else {  // the sweep that ends it has not come to it yet
+            Detail(*run, entry.ix).queued = false;
+            pools_.Give(ready_.demand(line));
+          }
         });
   }
   for (int n = policy_.slice; n > 0 && !unshown_.empty() && unshown_.front().due <= now_.mono; --n) {
@@ -442,6 +447,8 @@ absl::Status Dispatcher::CheckInvariants() const {
   const auto broken = [](const RunInMemory& run, StepIx ix, absl::string_view what) {
     return absl::InternalError(absl::StrCat("run ", run.header.key, " step ", ix, ": ", what));
   };
+  // After a restore the ends on record are told to their dependants in slices.
+  const bool settled = ended_.empty() && sweeps_.empty();
   int64_t live = 0;
   std::map<PoolId, int64_t> used;
   for (const auto& [key, owned] : runs_) {
@@ -456,7 +463,7 @@ absl::Status Dispatcher::CheckInvariants() const {
                                cell.state == StepState::kRunning || cell.state == StepState::kStopping;
       if (should_live != (run.live.count(ix) > 0)) return broken(run, ix, "live attempt and state disagree");
       if (cell.state == StepState::kReady && run.details.count(ix) == 0) return broken(run, ix, "READY without detail");
-      if (cell.state != StepState::kWaiting && !IsTerminal(cell.state) && cell.open != 0 &&
+      if (settled && cell.state != StepState::kWaiting && !IsTerminal(cell.state) && cell.open != 0 &&
           run.graph->SpecOf(ix).options().trigger_rule == TriggerRule::kAllSuccess) {
         return broken(run, ix, "started with an open input");
       }

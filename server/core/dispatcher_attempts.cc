@@ -113,6 +113,7 @@ absl::Status Dispatcher::On(AttemptAccepted& event) {
   RunInMemory* run = nullptr;
   LiveAttempt* attempt = FindLive(event.ref, &run);
   if (attempt == nullptr) return absl::OkStatus();
+  attempt->waits_to_resubmit = false;
   attempt->row.handle = std::move(event.handle);
   if (!event.external_id.empty()) attempt->row.external_id = std::move(event.external_id);
   if (!event.url.empty()) attempt->row.url = std::move(event.url);
@@ -182,6 +183,7 @@ absl::Status Dispatcher::On(AttemptStarted& event) {
   if (attempt == nullptr) return absl::OkStatus();
   const StepIx ix = event.ref.ix;
   if (attempt->row.started != 0) return absl::OkStatus();  // a repeat
+  attempt->waits_to_resubmit = false;
   attempt->row.started = event.wall != 0 ? event.wall : now_.wall;
   attempt->row.started_mono = now_.mono - std::clamp<int64_t>(now_.wall - attempt->row.started, 0, now_.mono);
   attempt->row.external_id = std::move(event.external_id);
@@ -209,7 +211,7 @@ absl::Status Dispatcher::On(AttemptEnded& event) {
   const StepIx ix = event.ref.ix;
   AttemptEnd& end = event.end;
   AttemptRow& row = attempt->row;
-  if (row.state == AttemptState::kStoring) return absl::OkStatus();  // a repeat
+  if (attempt->storing) return absl::OkStatus();  // a repeat
   row.exit_code = end.exit_code;
   row.signal = end.signal;
   row.cpu_seconds = end.cpu_seconds;
@@ -244,6 +246,7 @@ absl::Status Dispatcher::On(AttemptEnded& event) {
   }
   SetStep(*run, ix, StepEvent::kCommandEnded, StepState::kRunning, Reason::kNone, "");
   row.state = AttemptState::kStoring;
+  attempt->storing = true;
   row.stopping = false;
   Touch(*run, ix, *attempt);
   GiveSlots(*run, ix, *attempt);
@@ -261,7 +264,7 @@ absl::Status Dispatcher::On(OutputsStored& event) {
   LiveAttempt* attempt = FindLive(event.ref, &run);
   if (attempt == nullptr) return absl::OkStatus();
   const StepIx ix = event.ref.ix;
-  if (attempt->row.state != AttemptState::kStoring) {
+  if (!attempt->storing) {
     ++late_events_;
     return absl::OkStatus();
   }

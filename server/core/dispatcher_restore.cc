@@ -58,11 +58,11 @@ void Dispatcher::Restore(StoredRun stored, Now now) {
       continue;
     }
     LiveAttempt& attempt = run.live[row.ix];
-    // Its end comes again from the platform, and the outputs are stored again.
-    if (row.state == AttemptState::kStoring) row.state = AttemptState::kRunning;
+    // One that was STORING gave its slots back; its end comes again from the platform and its outputs are stored again.
+    attempt.holds_slots = row.state != AttemptState::kStoring;
     attempt.row = std::move(row);
     ++live_attempts_;
-    pools_.Take(ready_.demand(run.lines[run.graph->TemplateOf(attempt.row.ix)]));
+    if (attempt.holds_slots) pools_.Take(ready_.demand(run.lines[run.graph->TemplateOf(attempt.row.ix)]));
   }
   for (const ArtifactRow& artifact : stored.artifacts) {
     if (!artifact.early) continue;

@@ -47,6 +47,7 @@ struct LiveAttempt {
   bool dirty = false;
   bool holds_slots = true;
   bool waits_to_resubmit = false;
+  bool storing = false;  // a StoreOutputs is under way; after a restart only once its end has been reported again
   int refusals = 0;
   int64_t stop_forced_mono = 0;
   std::set<uint32_t> published;  // outputs

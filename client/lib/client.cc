@@ -13,7 +13,8 @@ grpc::ChannelArguments ChannelSettings() {
   // Ours are the retries; gRPC's first pause after a refused connection would be a whole second.
   args.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);
   args.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 50);
-  args.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 50);
+  // Despite its name the time that one attempt to connect may take.
+  args.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 5000);
   args.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
   // The daemon is on this machine: a proxy from http_proxy cannot reach it.
   args.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);

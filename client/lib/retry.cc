@@ -31,8 +31,10 @@ bool Retries::Again(const absl::Status& error, microseconds* wait) {
   const auto now = Steady::now();
   if (attempts_ == 0) first_failure_ = now;
   ++attempts_;
+  microseconds left = microseconds::max();
   if (error.code() == absl::StatusCode::kUnavailable) {
     if (now - first_failure_ >= policy_.patience) return false;
+    left = duration_cast<microseconds>(policy_.patience - (now - first_failure_));
   } else if (attempts_ >= policy_.max_attempts) {
     return false;
   }
@@ -41,7 +43,8 @@ bool Retries::Again(const absl::Status& error, microseconds* wait) {
   thread_local std::minstd_rand random{std::random_device{}()};
   std::uniform_real_distribution<double> share(0.5, 1.0);
   *wait = microseconds(static_cast<int64_t>(static_cast<double>(step.count()) * share(random)));
-  *wait = std::max<microseconds>(*wait, milliseconds(RetryDelayOf(error)));
+  // The last try comes when the patience ends, not after.
+  *wait = std::max<microseconds>(std::min(*wait, left), milliseconds(RetryDelayOf(error)));
   return true;
 }
 

@@ -172,8 +172,13 @@ std::vector<std::string> RunView::Lines(int64_t now, int width, int height, cons
   const std::string state = known() ? v1::Run::State_Name(state_) : "…";
   std::string rest = absl::StrCat("  ", ended_, "/", all_steps(), " steps");
   if (start_ > 0) absl::StrAppend(&rest, "  ", Elapsed((end_ > 0 ? end_ : now) - start_));
-  const std::string name = Fit(Clean(run_name_), std::max(8, width - Width(state) - Width(rest) - 1));
-  lines.push_back(absl::StrCat(style.Paint(name, Color::kBold), " ", style.Paint(state, ColorOf(state_)), rest));
+  const int room_for_name = width - Width(state) - Width(rest) - 1;
+  if (room_for_name >= 8) {
+    lines.push_back(absl::StrCat(style.Paint(Fit(Clean(run_name_), room_for_name), Color::kBold), " ",
+                                 style.Paint(state, ColorOf(state_)), rest));
+  } else {
+    lines.push_back(style.Paint(Fit(absl::StrCat(state, rest), width), ColorOf(state_)));
+  }
 
   std::vector<Row> rows = Rows(now);
   const int room = std::max(1, height - 1);

@@ -5,6 +5,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "client/cli/jq.h"
@@ -66,6 +67,8 @@ int ExitCodeOf(v1::Run::State state) {
 std::string OneLine(const absl::Status& status) {
   std::string line(status.message());
   for (const Violation& v : ViolationsOf(status)) {
+    // The daemon's message often quotes the first of them.
+    if (absl::StrContains(line, v.description)) continue;
     absl::StrAppend(&line, "; ", v.field, v.field.empty() ? "" : ": ", v.description);
   }
   if (line.empty()) line = absl::StatusCodeToString(status.code());

@@ -2,6 +2,9 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include <algorithm>
+
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "client/cli/pipeline_file.h"
 #include "client/cli/run_text.h"
@@ -73,8 +76,8 @@ class SubmitVerb : public Verb {
     FillSubmitter(file.folder, request.mutable_submitter());
 
     ASSIGN_OR_RETURN(client::Client * client, session.Connect(/*start=*/!no_start_));
-    absl::StatusOr<v1::Run> run = client->SubmitRun(std::move(request));
-    if (!run.ok()) return Refused(file, run.status());
+    absl::StatusOr<v1::Run> run = client->SubmitRun(request);
+    if (!run.ok()) return Refused(file, request, *client, run.status());
 
     const std::string name = run->name();
     const auto url = run->run_metadata().find("orchestrator_url");
@@ -96,12 +99,49 @@ class SubmitVerb : public Verb {
   }
 
  private:
-  static absl::StatusOr<int> Refused(const PipelineFile& file, const absl::Status& status) {
-    const std::vector<Violation> violations = ViolationsOf(status);
+  // A refused submission: faults of the pipeline with their places in the file, of the request with their flags.
+  static absl::StatusOr<int> Refused(const PipelineFile& file, const v1::SubmitRunRequest& request,
+                                     client::Client& client, const absl::Status& status) {
+    std::vector<Violation> violations = ViolationsOf(status);
     if (violations.empty()) return status;
+    // An error has room for a few kilobytes of faults only; all of them come as the answer of a call of its own.
+    v1::ValidatePipelineRequest check;
+    *check.mutable_pipeline() = request.pipeline();
+    *check.mutable_parameters() = request.parameters();
+    check.set_orchestrator(request.orchestrator());
+    if (const auto all = client.ValidatePipeline(check); all.ok()) {
+      for (const v1::Violation& v : all->violations()) {
+        const bool known = std::any_of(violations.begin(), violations.end(), [&v](const Violation& have) {
+          return have.field == v.field() && have.description == v.description();
+        });
+        if (!known) violations.push_back({v.field(), v.description(), v.reason()});
+      }
+    }
     std::vector<spec::Problem> problems;
-    for (const Violation& v : violations) problems.push_back(Locate(file.parsed.map, v.field, v.description, v.reason));
-    return Refuse(file.shown, problems);
+    std::string about_flags;
+    for (const Violation& v : violations) {
+      if (absl::StartsWith(v.field, "request.")) {
+        absl::StrAppend(&about_flags, "orchctl: ", Clean(absl::StrCat(FlagOf(v.field), ": ", v.description)), "\n");
+      } else {
+        problems.push_back(Locate(file.parsed.map, v.field, v.description, v.reason));
+      }
+    }
+    WriteErr(about_flags);
+    return problems.empty() ? kRefused : Refuse(file.shown, problems);
+  }
+
+  // `request.parameters.folds` → `--param folds`.
+  static std::string FlagOf(const std::string& field) {
+    const std::string path = field.substr(std::string("request.").size());
+    const size_t dot = path.find('.');
+    const std::string head = path.substr(0, dot);
+    const std::string rest = dot == std::string::npos ? "" : absl::StrCat(" ", path.substr(dot + 1));
+    if (head == "parameters") return absl::StrCat("--param", rest);
+    if (head == "labels") return absl::StrCat("--label", rest);
+    if (head == "max_parallel") return "--max-parallel";
+    if (head == "request_id") return "--request-id";
+    if (head == "name" || head == "orchestrator" || head == "priority") return absl::StrCat("--", head);
+    return path;
   }
 
   std::string file_, name_, orchestrator_, request_id_;

@@ -19,6 +19,8 @@ grpc::ChannelArguments ChannelSettings() {
   // The daemon is on this machine: a proxy from http_proxy cannot reach it.
   args.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   args.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  // Error details travel as trailers, which gRPC limits to 8 KiB by default.
+  args.SetInt(GRPC_ARG_MAX_METADATA_SIZE, 64 << 10);
   args.SetMaxReceiveMessageSize(-1);
   args.SetMaxSendMessageSize(-1);
   return args;

@@ -73,7 +73,7 @@ absl::Status Explain(absl::Status status, const Endpoint& endpoint) {
               : absl::StrCat(
                     "it refused the token from ", endpoint.token_origin,
                     ": set ORCH_TOKEN or --token-file to the daemon's own (file `token` in its data directory)");
-      return Error(status.code(), "TOKEN_INVALID",
+      return Error(status.code(), ReasonOf(status).empty() ? "TOKEN_INVALID" : ReasonOf(status),
                    absl::StrCat("not signed in to the daemon at ", endpoint.address, ": ", why));
     }
     case absl::StatusCode::kDeadlineExceeded:
@@ -82,6 +82,7 @@ absl::Status Explain(absl::Status status, const Endpoint& endpoint) {
                    absl::StrCat("the daemon at ", endpoint.address, " did not answer in time: ", HowToStart(endpoint),
                                 "; a longer --timeout waits longer"));
     case absl::StatusCode::kUnimplemented:
+      if (!ReasonOf(status).empty()) return status;
       return Error(status.code(), "CALL_UNKNOWN",
                    absl::StrCat("the daemon at ", endpoint.address, " does not know this call: it is older than this ",
                                 "client (compare `orchctl version`)"));

@@ -297,13 +297,16 @@ TEST_F(OrchctlTest, FaultsThatOnlyTheServerSeesHavePlacesToo) {
   server_.submit_run = [](const v1::SubmitRunRequest&, v1::Run*) {
     return WireError(grpc::StatusCode::INVALID_ARGUMENT, "PIPELINE_INVALID", "2 faults",
                      {{"steps[1].after[0]", "no step `z`", "UNKNOWN_REFERENCE"},
-                      {"pipeline.steps[0].command[0]", "no such program", "COMMAND"},
-                      {"name", "taken", "X"}});
+                      {"request.parameters.folds", "there is no such parameter", "UNKNOWN_REFERENCE"}});
   };
   server_.validate_pipeline = [](const v1::ValidatePipelineRequest&, v1::ValidatePipelineResponse* response) {
     auto* v = response->add_violations();
     v->set_field("steps[1].after[0]");
     v->set_description("no step `z`");
+    // Not in the answer to the submission, whose room is small.
+    auto* more = response->add_violations();
+    more->set_field("steps[0].command[0]");
+    more->set_description("no such program");
     return grpc::Status::OK;
   };
   const std::string file = Pipeline();
@@ -311,7 +314,8 @@ TEST_F(OrchctlTest, FaultsThatOnlyTheServerSeesHavePlacesToo) {
   EXPECT_EQ(result.code, 8);
   EXPECT_THAT(result.err, HasSubstr(file + ":7:13: steps[1].after[0]: no step `z`\n"));
   EXPECT_THAT(result.err, HasSubstr(file + ":4:15: steps[0].command[0]: no such program\n"));
-  EXPECT_THAT(result.err, HasSubstr("3 faults"));
+  EXPECT_THAT(result.err, HasSubstr("orchctl: --param folds: there is no such parameter\n"));
+  EXPECT_THAT(result.err, HasSubstr("2 faults"));
   const Result validated = Orchctl({"validate", file});
   EXPECT_EQ(validated.code, 8);
   EXPECT_THAT(validated.err, HasSubstr(file + ":7:13: "));

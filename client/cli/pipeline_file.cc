@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <tuple>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "client/cli/session.h"
@@ -75,7 +76,8 @@ spec::Problem Locate(const spec::SourceMap& map, const std::string& field, const
   problem.field = std::string(path);
   problem.description = description;
   problem.reason = reason;
-  problem.position = map.Find(path);
+  // A fault of the request is not in the file.
+  if (!absl::StartsWith(path, "request.")) problem.position = map.Find(path);
   return problem;
 }
 

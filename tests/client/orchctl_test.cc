@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <atomic>
 #include <nlohmann/json.hpp>
+#include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
@@ -684,6 +685,25 @@ TEST_F(OrchctlWatchTest, ALiveTableOnATerminalCollapsesFanOuts) {
   EXPECT_THAT(result.err, HasSubstr("train[2] 2/2"));
   EXPECT_THAT(result.err, HasSubstr("\x1b[31mFAILED"));
   EXPECT_THAT(result.err, HasSubstr("last words"));
+}
+
+TEST_F(OrchctlWatchTest, CtrlCDetachesAndSaysHowToComeBack) {
+  std::atomic<int> pid{0};
+  const auto hold = [&pid](grpc::ServerContext* context) {
+    // The client has connected, so its handler is in place.
+    while (pid == 0) std::this_thread::yield();
+    kill(pid, SIGINT);
+    while (!context->IsCancelled()) std::this_thread::yield();
+    return grpc::Status::CANCELLED;
+  };
+  server_.watch_runs = [&](const v1::WatchRunsRequest&, grpc::ServerContext* context, const auto&) {
+    return hold(context);
+  };
+  const Result result = RunProgram({ORCHCTL, "watch-run", "p-1"}, environment_, "", [&pid](int p) { pid = p; });
+  EXPECT_EQ(result.code, 130);
+  EXPECT_EQ(Lines(result.err), 1) << result.err;
+  EXPECT_THAT(result.err, HasSubstr("orchctl watch-run p-1"));
+  EXPECT_THAT(result.err, HasSubstr("orchctl cancel-run p-1"));
 }
 
 TEST_F(OrchctlWatchTest, NoColorIsHonoured) {

@@ -31,7 +31,7 @@ struct Pipe {
 };
 
 Result Run(const std::vector<std::string>& argv, const std::map<std::string, std::string>& environment, int in, int out,
-           int err, int out_reader, int err_reader) {
+           int err, int out_reader, int err_reader, const std::function<void(int)>& on_start = nullptr) {
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
   posix_spawn_file_actions_adddup2(&actions, in, 0);
@@ -52,6 +52,7 @@ Result Run(const std::vector<std::string>& argv, const std::map<std::string, std
   close(in);
   close(out);
   close(err);
+  if (on_start) on_start(pid);
 
   Result result;
   const auto end = std::chrono::steady_clock::now() + kDeadline;
@@ -97,9 +98,9 @@ int InputOf(const std::string& input) {
 }  // namespace
 
 Result RunProgram(const std::vector<std::string>& argv, const std::map<std::string, std::string>& environment,
-                  const std::string& input) {
+                  const std::string& input, const std::function<void(int)>& on_start) {
   Pipe out, err;
-  return Run(argv, environment, InputOf(input), out.write_end, err.write_end, out.read_end, err.read_end);
+  return Run(argv, environment, InputOf(input), out.write_end, err.write_end, out.read_end, err.read_end, on_start);
 }
 
 Result RunOnTerminal(const std::vector<std::string>& argv, const std::map<std::string, std::string>& environment,

@@ -32,6 +32,11 @@ std::string LabelsText(const google::protobuf::Map<std::string, std::string>& la
   return absl::StrJoin(parts, ", ");
 }
 
+std::string StepsText(const v1::Run& run) {
+  const std::string words = CountsInWords(run.step_counts());
+  return words.empty() ? absl::StrCat(run.step_count()) : absl::StrCat(run.step_count(), " (", words, ")");
+}
+
 // The newest lines that a step wrote, indented.
 std::string LastLines(client::Client& client, const v1::Step& step) {
   v1::TailLogsRequest request;
@@ -88,8 +93,7 @@ std::string RunFacts(const v1::Run& run, const Style& style) {
                       {"State", {v1::Run::State_Name(run.state()), ColorOf(run.state())}},
                       {"Reason", ReasonName(run.reason())},
                       {"Message", run.message()},
-                      {"Steps", absl::StrCat(run.step_count(), run.step_counts().empty() ? "" : ": ",
-                                             CountsInWords(run.step_counts()))},
+                      {"Steps", StepsText(run)},
                       {"Pipeline", absl::StrCat(run.pipeline(), "@", run.pipeline_version())},
                       {"Orchestrator", run.orchestrator()},
                       {"Labels", LabelsText(run.labels())},

@@ -17,29 +17,23 @@ void Table::Add(std::vector<Cell> row) {
 }
 
 std::string Table::Render(const Style& style) const {
+  const size_t last = headers_.size() - 1;
   std::vector<int> widths(headers_.size());
-  std::vector<size_t> columns;
-  for (size_t c = 0; c < headers_.size(); ++c) {
+  for (size_t c = 0; c <= last; ++c) {
+    widths[c] = Width(headers_[c]);
     for (const auto& row : rows_) widths[c] = std::max(widths[c], Width(row[c].text));
-    if (widths[c] == 0 && !rows_.empty()) continue;
-    widths[c] = std::max(widths[c], Width(headers_[c]));
-    columns.push_back(c);
   }
   std::string out;
   const auto line = [&](const auto& cell_of) {
-    std::string text;
-    int owed = 0;
-    for (size_t c : columns) {
+    for (size_t c = 0; c <= last; ++c) {
       const Cell cell = cell_of(c);
-      if (cell.text.empty()) {
-        owed += widths[c] + 2;
-        continue;
-      }
-      text.append(static_cast<size_t>(owed), ' ');
-      text += style.Paint(cell.text, cell.color);
-      owed = widths[c] - Width(cell.text) + 2;
+      // A blank cell would shift the columns for tools that split at blanks.
+      const std::string text = cell.text.empty() && c < last ? "-" : cell.text;
+      absl::StrAppend(&out, style.Paint(text, text == "-" ? Color::kDim : cell.color));
+      if (c < last) out.append(static_cast<size_t>(widths[c] - Width(text)) + 2, ' ');
     }
-    absl::StrAppend(&out, text, "\n");
+    while (out.back() == ' ') out.pop_back();
+    out += '\n';
   };
   line([this](size_t c) { return Cell(headers_[c], Color::kBold); });
   for (const auto& row : rows_) line([&row](size_t c) { return row[c]; });

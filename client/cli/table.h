@@ -22,7 +22,8 @@ class Table {
   // As many cells as headers.
   void Add(std::vector<Cell> row);
   bool empty() const { return rows_.empty(); }
-  // Columns are as wide as their widest cell; the last one is not padded. Columns empty in every row are left out.
+  // Columns are as wide as their widest cell; the last one is not padded. Empty cells show `-`, so that tools that
+  // split at blanks find every column.
   std::string Render(const Style& style) const;
 
  private:

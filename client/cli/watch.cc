@@ -25,6 +25,8 @@ namespace {
 constexpr auto kFrame = std::chrono::milliseconds(100);  // no faster than this
 constexpr auto kTick = std::chrono::milliseconds(500);   // elapsed times go on without news
 
+constexpr int kLastFrame = 100;  // lines that stay when the run has ended
+
 v1::WatchRunsRequest WatchRequest(const std::string& run) {
   v1::WatchRunsRequest request;
   request.set_run(run);
@@ -49,7 +51,8 @@ class LiveTable {
     if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col == 0) size = {24, 80, 0, 0};
     // The last line stays free for the cursor: a full screen would scroll.
     const int height = std::max(3, static_cast<int>(size.ws_row) - 2);
-    std::vector<std::string> lines = view.Lines(WallNow(), size.ws_col, last ? 10'000 : height, style_);
+    std::vector<std::string> lines =
+        view.Lines(WallNow(), size.ws_col, last ? std::max(height, kLastFrame) : height, style_);
     if (!trouble.empty() && !last) lines.push_back(style_.Paint(Fit(Clean(trouble), size.ws_col), Color::kYellow));
     std::string frame;
     if (drawn_ > 0) absl::StrAppend(&frame, "\x1b[", drawn_, "A");

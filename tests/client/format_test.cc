@@ -134,10 +134,10 @@ TEST(StyleTest, WidthsAndCuts) {
 }
 
 TEST(TableTest, AlignsByColumnsNotBytes) {
-  Table table({"NAME", "X", "EMPTY"});
-  table.Add({"日本", "1", ""});
-  table.Add({"a", "2", ""});
-  EXPECT_EQ(table.Render(Style(false)), "NAME  X\n日本  1\na     2\n");
+  Table table({"NAME", "X", "Y"});
+  table.Add({"日本", "1", "é"});
+  table.Add({"a", "", ""});
+  EXPECT_EQ(table.Render(Style(false)), "NAME  X  Y\n日本  1  é\na     -\n");
 }
 
 v1::WatchRunsResponse Snapshot(int steps) {

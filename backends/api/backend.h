@@ -23,6 +23,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "server/model/attempt_end.h"
 #include "server/model/resources.h"
 #include "server/model/states.h"
 
@@ -34,7 +35,7 @@ struct AttemptName {
   std::string project;
   std::string run_id;
   std::string run_name;
-  std::string step;     // `train[2]`
+  std::string step;  // `train[2]`
   uint32_t step_index = 0;
   uint32_t attempt = 0;  // from 1
 };
@@ -56,7 +57,7 @@ struct AttemptWork {
   std::string working_dir;                               // absolute
   Resources resources;
   std::string image;
-  std::string settings_json;  // the step's settings for this flavor; empty: none
+  std::string settings_json;          // the step's settings for this flavor; empty: none
   int64_t grace_micros = 10'000'000;  // between a graceful stop and the forced one
   int64_t log_limit_bytes = int64_t{4} << 30;
 };
@@ -68,23 +69,6 @@ struct Unit {
 };
 
 enum class CancelMode { kGraceful, kForced };
-
-// How an attempt's command ended, as far as the platform says.
-struct AttemptEnd {
-  Reason reason = Reason::kNone;    // kNone: exit code 0
-  std::string message;              // for people; empty if the reason says it all
-  std::optional<int> exit_code;
-  std::optional<int> signal;
-  bool never_started = false;       // the command certainly never began
-  int64_t started_wall = 0;         // microseconds UTC; 0: unknown
-  int64_t ended_wall = 0;
-  double cpu_seconds = 0;
-  int64_t peak_memory = 0;          // bytes
-  int64_t stdout_bytes = 0;
-  int64_t stderr_bytes = 0;
-  std::string output_dir;           // where this machine finds the outputs; empty: not here
-  std::string scratch_dir;
-};
 
 // Takes what a backend reports. Any thread; returns at once. `key` is the attempt's.
 class Listener {

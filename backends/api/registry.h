@@ -12,11 +12,11 @@ namespace orch {
 
 // What a backend may use of the daemon.
 struct BackendContext {
-  std::string orchestrator;   // its registered name
-  std::string config_json;    // validated by the flavor's schema; "{}" if empty
-  std::string data_dir;       // absolute
-  std::string binary_dir;     // where orchd's own programs are
-  std::string instance;       // the data directory's UUID
+  std::string orchestrator;  // its registered name
+  std::string config_json;   // validated by the flavor's schema; "{}" if empty
+  std::string data_dir;      // absolute
+  std::string binary_dir;    // where orchd's own programs are
+  std::string instance;      // the data directory's UUID
   int64_t epoch = 0;
 };
 
@@ -29,7 +29,7 @@ struct FlavorInfo {
   std::vector<std::string> supplied;  // what the daemon does instead
   std::string config_schema;          // JSON Schema; empty if not in this build
   std::string settings_schema;
-  bool listed = true;                 // false: hidden unless enabled (`fake`)
+  bool listed = true;  // false: hidden unless enabled (`fake`)
   // Empty if not in this build. Checks the configuration (all faults in one InvalidInput), makes the backend.
   std::function<absl::StatusOr<std::unique_ptr<Backend>>(const BackendContext&)> make;
   // Empty: ready. Otherwise what is missing on this machine.

@@ -30,16 +30,21 @@ size_t SequenceLength(absl::string_view text, size_t at) {
   return 0;
 }
 
-// Control characters that YAML forbids: C0 but tab, LF, CR; DEL; C1 but NEL; U+FFFE and U+FFFF; a BOM inside.
+// Control characters that YAML forbids: C0 but tab, LF, CR; DEL; C1; U+FFFE and U+FFFF; a BOM inside. Also U+0085,
+// U+2028 and U+2029, which the scanner would take for line ends as YAML 1.1 does, and fold.
 bool IsForbidden(absl::string_view text, size_t at, size_t length) {
   const auto first = static_cast<uint8_t>(text[at]);
   if (length == 1) return (first < 0x20 && first != '\t' && first != '\n' && first != '\r') || first == 0x7F;
   const auto second = static_cast<uint8_t>(text[at + 1]);
-  if (length == 2) return first == 0xC2 && second < 0xA0 && second != 0x85;
+  if (length == 2) return first == 0xC2 && second < 0xA0;
+  if (length == 3 && first == 0xE2) {
+    const auto third = static_cast<uint8_t>(text[at + 2]);
+    return second == 0x80 && (third == 0xA8 || third == 0xA9);
+  }
   if (length == 3 && first == 0xEF) {
     const auto third = static_cast<uint8_t>(text[at + 2]);
     if (second == 0xBF && third >= 0xBE) return true;
-    return at > 0 && second == 0xBB && third == 0xBF;
+    return second == 0xBB && third == 0xBF;
   }
   return false;
 }
@@ -71,7 +76,8 @@ bool CheckEncoding(absl::string_view text, Problem* problem) {
       *problem = {
           {line, column},
           "",
-          absl::StrFormat("byte 0x%02X: control characters are not allowed; in double quotes write an escape", head),
+          absl::StrFormat("byte 0x%02X begins a control character or line separator; in double quotes write an escape",
+                          head),
           "INVALID_ENCODING"};
       return false;
     }

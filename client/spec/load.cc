@@ -9,6 +9,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "client/spec/encoding.h"
 #include "client/spec/surrogates.h"
 
@@ -280,6 +281,7 @@ std::shared_ptr<Tree> Load(absl::string_view text, const ParseLimits& limits, st
                          "TOO_LARGE"});
     return nullptr;
   }
+  absl::ConsumePrefix(&text, "\xEF\xBB\xBF");  // a byte order mark
   Problem encoding;
   if (!CheckEncoding(text, &encoding)) {
     problems->push_back(std::move(encoding));

@@ -44,13 +44,29 @@ void ReadSteps(Reader& reader, Ref ref, NodeId defaults, Pipeline* out) {
   });
 }
 
-void ReadPipeline(Reader& reader, Tree* tree, Pipeline* out) {
+// What all steps inherit counts as much as what is written: a large `defaults` and many small steps are a bomb, too.
+bool FitsInherited(Reader& reader, NodeId defaults, NodeId steps, const ParseLimits& limits) {
+  const Tree& tree = reader.tree();
+  if (steps == kNoNode || tree.KindOf(steps) != Kind::kSequence) return true;
+  const int64_t count = tree.at(tree.Resolve(steps)).size;
+  const int64_t each = tree.Count(defaults);
+  if (count == 0 || each <= limits.nodes / count) return true;
+  reader.AddBelow("defaults", defaults,
+                  absl::StrCat(count, " steps that inherit ", each, " values each: more than ", limits.nodes),
+                  "TOO_LARGE");
+  return false;
+}
+
+void ReadPipeline(Reader& reader, Tree* tree, const ParseLimits& limits, Pipeline* out) {
   const Ref root{tree->root};
   // First, so that what steps inherit is reported once, under its own path.
   NodeId defaults = tree->Lookup(tree->root, "defaults");
   if (reader.IsNull({defaults})) defaults = kNoNode;
   if (defaults != kNoNode) reader.In("defaults", [&] { ReadDefaults(reader, {defaults}); });
   if (defaults != kNoNode && tree->KindOf(defaults) != Kind::kMapping) defaults = kNoNode;
+  if (defaults != kNoNode && !FitsInherited(reader, defaults, tree->Lookup(tree->root, "steps"), limits)) {
+    defaults = kNoNode;
+  }
   const auto read = [&](int number, Ref value) {
     int word = 0;
     google::protobuf::Duration time;
@@ -120,7 +136,7 @@ ParsedPipeline ParsePipeline(absl::string_view text, const ParseLimits& limits) 
   if (tree == nullptr) return out;
   out.map = SourceMap(tree);
   Reader reader(tree.get());
-  ReadPipeline(reader, tree.get(), &out.pipeline);
+  ReadPipeline(reader, tree.get(), limits, &out.pipeline);
   out.problems = reader.TakeProblems();
   return out;
 }

@@ -60,7 +60,7 @@ struct ParsedPipeline {
 struct ParseLimits {
   int64_t bytes = 32 << 20;       // of text
   int depth = 64;                 // of lists and mappings, aliases expanded
-  int64_t nodes = 20'000'000;     // scalars, lists and mappings as written
+  int64_t nodes = 20'000'000;     // scalars, lists and mappings as written; the same for what steps inherit
   int64_t alias_nodes = 100'000;  // nodes that aliases add when they are expanded
 };
 

@@ -79,6 +79,14 @@ NodeId Tree::Child(NodeId sequence, size_t index) const {
   return child;
 }
 
+int64_t Tree::Count(NodeId id) const {
+  const Node& node = at(Resolve(id));
+  int64_t count = 1;
+  if (node.kind == Kind::kScalar) return count;
+  for (NodeId child = node.first; child != kNoNode; child = at(child).next) count += Count(child);
+  return count;
+}
+
 void Tree::IndexItems(NodeId sequence) {
   sequence = Resolve(sequence);
   items_.clear();

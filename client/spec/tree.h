@@ -55,6 +55,9 @@ class Tree {
   NodeId Lookup(NodeId mapping, absl::string_view key) const;
   NodeId Child(NodeId sequence, size_t index) const;
 
+  // All nodes below and with this one, aliases expanded. Recurses as deep as the tree, which the loader bounds.
+  int64_t Count(NodeId id) const;
+
   // The items of the longest list, so that finding one is not linear: set once by the reader.
   void IndexItems(NodeId sequence);
 

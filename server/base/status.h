@@ -27,7 +27,8 @@ struct Violation {
 absl::Status Error(absl::StatusCode code, absl::string_view reason, absl::string_view message);
 
 // The error for bad input, with all its faults. `reason` is for the whole (`PIPELINE_INVALID`).
-absl::Status InvalidInput(absl::string_view reason, absl::string_view message, const std::vector<Violation>& violations);
+absl::Status InvalidInput(absl::string_view reason, absl::string_view message,
+                          const std::vector<Violation>& violations);
 
 // The reason word; empty if the status is OK or was not made by Error().
 std::string ReasonOf(const absl::Status& status);
@@ -46,15 +47,15 @@ int64_t RetryDelayOf(const absl::Status& status);
 #define ORCH_CONCAT(a, b) ORCH_CONCAT_(a, b)
 
 // Returns from the function if `expr` is an error.
-#define RETURN_IF_ERROR(expr)                     \
-  do {                                            \
-    absl::Status orch_status_ = (expr);           \
-    if (!orch_status_.ok()) return orch_status_;  \
+#define RETURN_IF_ERROR(expr)                    \
+  do {                                           \
+    absl::Status orch_status_ = (expr);          \
+    if (!orch_status_.ok()) return orch_status_; \
   } while (false)
 
 // ASSIGN_OR_RETURN(auto x, F()) : declares x or returns the error.
 #define ASSIGN_OR_RETURN(lhs, expr) ASSIGN_OR_RETURN_(ORCH_CONCAT(orch_or_, __LINE__), lhs, expr)
-#define ASSIGN_OR_RETURN_(tmp, lhs, expr)  \
-  auto tmp = (expr);                       \
-  if (!tmp.ok()) return tmp.status();      \
+#define ASSIGN_OR_RETURN_(tmp, lhs, expr) \
+  auto tmp = (expr);                      \
+  if (!tmp.ok()) return tmp.status();     \
   lhs = *std::move(tmp)

@@ -13,12 +13,12 @@ namespace orch {
 struct SpecSlice {
   std::string digest;  // 32 raw bytes
   int index = 0;
-  std::string bytes;   // at most 256 KiB
+  std::string bytes;  // at most 256 KiB
 };
 
 // The answer to a request with a request_id, so that a repeat gets the same.
 struct RequestRow {
-  std::string method;      // `SubmitRun`
+  std::string method;  // `SubmitRun`
   std::string project;
   std::string request_id;
   std::string fingerprint;  // SHA-256 of the request; another one under the same id is refused
@@ -28,21 +28,21 @@ struct RequestRow {
 
 struct Batch {
   std::vector<SpecSlice> spec_slices;
-  std::vector<PipelineRow> pipelines;      // inserts
-  std::vector<RunHeader> new_runs;         // inserts, each with a RunRow below
-  std::vector<RunRow> runs;                // insert or update
-  std::vector<StepRow> steps;              // upsert
-  std::vector<AttemptRow> attempts;        // upsert
-  std::vector<BlobRow> blobs;              // insert or ignore
-  std::vector<ArtifactRow> artifacts;      // insert; the store numbers the versions
-  std::vector<CacheEntryRow> cache_entries;  // insert or replace
-  std::vector<EventRow> events;            // insert; sequences are dense
-  std::vector<RequestRow> requests;        // insert
-  std::vector<OrchestratorRow> orchestrators;  // upsert by (project, name)
+  std::vector<PipelineRow> pipelines;                                      // inserts
+  std::vector<RunHeader> new_runs;                                         // inserts, each with a RunRow below
+  std::vector<RunRow> runs;                                                // insert or update
+  std::vector<StepRow> steps;                                              // upsert
+  std::vector<AttemptRow> attempts;                                        // upsert
+  std::vector<BlobRow> blobs;                                              // insert or ignore
+  std::vector<ArtifactRow> artifacts;                                      // insert; the store numbers the versions
+  std::vector<CacheEntryRow> cache_entries;                                // insert or replace
+  std::vector<EventRow> events;                                            // insert; sequences are dense
+  std::vector<RequestRow> requests;                                        // insert
+  std::vector<OrchestratorRow> orchestrators;                              // upsert by (project, name)
   std::vector<std::pair<std::string, std::string>> deleted_orchestrators;  // project, name
-  std::vector<PoolRow> pools;              // upsert by name
+  std::vector<PoolRow> pools;                                              // upsert by name
   std::vector<std::string> deleted_pools;
-  std::vector<StackRow> stacks;            // upsert by name; a new default replaces the old
+  std::vector<StackRow> stacks;  // upsert by name; a new default replaces the old
 
   bool empty() const {
     return spec_slices.empty() && pipelines.empty() && new_runs.empty() && runs.empty() && steps.empty() &&

@@ -51,7 +51,7 @@ struct RunRow {
   int generation = 1;
   int64_t started = 0;
   int64_t ended = 0;
-  int64_t deadline = 0;       // wall
+  int64_t deadline = 0;  // wall
   int64_t deadline_mono = 0;
   int64_t version = 1;
   int64_t last_sequence = 0;
@@ -99,7 +99,7 @@ struct AttemptRow {
   int64_t started = 0;
   int64_t started_mono = 0;
   int64_t ended = 0;
-  bool stopping = false;        // a stop was asked for
+  bool stopping = false;  // a stop was asked for
   Reason stop_reason = Reason::kNone;
   bool platform_failure = false;  // ended before its command began; counts against platform_attempts
   bool release_pending = false;   // the backend still has to clean up
@@ -125,7 +125,7 @@ struct ArtifactRow {
   uint32_t attempt = 0;
   std::string output;
   std::string project;
-  std::string name;  // `pipeline.step.output` or the name given by `as`
+  std::string name;     // `pipeline.step.output` or the name given by `as`
   int64_t version = 0;  // given by the store at commit
   std::string type;
   std::string digest;  // 32 raw bytes
@@ -142,7 +142,7 @@ struct CacheEntryRow {
   RunKey run = 0;
   StepIx ix = 0;
   uint32_t attempt = 0;
-  std::string parts_json;  // what the key was made of, for `why`
+  std::string parts_json;             // what the key was made of, for `why`
   std::vector<ArtifactId> artifacts;  // in the order of the step's outputs
   int64_t created = 0;
 };

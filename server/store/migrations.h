@@ -6,10 +6,10 @@
 namespace orch::store {
 
 struct Migration {
-  int number;           // dense from 1
-  const char* name;     // `0001_init.sql`
-  const char* sha256;   // hex
-  const char* sql;      // statements; lines `-- verify: SELECT …` must return no row after it
+  int number;          // dense from 1
+  const char* name;    // `0001_init.sql`
+  const char* sha256;  // hex
+  const char* sql;     // statements; lines `-- verify: SELECT …` must return no row after it
 };
 
 std::span<const Migration> EmbeddedMigrations();

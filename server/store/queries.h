@@ -72,7 +72,8 @@ class Queries {
   virtual absl::StatusOr<std::vector<RunRecord>> ListRuns(const RunFilter& filter, RunKey before, int limit) = 0;
 
   // Rows in the order of ix from `from`, at most `limit`. Steps still WAITING have no row.
-  virtual absl::StatusOr<std::vector<StepRow>> ListSteps(RunKey run, const StepFilter& filter, StepIx from, int limit) = 0;
+  virtual absl::StatusOr<std::vector<StepRow>> ListSteps(RunKey run, const StepFilter& filter, StepIx from,
+                                                         int limit) = 0;
   virtual absl::StatusOr<std::optional<StepRow>> GetStep(RunKey run, StepIx ix) = 0;
   virtual absl::StatusOr<std::vector<AttemptRow>> ListAttempts(RunKey run, StepIx ix) = 0;
 

@@ -1,7 +1,7 @@
 // The store: one SQLite database in WAL mode with synchronous=FULL, one writing connection, read-only ones for queries.
 //
-// All writes and all checkpoints go through Writer, on the loop's thread: SQLite before 3.51.3 can corrupt a WAL when one
-// connection checkpoints while another commits.
+// All writes and all checkpoints go through Writer, on the loop's thread: SQLite before 3.51.3 can corrupt a WAL when
+// one connection checkpoints while another commits.
 #pragma once
 
 #include <cstdint>

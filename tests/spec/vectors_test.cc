@@ -71,19 +71,32 @@ TEST_P(VectorTest, GivesWhatIsWritten) {
   for (const Problem& problem : parsed.problems) EXPECT_NE(problem.reason, "") << problem.description;
 }
 
-TEST_P(VectorTest, ReadsItsOwnJsonBack) {
+class GoodVectorTest : public testing::TestWithParam<fs::path> {};
+
+TEST_P(GoodVectorTest, ReadsItsOwnJsonBack) {
   const ParsedPipeline parsed = ParsePipeline(ReadFile(GetParam()));
-  if (!parsed.problems.empty()) GTEST_SKIP() << "no pipeline";
+  ASSERT_EQ(ToText(parsed.problems), "");
   const ParsedPipeline again = ParsePipeline(ToJson(parsed.pipeline));
   EXPECT_EQ(ToText(again.problems), "");
   EXPECT_EQ(ToJson(again.pipeline), ToJson(parsed.pipeline));
 }
 
-INSTANTIATE_TEST_SUITE_P(All, VectorTest, testing::ValuesIn(Vectors()), [](const auto& vector) {
+std::vector<fs::path> GoodVectors() {
+  std::vector<fs::path> out = Vectors();
+  out.erase(std::remove_if(out.begin(), out.end(),
+                           [](fs::path path) { return !fs::exists(path.replace_extension(".json")); }),
+            out.end());
+  return out;
+}
+
+std::string NameOf(const testing::TestParamInfo<fs::path>& vector) {
   std::string name = vector.param.stem().string();
   std::replace(name.begin(), name.end(), '-', '_');
   return name;
-});
+}
+
+INSTANTIATE_TEST_SUITE_P(All, VectorTest, testing::ValuesIn(Vectors()), NameOf);
+INSTANTIATE_TEST_SUITE_P(All, GoodVectorTest, testing::ValuesIn(GoodVectors()), NameOf);
 
 // Adds the full names of all fields that are set in `message`.
 void CollectSet(const google::protobuf::Message& message, std::set<std::string>* set) {

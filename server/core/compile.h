@@ -1,0 +1,39 @@
+// Compile turns a pipeline as written into the graph of its runs, or says everything that is wrong with it.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "server/base/status.h"
+#include "server/model/graph.h"
+
+namespace orch {
+
+struct CompileLimits {
+  int64_t steps_per_run = 1'000'000;
+  int64_t fanout_width = 100'000;
+};
+
+struct Compiled {
+  std::shared_ptr<const Graph> graph;  // null if there are violations
+  std::vector<Violation> violations;   // fields as paths from the pipeline: `steps[3].inputs.table.from`
+  std::vector<Violation> warnings;
+};
+
+// Pure. Checks references, cycles, fan-outs, templates, limits, and what this build cannot do; names and ranges of
+// single fields have been checked where the message was read.
+Compiled Compile(PipelineSpec spec, const CompileLimits& limits);
+
+// A step's input as written in `from`: `step.output`, `step[*].output`, `step[item].output`, `step[3].output`.
+struct StepReference {
+  std::string step;
+  enum class Selector : uint8_t { kPlain, kAll, kItem, kIndex } selector = Selector::kPlain;
+  uint32_t index = 0;
+  std::string output;
+};
+std::optional<StepReference> ParseStepReference(absl::string_view text);
+
+// The variable of an input or output: `ORCH_INPUT_` and the name in upper case, other characters as `_`.
+std::string VariableName(absl::string_view prefix, absl::string_view name);
+
+}  // namespace orch

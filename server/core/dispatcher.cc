@@ -1,0 +1,483 @@
+// Apply, Tick and Take, and what concerns whole runs. Steps are in dispatcher_steps.cc, attempts in
+// dispatcher_attempts.cc, the way back from the store in dispatcher_restore.cc.
+#include "server/core/dispatcher.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "server/base/check.h"
+#include "server/base/status.h"
+
+namespace orch {
+
+Dispatcher::Dispatcher(CorePolicy policy)
+    : policy_(std::move(policy)),
+      next_sequence_(policy_.first_sequence),
+      next_run_key_(policy_.first_run_key),
+      next_artifact_id_(policy_.first_artifact_id) {}
+
+absl::Status Dispatcher::Apply(Event event, Now now) {
+  now_ = now;
+  absl::Status status = std::visit([this](auto& e) { return On(e); }, event);
+  DrainEnded(policy_.slice);
+  for (const RunKey key : std::exchange(finished_runs_, {})) {
+    if (RunInMemory* run = FindRun(key)) MaybeEndRun(*run);
+  }
+  return status;
+}
+
+void Dispatcher::Tick(Now now) {
+  now_ = now;
+  while (!timers_.empty() && timers_.top().due <= now_.mono) {
+    const Timer timer = timers_.top();
+    timers_.pop();
+    FireTimer(timer);
+  }
+  int budget = policy_.slice;
+  while (!sweeps_.empty() && budget > 0) {
+    Sweep& sweep = sweeps_.front();
+    RunInMemory* run = FindRun(sweep.run);
+    if (run == nullptr || sweep.next >= sweep.end) {
+      sweeps_.pop_front();
+      continue;
+    }
+    const StepIx ix = sweep.next++;
+    const Sweep::Kind kind = sweep.kind;
+    const uint8_t seen = sweep.seen;
+    --budget;
+    switch (kind) {
+      case Sweep::Kind::kOpenRoots:
+        if (run->cells[ix].open == 0) Judge(*run, ix);
+        break;
+      case Sweep::Kind::kCloseEdge:
+        CloseOne(*run, ix, seen);
+        break;
+      case Sweep::Kind::kStopRest:
+        StopStep(*run, ix);
+        break;
+    }
+  }
+  DrainEnded(policy_.slice);
+  if (pass_needed_) {
+    pass_needed_ = ready_.Pass(
+        &pools_, [this](uint32_t o) { return orchestrators_[o].present && orchestrators_[o].healthy; }, now_.mono,
+        policy_.reserve_after_micros, policy_.grants,
+        [this](uint32_t, const ReadyQueue::Entry& entry) {
+          RunInMemory* run = FindRun(entry.run);
+          CHECK(run != nullptr);
+          Grant(*run, entry.ix);
+        });
+  }
+  for (int n = policy_.slice; n > 0 && !unshown_.empty() && unshown_.front().due <= now_.mono; --n) {
+    const Unshown front = unshown_.front();
+    unshown_.pop_front();
+    RunInMemory* run = FindRun(front.run);
+    if (run == nullptr || run->cells[front.ix].state != StepState::kReady) continue;
+    StepDetail& detail = Detail(*run, front.ix);
+    if (detail.logged) continue;
+    detail.logged = true;
+    MarkDirty(*run, front.ix);
+    LogStep(*run, front.ix, "");
+  }
+  for (const RunKey key : std::exchange(finished_runs_, {})) {
+    if (RunInMemory* run = FindRun(key)) MaybeEndRun(*run);
+  }
+}
+
+int64_t Dispatcher::NextDeadline() const {
+  if (!sweeps_.empty() || !ended_.empty() || pass_needed_) return 0;
+  int64_t due = INT64_MAX;
+  if (!timers_.empty()) due = timers_.top().due;
+  if (!unshown_.empty()) due = std::min(due, unshown_.front().due);
+  return due;
+}
+
+Decisions Dispatcher::Take() {
+  Batch& batch = out_.batch;
+  for (const auto& [key, ix] : dirty_steps_) {
+    const auto found = runs_.find(key);
+    if (found == runs_.end()) continue;
+    RunInMemory& run = *found->second;
+    run.cells[ix].dirty = false;
+    const auto detail = run.details.find(ix);
+    CHECK(detail != run.details.end());
+    if (IsTerminal(run.cells[ix].state)) {
+      batch.steps.push_back(std::move(detail->second.row));
+      run.details.erase(detail);
+    } else {
+      batch.steps.push_back(detail->second.row);
+    }
+  }
+  dirty_steps_.clear();
+  for (const auto& [key, ix] : dirty_attempts_) {
+    const auto found = runs_.find(key);
+    if (found == runs_.end()) continue;
+    const auto live = found->second->live.find(ix);
+    if (live == found->second->live.end() || !live->second.dirty) continue;  // it has ended: its row is there already
+    live->second.dirty = false;
+    batch.attempts.push_back(live->second.row);
+  }
+  dirty_attempts_.clear();
+  for (const RunKey key : dirty_runs_) {
+    const auto found = runs_.find(key);
+    if (found == runs_.end()) continue;
+    RunInMemory& run = *found->second;
+    run.dirty = false;
+    ++run.row.version;
+    batch.runs.push_back(run.row);
+    if (!IsTerminal(run.row.state)) continue;
+    if (run.has_parallel_pool) {
+      std::sort(run.lines.begin(), run.lines.end());
+      run.lines.erase(std::unique(run.lines.begin(), run.lines.end()), run.lines.end());
+      for (const uint32_t line : run.lines) ready_.Forget(line);
+      pools_.Forget(run.parallel_pool);
+    }
+    runs_.erase(found);
+  }
+  dirty_runs_.clear();
+  return std::exchange(out_, {});
+}
+
+std::vector<Intent> Dispatcher::TakeAtOnce() {
+  std::vector<Intent> now;
+  std::vector<Intent> rest;
+  for (Intent& intent : out_.intents) (MayRunAtOnce(intent.kind) ? now : rest).push_back(std::move(intent));
+  out_.intents = std::move(rest);
+  return now;
+}
+
+// --- runs ---
+
+const RunInMemory* Dispatcher::Find(RunKey key) const {
+  const auto found = runs_.find(key);
+  return found == runs_.end() ? nullptr : found->second.get();
+}
+
+RunInMemory* Dispatcher::FindRun(RunKey key) {
+  const auto found = runs_.find(key);
+  return found == runs_.end() ? nullptr : found->second.get();
+}
+
+uint32_t Dispatcher::InternOrchestrator(const std::string& name) {
+  const auto [it, fresh] = orchestrator_by_name_.emplace(name, static_cast<uint32_t>(orchestrators_.size()));
+  if (fresh) orchestrators_.push_back({name, false, true, {}});
+  return it->second;
+}
+
+void Dispatcher::AdoptGraph(RunInMemory& run) {
+  const Graph& graph = *run.graph;
+  run.cells.resize(graph.step_count());
+  run.artifacts.resize(graph.output_count());
+  run.open_steps = graph.step_count();
+  run.row.counts = {};
+  run.row.counts[static_cast<size_t>(StepState::kWaiting)] = graph.step_count();
+  if (run.header.max_parallel > 0) {
+    run.parallel_pool = pools_.Intern(absl::StrCat("run/", run.header.key));
+    run.has_parallel_pool = true;
+    pools_.SetCapacity(run.parallel_pool, run.header.max_parallel);
+  }
+  const auto& templates = graph.templates();
+  for (uint32_t t = 0; t < templates.size(); ++t) {
+    const std::string& own = graph.spec().steps[t].options().orchestrator;
+    const std::string& name = own.empty() ? run.header.orchestrator : own;
+    SlotDemand demand;
+    for (const Demand& d : templates[t].demands) {
+      const bool shared = d.pool.compare(0, 5, "pool/") == 0;
+      demand.emplace_back(pools_.Intern(shared ? d.pool : absl::StrCat(name, "/", d.pool)), d.amount);
+    }
+    demand.emplace_back(pools_.Intern(absl::StrCat(name, "/parallel")), 1);
+    if (run.has_parallel_pool) demand.emplace_back(run.parallel_pool, 1);
+    const uint32_t orchestrator = InternOrchestrator(name);
+    run.orchestrators.push_back(orchestrator);
+    run.lines.push_back(ready_.Line(orchestrator, demand));
+    run.open_instances.push_back(templates[t].count);
+    run.seen.push_back(0);
+    for (uint32_t i = 0; i < templates[t].count; ++i) run.cells[templates[t].first + i].open = templates[t].upstreams;
+  }
+  for (const StepTemplate& step : templates) {
+    if (step.count > 0) continue;
+    for (const Edge& edge : step.edges) {  // an empty fan-out is a single ok
+      const StepTemplate& consumer = templates[edge.consumer];
+      for (uint32_t i = 0; i < consumer.count; ++i) {
+        --run.cells[consumer.first + i].open;
+        run.cells[consumer.first + i].seen |= kSeenOk;
+      }
+    }
+  }
+}
+
+absl::Status Dispatcher::On(RunSubmitted& event) {
+  auto owned = std::make_unique<RunInMemory>();
+  RunInMemory& run = *owned;
+  run.header = std::move(event.header);
+  run.header.key = next_run_key_++;
+  run.header.step_count = event.graph->step_count();
+  run.graph = std::move(event.graph);
+  run.row.key = run.header.key;
+  run.row.version = 0;
+  run.row.state = RunState::kPending;
+  AdoptGraph(run);
+  runs_.emplace(run.header.key, std::move(owned));
+  out_.batch.new_runs.push_back(run.header);
+  LogRun(run, EventType::kRunSubmitted);
+  if (run.header.timeout_micros > 0) {
+    run.row.deadline = now_.wall + run.header.timeout_micros;
+    run.row.deadline_mono = now_.mono + run.header.timeout_micros;
+    timers_.push({Timer::Kind::kDeadline, run.row.deadline_mono, run.header.key, 0, 0});
+  }
+  SetRun(run, RunEvent::kAdmitted, RunState::kRunning, Reason::kNone, "");
+  if (run.open_steps == 0) finished_runs_.push_back(run.header.key);
+  sweeps_.push_back({Sweep::Kind::kOpenRoots, run.header.key, 0, run.graph->step_count(), 0});
+  return absl::OkStatus();
+}
+
+absl::Status Dispatcher::On(CancelRequested& event) {
+  RunInMemory* run = FindRun(event.run);
+  if (run == nullptr) return absl::OkStatus();  // it has ended: nothing to do
+  if (!event.steps.empty()) {
+    for (const StepIx ix : event.steps) {
+      if (ix >= run->cells.size()) {
+        return Error(absl::StatusCode::kNotFound, "STEP_NOT_FOUND", absl::StrCat("the run has no step number ", ix));
+      }
+    }
+    for (const StepIx ix : event.steps) {
+      if (run->live.count(ix) > 0) {
+        StopAttempt(*run, ix, Reason::kCancelRequested, event.force);
+      } else if (!IsTerminal(run->cells[ix].state)) {
+        EndStep(*run, ix, StepEvent::kCancelRequested, StepState::kCancelled, Reason::kCancelRequested, "");
+      }
+    }
+    return absl::OkStatus();
+  }
+  if (run->row.state == RunState::kCancelling) {
+    if (event.force && !run->row.cancel_forced) {
+      run->row.cancel_forced = true;
+      StopLive(*run, Reason::kCancelRequested, true);
+    }
+    return absl::OkStatus();
+  }
+  if (IsTerminal(run->row.state)) return absl::OkStatus();
+  run->row.cancel_forced = event.force;
+  SetRun(*run, RunEvent::kCancelRequested, RunState::kCancelling, Reason::kCancelRequested, "");
+  StopLive(*run, Reason::kCancelRequested, event.force);
+  StopRest(*run);
+  return absl::OkStatus();
+}
+
+absl::Status Dispatcher::On(OrchestratorChanged& event) {
+  const uint32_t number = InternOrchestrator(event.name);
+  for (const PoolId pool : orchestrators_[number].limited) pools_.ClearCapacity(pool);
+  orchestrators_[number].limited.clear();
+  orchestrators_[number].present = event.present;
+  const auto limit = [&](const std::string& what, int64_t slots) {
+    const PoolId pool = pools_.Intern(absl::StrCat(event.name, "/", what));
+    pools_.SetCapacity(pool, slots);
+    orchestrators_[number].limited.push_back(pool);
+  };
+  for (const auto& [what, slots] : event.capacity) limit(what, slots);
+  if (event.max_parallel > 0) limit("parallel", event.max_parallel);
+  pass_needed_ = true;
+  return absl::OkStatus();
+}
+
+absl::Status Dispatcher::On(OrchestratorRemoved& event) {
+  if (UsesOrchestrator(event.name)) {
+    return Error(absl::StatusCode::kFailedPrecondition, "ORCHESTRATOR_IN_USE",
+                 absl::StrCat("runs that have not ended use orchestrator `", event.name, "`; cancel them or wait"));
+  }
+  OrchestratorChanged gone{event.name, false, {}, 0};
+  return On(gone);
+}
+
+absl::Status Dispatcher::On(OrchestratorHealthChanged& event) {
+  orchestrators_[InternOrchestrator(event.name)].healthy = event.healthy;
+  pass_needed_ = true;
+  return absl::OkStatus();
+}
+
+absl::Status Dispatcher::On(PoolChanged& event) {
+  if (!event.present && UsesPool(event.name)) {
+    return Error(absl::StatusCode::kFailedPrecondition, "POOL_IN_USE",
+                 absl::StrCat("steps that have not ended need pool `", event.name, "`; cancel them or wait"));
+  }
+  const PoolId pool = pools_.Intern(absl::StrCat("pool/", event.name));
+  if (event.present) {
+    pools_.SetCapacity(pool, event.slots);
+  } else {
+    pools_.ClearCapacity(pool);
+  }
+  pass_needed_ = true;
+  return absl::OkStatus();
+}
+
+void Dispatcher::SetRun(RunInMemory& run, RunEvent event, RunState to, Reason reason, std::string message) {
+  CHECK(IsAllowed(run.row.state, event, to));
+  run.row.state = to;
+  run.row.reason = reason;
+  run.row.message = std::move(message);
+  if (IsTerminal(to)) run.row.ended = now_.wall;
+  LogRun(run, EventType::kRunStateChanged);
+}
+
+bool Dispatcher::MayStart(const RunInMemory& run) const { return run.row.state == RunState::kRunning; }
+
+void Dispatcher::OnStepFailed(RunInMemory& run, StepIx ix) {
+  if (run.any_failed) return;
+  run.any_failed = true;
+  if (run.row.state != RunState::kRunning || run.header.execution_mode == ExecutionMode::kContinueOnFailure) return;
+  SetRun(run, RunEvent::kStepFailed, RunState::kHalting, Reason::kStepFailed,
+         absl::StrCat("step `", run.graph->StepName(ix), "` failed"));
+  if (run.header.execution_mode == ExecutionMode::kFailFast) StopLive(run, Reason::kRunHalted, false);
+  StopRest(run);
+}
+
+void Dispatcher::StopLive(RunInMemory& run, Reason reason, bool force) {
+  std::vector<StepIx> steps;
+  for (const auto& [ix, live] : run.live) steps.push_back(ix);
+  std::sort(steps.begin(), steps.end());
+  for (const StepIx ix : steps) StopAttempt(run, ix, reason, force);
+}
+
+void Dispatcher::StopRest(RunInMemory& run) {
+  sweeps_.push_back({Sweep::Kind::kStopRest, run.header.key, 0, run.graph->step_count(), 0});
+}
+
+void Dispatcher::MaybeEndRun(RunInMemory& run) {
+  if (run.open_steps > 0 || IsTerminal(run.row.state)) return;
+  switch (run.row.state) {
+    case RunState::kCancelling:
+      SetRun(run, RunEvent::kAllStepsEnded, RunState::kCancelled, run.row.reason, run.row.message);
+      return;
+    case RunState::kHalting:
+      SetRun(run, RunEvent::kAllStepsEnded, RunState::kFailed, run.row.reason, run.row.message);
+      return;
+    case RunState::kRunning:
+    case RunState::kPaused: {
+      if (!run.any_failed) {
+        SetRun(run, RunEvent::kAllStepsEnded, RunState::kSucceeded, Reason::kNone, "");
+        return;
+      }
+      const int64_t failed = run.row.counts[static_cast<size_t>(StepState::kFailed)];
+      SetRun(run, RunEvent::kAllStepsEnded, RunState::kFailed, Reason::kStepFailed,
+             absl::StrCat(failed, failed == 1 ? " step failed" : " steps failed"));
+      return;
+    }
+    case RunState::kPending:
+    case RunState::kSucceeded:
+    case RunState::kFailed:
+    case RunState::kCancelled:
+      return;
+  }
+}
+
+// --- the event log ---
+
+EventRow& Dispatcher::AddEvent(RunInMemory& run, EventType type) {
+  EventRow& event = out_.batch.events.emplace_back();
+  event.sequence = next_sequence_++;
+  event.time = now_.wall;
+  event.type = type;
+  event.run = run.header.key;
+  run.row.last_sequence = event.sequence;
+  if (!run.dirty) {
+    run.dirty = true;
+    dirty_runs_.push_back(run.header.key);
+  }
+  return event;
+}
+
+void Dispatcher::LogRun(RunInMemory& run, EventType type) {
+  EventRow& event = AddEvent(run, type);
+  event.state = static_cast<uint8_t>(run.row.state);
+  event.reason = run.row.reason;
+  event.message = run.row.message;
+}
+
+void Dispatcher::LogStep(RunInMemory& run, StepIx ix, std::string message) {
+  EventRow& event = AddEvent(run, EventType::kStepStateChanged);
+  event.ix = ix;
+  event.attempt = run.cells[ix].attempt;
+  event.state = static_cast<uint8_t>(run.cells[ix].state);
+  event.reason = run.cells[ix].reason;
+  event.message = std::move(message);
+  const auto detail = run.details.find(ix);
+  if (detail != run.details.end()) event.exit_code = detail->second.row.exit_code;
+}
+
+// --- facts ---
+
+std::map<std::string, int64_t> Dispatcher::PoolUse() const {
+  std::map<std::string, int64_t> out;
+  for (PoolId pool = 0; pool < pools_.size(); ++pool) {
+    if (pools_.used(pool) > 0) out[pools_.name(pool)] = pools_.used(pool);
+  }
+  return out;
+}
+
+bool Dispatcher::UsesOrchestrator(const std::string& name) const {
+  const auto found = orchestrator_by_name_.find(name);
+  if (found == orchestrator_by_name_.end()) return false;
+  for (const auto& [key, run] : runs_) {
+    if (std::find(run->orchestrators.begin(), run->orchestrators.end(), found->second) != run->orchestrators.end()) {
+      return true;
+    }
+  }
+  return false;
+}
+
+bool Dispatcher::UsesPool(const std::string& name) const {
+  const std::string pool = absl::StrCat("pool/", name);
+  for (const auto& [key, run] : runs_) {
+    for (const StepTemplate& step : run->graph->templates()) {
+      for (const Demand& demand : step.demands) {
+        if (demand.pool == pool) return true;
+      }
+    }
+  }
+  return false;
+}
+
+absl::Status Dispatcher::CheckInvariants() const {
+  const auto broken = [](const RunInMemory& run, StepIx ix, absl::string_view what) {
+    return absl::InternalError(absl::StrCat("run ", run.header.key, " step ", ix, ": ", what));
+  };
+  int64_t live = 0;
+  std::map<PoolId, int64_t> used;
+  for (const auto& [key, owned] : runs_) {
+    const RunInMemory& run = *owned;
+    std::array<int64_t, kStepStateCount> counts{};
+    int64_t open = 0;
+    for (StepIx ix = 0; ix < run.cells.size(); ++ix) {
+      const StepCell& cell = run.cells[ix];
+      ++counts[static_cast<size_t>(cell.state)];
+      if (!IsTerminal(cell.state)) ++open;
+      const bool should_live = cell.state == StepState::kSubmitting || cell.state == StepState::kQueued ||
+                               cell.state == StepState::kRunning || cell.state == StepState::kStopping;
+      if (should_live != (run.live.count(ix) > 0)) return broken(run, ix, "live attempt and state disagree");
+      if (cell.state == StepState::kReady && run.details.count(ix) == 0) return broken(run, ix, "READY without detail");
+      if (cell.state != StepState::kWaiting && !IsTerminal(cell.state) && cell.open != 0 &&
+          run.graph->SpecOf(ix).options().trigger_rule == TriggerRule::kAllSuccess) {
+        return broken(run, ix, "started with an open input");
+      }
+    }
+    if (counts != run.row.counts) return broken(run, 0, "counts are wrong");
+    if (open != run.open_steps) return broken(run, 0, "open steps are wrong");
+    for (const auto& [ix, attempt] : run.live) {
+      ++live;
+      if (attempt.row.number != run.cells[ix].attempt) return broken(run, ix, "attempt numbers disagree");
+      if (!attempt.holds_slots) continue;
+      for (const auto& [pool, amount] : ready_.demand(run.lines[run.graph->TemplateOf(ix)])) used[pool] += amount;
+    }
+  }
+  if (live != live_attempts_) return absl::InternalError("live attempts are miscounted");
+  for (PoolId pool = 0; pool < pools_.size(); ++pool) {
+    if (pools_.used(pool) != used[pool]) {
+      return absl::InternalError(absl::StrCat("pool ", pools_.name(pool), ": ", pools_.used(pool),
+                                              " slots in use, live attempts hold ", used[pool]));
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace orch

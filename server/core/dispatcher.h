@@ -1,0 +1,209 @@
+// The dispatcher decides: events in, rows and intents out. It has no threads, no clock, no I/O and no randomness; the
+// same events at the same times give the same decisions.
+//
+// Two speeds: Apply updates facts, at most O(out-degree) each; Tick fires what is due, works off longer cascades in
+// slices, and makes one pass over the steps that are ready. A burst of 500 ends costs one pass.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <queue>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "server/base/clock.h"
+#include "server/core/messages.h"
+#include "server/core/pools.h"
+#include "server/core/ready_queue.h"
+#include "server/core/run_state.h"
+#include "server/model/transitions.h"
+
+namespace orch {
+
+struct CorePolicy {
+  std::string instance;  // part of every attempt's key
+  int64_t first_sequence = 1;
+  RunKey first_run_key = 1;
+  ArtifactId first_artifact_id = 1;
+  int64_t grace_micros = 10'000'000;  // between a graceful and a forced stop
+  int64_t reserve_after_micros = 30'000'000;
+  int64_t ready_shown_after_micros = 50'000;  // a READY that lasts shorter is not written
+  int slice = 2'000;                          // steps per Tick in cascades
+  int grants = 1'000;                         // starts per Tick
+};
+
+// A run as the store has it, for Restore.
+struct StoredRun {
+  RunHeader header;
+  RunRow row;
+  std::shared_ptr<const Graph> graph;
+  std::vector<StepRow> steps;
+  std::vector<AttemptRow> attempts;
+  std::vector<ArtifactRow> artifacts;
+};
+
+class Dispatcher {
+ public:
+  explicit Dispatcher(CorePolicy policy);
+
+  // Before the first event; times on the monotonic clock must be of this boot.
+  void Restore(StoredRun run, Now now);
+  // The attempts that Restore found live, for the backends to adopt.
+  std::vector<std::pair<AttemptRow, std::string>> LiveAttempts() const;  // with the step's name
+
+  // Total: every event in every state is defined. An error means that the event was refused and changed nothing
+  // (NOT_FOUND, FAILED_PRECONDITION); late events are dropped and counted.
+  absl::Status Apply(Event event, Now now);
+  void Tick(Now now);
+  // When Tick has something to do without an event; INT64_MAX: never.
+  int64_t NextDeadline() const;
+  // Everything decided since the last call, each changed row once.
+  Decisions Take();
+  // Those of the intents that need not wait for the commit; Take does not give them again.
+  std::vector<Intent> TakeAtOnce();
+  // True if something has been decided that must not wait: an intent, the end of a run.
+  bool Urgent() const { return !out_.intents.empty(); }
+
+  // The key of the run that the last RunSubmitted made.
+  RunKey last_run_key() const { return next_run_key_ - 1; }
+  ArtifactId last_artifact_id() const { return next_artifact_id_ - 1; }
+  bool Knows(RunKey run) const { return runs_.count(run) > 0; }
+  const RunInMemory* Find(RunKey run) const;
+  size_t live_runs() const { return runs_.size(); }
+  int64_t live_attempts() const { return live_attempts_; }
+  size_t ready_steps() const { return ready_.size(); }
+  int64_t late_events() const { return late_events_; }
+  int64_t last_sequence() const { return next_sequence_ - 1; }
+  // Slots in use by pool, as `ORCHESTRATOR/cpu`, `pool/NAME`, `run/KEY`.
+  std::map<std::string, int64_t> PoolUse() const;
+  // True if a run that has not ended names it, or a step of one does.
+  bool UsesOrchestrator(const std::string& name) const;
+  bool UsesPool(const std::string& name) const;
+
+  // Walks all cross-references; for tests, simulation, and once at start.
+  absl::Status CheckInvariants() const;
+
+ private:
+  struct OrchestratorState {
+    std::string name;
+    bool present = false;
+    bool healthy = true;
+    std::vector<PoolId> limited;
+  };
+  // Work that is done in slices: cells [next, end) of a run.
+  struct Sweep {
+    enum class Kind : uint8_t { kOpenRoots, kCloseEdge, kStopRest } kind;
+    RunKey run;
+    StepIx next;
+    StepIx end;
+    uint8_t seen;  // kCloseEdge: what the upstream brought
+  };
+  struct Timer {
+    enum class Kind : uint8_t { kQueue, kRun, kRetry, kStop, kResubmit, kDeadline } kind;
+    int64_t due;
+    RunKey run;
+    StepIx ix;
+    uint32_t attempt;
+    bool operator>(const Timer& o) const {
+      return std::tie(due, run, ix, attempt, kind) > std::tie(o.due, o.run, o.ix, o.attempt, o.kind);
+    }
+  };
+
+  struct Unshown {
+    int64_t due;
+    RunKey run;
+    StepIx ix;
+  };
+
+  absl::Status On(RunSubmitted& event);
+  absl::Status On(CancelRequested& event);
+  absl::Status On(AttemptAccepted& event);
+  absl::Status On(AttemptRefused& event);
+  absl::Status On(AttemptNotFound& event);
+  absl::Status On(AttemptStarted& event);
+  absl::Status On(AttemptEnded& event);
+  absl::Status On(OutputsStored& event);
+  absl::Status On(ArtifactPublished& event);
+  absl::Status On(StepResolved& event);
+  absl::Status On(OrchestratorChanged& event);
+  absl::Status On(OrchestratorRemoved& event);
+  absl::Status On(OrchestratorHealthChanged& event);
+  absl::Status On(PoolChanged& event);
+
+  // runs
+  void SetRun(RunInMemory& run, RunEvent event, RunState to, Reason reason, std::string message);
+  void AdoptGraph(RunInMemory& run);
+  void OnStepFailed(RunInMemory& run, StepIx ix);
+  void StopLive(RunInMemory& run, Reason reason, bool force);
+  void StopRest(RunInMemory& run);
+  void MaybeEndRun(RunInMemory& run);
+  bool MayStart(const RunInMemory& run) const;
+
+  // steps
+  void SetStep(RunInMemory& run, StepIx ix, StepEvent event, StepState to, Reason reason, std::string message);
+  void EndStep(RunInMemory& run, StepIx ix, StepEvent event, StepState to, Reason reason, std::string message);
+  StepDetail& Detail(RunInMemory& run, StepIx ix);
+  void MarkDirty(RunInMemory& run, StepIx ix);
+  void Judge(RunInMemory& run, StepIx ix);
+  void CloseOne(RunInMemory& run, StepIx ix, uint8_t seen);
+  void CloseRange(RunInMemory& run, StepIx first, uint32_t count, uint8_t seen);
+  void CloseFrom(RunInMemory& run, const Edge& edge, StepIx producer, uint8_t seen);
+  void Propagate(RunInMemory& run, StepIx ix);
+  void DrainEnded(int limit);
+  void BecomeReady(RunInMemory& run, StepIx ix, bool judged);
+  void Enqueue(RunInMemory& run, StepIx ix);
+  void Dequeue(RunInMemory& run, StepIx ix);
+  void SkipEarlyConsumers(RunInMemory& run, StepIx producer);
+  void StopStep(RunInMemory& run, StepIx ix);
+
+  // attempts
+  LiveAttempt* FindLive(const AttemptRef& ref, RunInMemory** run);
+  void Grant(RunInMemory& run, StepIx ix);
+  void StopAttempt(RunInMemory& run, StepIx ix, Reason reason, bool force);
+  void EndAttempt(RunInMemory& run, StepIx ix, AttemptState state, const AttemptEnd& end);
+  void FailAttempt(RunInMemory& run, StepIx ix, const AttemptEnd& end);
+  void GiveSlots(RunInMemory& run, StepIx ix, LiveAttempt& attempt);
+  void Touch(RunInMemory& run, StepIx ix, LiveAttempt& attempt);
+  std::vector<std::vector<ArtifactId>> InputsOf(const RunInMemory& run, StepIx ix) const;
+  void AddIntent(Intent::Kind kind, const RunInMemory& run, StepIx ix, const LiveAttempt& attempt);
+  ArtifactId Land(RunInMemory& run, StepIx ix, uint32_t attempt, const StoredOutput& output, bool early);
+  void FinishWell(RunInMemory& run, StepIx ix, bool enter_cache);
+  void FireTimer(const Timer& timer);
+
+  void LogRun(RunInMemory& run, EventType type);
+  void LogStep(RunInMemory& run, StepIx ix, std::string message);
+  EventRow& AddEvent(RunInMemory& run, EventType type);
+
+  RunInMemory* FindRun(RunKey key);
+  uint32_t InternOrchestrator(const std::string& name);
+
+  const CorePolicy policy_;
+  Now now_;
+  std::map<RunKey, std::unique_ptr<RunInMemory>> runs_;
+  Pools pools_;
+  ReadyQueue ready_;
+  std::vector<OrchestratorState> orchestrators_;
+  std::map<std::string, uint32_t> orchestrator_by_name_;
+  std::deque<Sweep> sweeps_;
+  std::deque<std::pair<RunKey, StepIx>> ended_;  // steps whose dependants have not been told
+  std::priority_queue<Timer, std::vector<Timer>, std::greater<>> timers_;
+  std::deque<Unshown> unshown_;  // READY steps that are not on record yet, oldest first
+  std::vector<RunKey> dirty_runs_;
+  std::vector<std::pair<RunKey, StepIx>> dirty_steps_;
+  std::vector<std::pair<RunKey, StepIx>> dirty_attempts_;
+  std::vector<RunKey> finished_runs_;
+  Decisions out_;
+  bool pass_needed_ = false;
+  int64_t next_sequence_;
+  RunKey next_run_key_;
+  ArtifactId next_artifact_id_;
+  int64_t live_attempts_ = 0;
+  int64_t late_events_ = 0;
+};
+
+}  // namespace orch

@@ -1,0 +1,136 @@
+// The way back from the store: the same facts lead to the same state, without a word to anybody.
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "server/base/check.h"
+#include "server/core/dispatcher.h"
+
+namespace orch {
+
+void Dispatcher::Restore(StoredRun stored, Now now) {
+  now_ = now;
+  auto owned = std::make_unique<RunInMemory>();
+  RunInMemory& run = *owned;
+  run.header = std::move(stored.header);
+  run.row = std::move(stored.row);
+  run.graph = std::move(stored.graph);
+  AdoptGraph(run);
+  const RunKey key = run.header.key;
+  runs_.emplace(key, std::move(owned));
+
+  for (const ArtifactRow& artifact : stored.artifacts) {
+    const std::vector<OutputSpec>& outputs = run.graph->SpecOf(artifact.ix).outputs;
+    const auto found =
+        std::find_if(outputs.begin(), outputs.end(), [&](const OutputSpec& o) { return o.name == artifact.output; });
+    if (found == outputs.end()) continue;
+    const auto output = static_cast<uint32_t>(found - outputs.begin());
+    ArtifactId& slot = run.artifacts[run.graph->OutputSlot(artifact.ix, output)];
+    slot = std::max(slot, artifact.id);
+    if (artifact.early) run.early_closed.insert({artifact.ix, output});
+  }
+
+  std::vector<StepIx> ended;
+  for (StepRow& row : stored.steps) {
+    StepCell& cell = run.cells[row.ix];
+    --run.row.counts[static_cast<size_t>(cell.state)];
+    ++run.row.counts[static_cast<size_t>(row.state)];
+    cell.state = row.state;
+    cell.reason = row.reason;
+    cell.attempt = row.attempt;
+    if (row.state == StepState::kFailed) run.any_failed = true;
+    if (IsTerminal(row.state)) {
+      --run.open_steps;
+      ended.push_back(row.ix);
+      continue;
+    }
+    StepDetail& detail = run.details[row.ix];
+    detail.row = std::move(row);
+    detail.logged = true;
+  }
+  for (AttemptRow& row : stored.attempts) {
+    StepCell& cell = run.cells[row.ix];
+    if (IsTerminal(cell.state)) continue;
+    if (IsTerminal(row.state)) {
+      StepDetail& detail = Detail(run, row.ix);
+      if (row.state == AttemptState::kCancelled) continue;
+      ++(row.platform_failure ? detail.budget.platform : detail.budget.charged);
+      continue;
+    }
+    LiveAttempt& attempt = run.live[row.ix];
+    // Its end comes again from the platform, and the outputs are stored again.
+    if (row.state == AttemptState::kStoring) row.state = AttemptState::kRunning;
+    attempt.row = std::move(row);
+    ++live_attempts_;
+    pools_.Take(ready_.demand(run.lines[run.graph->TemplateOf(attempt.row.ix)]));
+  }
+  for (const ArtifactRow& artifact : stored.artifacts) {
+    if (!artifact.early) continue;
+    const auto live = run.live.find(artifact.ix);
+    if (live == run.live.end() || live->second.row.number != artifact.attempt) continue;
+    const std::vector<OutputSpec>& outputs = run.graph->SpecOf(artifact.ix).outputs;
+    for (uint32_t o = 0; o < outputs.size(); ++o) {
+      if (outputs[o].name == artifact.output) live->second.published.insert(o);
+    }
+  }
+  for (const auto& [producer, output] : run.early_closed) {
+    for (const Edge& edge : run.graph->templates()[run.graph->TemplateOf(producer)].edges) {
+      if (edge.early && edge.output == output) CloseFrom(run, edge, producer, kSeenOk);
+    }
+  }
+  for (const StepIx ix : ended) ended_.emplace_back(key, ix);
+
+  std::vector<StepIx> open;
+  for (const auto& [ix, detail] : run.details) open.push_back(ix);
+  std::sort(open.begin(), open.end());
+  for (const StepIx ix : open) {
+    StepDetail& detail = run.details.at(ix);
+    const StepState state = run.cells[ix].state;
+    const StepOptions& options = run.graph->SpecOf(ix).options();
+    const uint32_t number = run.cells[ix].attempt;
+    const auto live = run.live.find(ix);
+    if (state == StepState::kReady) {
+      if (run.graph->templates()[run.graph->TemplateOf(ix)].needs_resolve) {
+        detail.resolving = true;
+        Intent& intent = out_.intents.emplace_back();
+        intent.kind = Intent::Kind::kResolveStep;
+        intent.ref = {key, ix, number + 1};
+        intent.inputs = InputsOf(run, ix);
+      } else {
+        Enqueue(run, ix);
+      }
+    } else if (state == StepState::kBackoff) {
+      timers_.push({Timer::Kind::kRetry, detail.row.retry_at_mono, key, ix, number});
+    } else if (live != run.live.end()) {
+      const AttemptRow& row = live->second.row;
+      if (row.started_mono > 0 && options.run_timeout_micros > 0) {
+        timers_.push({Timer::Kind::kRun, row.started_mono + options.run_timeout_micros, key, ix, number});
+      } else if (row.started_mono == 0 && options.queue_timeout_micros > 0) {
+        timers_.push({Timer::Kind::kQueue, row.created_mono + options.queue_timeout_micros, key, ix, number});
+      }
+      if (state == StepState::kStopping) {
+        AddIntent(Intent::Kind::kCancelAttempt, run, ix, live->second);
+        out_.intents.back().forced = run.row.cancel_forced;
+        timers_.push({Timer::Kind::kStop, now_.mono + policy_.grace_micros, key, ix, number});
+      }
+    }
+  }
+  if (run.row.deadline_mono > 0) timers_.push({Timer::Kind::kDeadline, run.row.deadline_mono, key, 0, 0});
+  if (run.row.state == RunState::kHalting || run.row.state == RunState::kCancelling) StopRest(run);
+  sweeps_.push_back({Sweep::Kind::kOpenRoots, key, 0, run.graph->step_count(), 0});
+  if (run.open_steps == 0) finished_runs_.push_back(key);
+  pass_needed_ = true;
+}
+
+std::vector<std::pair<AttemptRow, std::string>> Dispatcher::LiveAttempts() const {
+  std::vector<std::pair<AttemptRow, std::string>> out;
+  for (const auto& [key, run] : runs_) {
+    std::vector<StepIx> steps;
+    for (const auto& [ix, attempt] : run->live) steps.push_back(ix);
+    std::sort(steps.begin(), steps.end());
+    for (const StepIx ix : steps) out.emplace_back(run->live.at(ix).row, run->graph->StepName(ix));
+  }
+  return out;
+}
+
+}  // namespace orch

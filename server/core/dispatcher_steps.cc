@@ -1,0 +1,244 @@
+// What concerns single steps: readiness, ends, and telling dependants.
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "server/base/check.h"
+#include "server/core/dispatcher.h"
+
+namespace orch {
+namespace {
+
+// Fan-outs up to this width are told at once, wider ones in slices.
+constexpr uint32_t kInlineWidth = 64;
+
+}  // namespace
+
+StepDetail& Dispatcher::Detail(RunInMemory& run, StepIx ix) {
+  const auto [it, fresh] = run.details.try_emplace(ix);
+  StepDetail& detail = it->second;
+  if (fresh) {
+    detail.row.run = run.header.key;
+    detail.row.ix = ix;
+    detail.row.name = run.graph->StepName(ix);
+    detail.row.attempt = run.cells[ix].attempt;
+    detail.row.state = run.cells[ix].state;
+    detail.row.reason = run.cells[ix].reason;
+    detail.row.orchestrator = orchestrators_[run.orchestrators[run.graph->TemplateOf(ix)]].name;
+  }
+  return detail;
+}
+
+void Dispatcher::MarkDirty(RunInMemory& run, StepIx ix) {
+  StepCell& cell = run.cells[ix];
+  if (cell.dirty) return;
+  cell.dirty = true;
+  dirty_steps_.emplace_back(run.header.key, ix);
+}
+
+void Dispatcher::SetStep(RunInMemory& run, StepIx ix, StepEvent event, StepState to, Reason reason,
+                         std::string message) {
+  StepCell& cell = run.cells[ix];
+  CHECK(IsAllowed(cell.state, event, to));
+  const bool changed = cell.state != to;
+  --run.row.counts[static_cast<size_t>(cell.state)];
+  ++run.row.counts[static_cast<size_t>(to)];
+  cell.state = to;
+  cell.reason = reason;
+  StepDetail& detail = Detail(run, ix);
+  detail.row.state = to;
+  detail.row.reason = reason;
+  detail.row.message = message;
+  detail.row.attempt = cell.attempt;
+  if (to == StepState::kReady) {  // written only if it lasts
+    unshown_.push_back({now_.mono + policy_.ready_shown_after_micros, run.header.key, ix});
+    return;
+  }
+  MarkDirty(run, ix);
+  if (changed) LogStep(run, ix, std::move(message));
+}
+
+void Dispatcher::EndStep(RunInMemory& run, StepIx ix, StepEvent event, StepState to, Reason reason,
+                         std::string message) {
+  Dequeue(run, ix);
+  Detail(run, ix).row.ended = now_.wall;
+  SetStep(run, ix, event, to, reason, std::move(message));
+  ended_.emplace_back(run.header.key, ix);
+  if (--run.open_steps == 0) finished_runs_.push_back(run.header.key);
+  if (to == StepState::kFailed) OnStepFailed(run, ix);
+}
+
+void Dispatcher::DrainEnded(int limit) {
+  for (; limit > 0 && !ended_.empty(); --limit) {
+    const auto [key, ix] = ended_.front();
+    ended_.pop_front();
+    if (RunInMemory* run = FindRun(key)) Propagate(*run, ix);
+  }
+}
+
+void Dispatcher::Propagate(RunInMemory& run, StepIx ix) {
+  const uint32_t t = run.graph->TemplateOf(ix);
+  const StepTemplate& step = run.graph->templates()[t];
+  const uint8_t outcome = OutcomeOf(run.cells[ix].state, run.cells[ix].reason);
+  run.seen[t] |= outcome;
+  const bool group_closed = --run.open_instances[t] == 0;
+  for (const Edge& edge : step.edges) {
+    if (edge.early && run.early_closed.count({ix, edge.output}) > 0) continue;
+    if (edge.kind == EdgeKind::kAll && !edge.early) {
+      const StepTemplate& consumer = run.graph->templates()[edge.consumer];
+      if (group_closed) CloseRange(run, consumer.first, consumer.count, run.seen[t]);
+    } else {
+      CloseFrom(run, edge, ix, outcome);
+    }
+  }
+  if (outcome != kSeenOk && !run.early_closed.empty()) SkipEarlyConsumers(run, ix);
+}
+
+void Dispatcher::CloseFrom(RunInMemory& run, const Edge& edge, StepIx producer, uint8_t seen) {
+  const StepTemplate& consumer = run.graph->templates()[edge.consumer];
+  const uint32_t instance = run.graph->InstanceOf(producer);
+  switch (edge.kind) {
+    case EdgeKind::kAll:
+      CloseRange(run, consumer.first, consumer.count, seen);
+      return;
+    case EdgeKind::kIndex:
+      if (edge.index == instance) CloseRange(run, consumer.first, consumer.count, seen);
+      return;
+    case EdgeKind::kItem:
+      for (uint32_t k = edge.item_offsets[instance]; k < edge.item_offsets[instance + 1]; ++k) {
+        CloseOne(run, consumer.first + edge.item_consumers[k], seen);
+      }
+      return;
+  }
+}
+
+void Dispatcher::CloseRange(RunInMemory& run, StepIx first, uint32_t count, uint8_t seen) {
+  if (count > kInlineWidth) {
+    sweeps_.push_back({Sweep::Kind::kCloseEdge, run.header.key, first, first + count, seen});
+    return;
+  }
+  for (uint32_t i = 0; i < count; ++i) CloseOne(run, first + i, seen);
+}
+
+void Dispatcher::CloseOne(RunInMemory& run, StepIx ix, uint8_t seen) {
+  StepCell& cell = run.cells[ix];
+  CHECK(cell.open > 0);
+  cell.seen |= seen;
+  if (--cell.open == 0) Judge(run, ix);
+}
+
+// All upstreams of the step have ended, or published what it reads early.
+void Dispatcher::Judge(RunInMemory& run, StepIx ix) {
+  if (run.cells[ix].state != StepState::kWaiting) return;
+  // A run that stops is swept: the sweep ends this step too.
+  if (run.row.state != RunState::kRunning && run.row.state != RunState::kPaused) return;
+  const Reason unmet = JudgeTrigger(run.graph->SpecOf(ix).options().trigger_rule, run.cells[ix].seen);
+  if (unmet != Reason::kNone) {
+    EndStep(run, ix, StepEvent::kUpstreamsUnmet, StepState::kSkipped, unmet, "");
+    return;
+  }
+  BecomeReady(run, ix, true);
+}
+
+void Dispatcher::BecomeReady(RunInMemory& run, StepIx ix, bool judged) {
+  SetStep(run, ix, judged ? StepEvent::kUpstreamsMet : StepEvent::kRetryDue, StepState::kReady, Reason::kNone, "");
+  StepDetail& detail = Detail(run, ix);
+  if (detail.row.ready == 0) detail.row.ready = now_.wall;
+  detail.row.retry_at = 0;
+  detail.row.retry_at_mono = 0;
+  detail.logged = false;
+  if (run.graph->templates()[run.graph->TemplateOf(ix)].needs_resolve && !detail.resolved) {
+    detail.resolving = true;
+    Intent intent;
+    intent.kind = Intent::Kind::kResolveStep;
+    intent.ref = {run.header.key, ix, run.cells[ix].attempt + 1};
+    intent.inputs = InputsOf(run, ix);
+    out_.intents.push_back(std::move(intent));
+    return;
+  }
+  Enqueue(run, ix);
+}
+
+void Dispatcher::Enqueue(RunInMemory& run, StepIx ix) {
+  StepDetail& detail = Detail(run, ix);
+  if (detail.queued || !MayStart(run)) return;
+  const uint32_t t = run.graph->TemplateOf(ix);
+  const int priority = run.header.priority + run.graph->spec().steps[t].options().priority;
+  detail.entry = ready_.Add(run.lines[t], priority, run.header.key, ix, now_.mono);
+  detail.queued = true;
+  pass_needed_ = true;
+}
+
+void Dispatcher::Dequeue(RunInMemory& run, StepIx ix) {
+  const auto found = run.details.find(ix);
+  if (found == run.details.end() || !found->second.queued) return;
+  ready_.Remove(run.lines[run.graph->TemplateOf(ix)], found->second.entry);
+  found->second.queued = false;
+}
+
+// The producer of an early input ended badly after it had published: who has not started must not start on bytes that
+// nobody stands for.
+void Dispatcher::SkipEarlyConsumers(RunInMemory& run, StepIx producer) {
+  const auto& templates = run.graph->templates();
+  const uint32_t instance = run.graph->InstanceOf(producer);
+  const auto skip = [&](StepIx ix) {
+    const StepState state = run.cells[ix].state;
+    if (state != StepState::kWaiting && state != StepState::kReady) return;
+    EndStep(run, ix, StepEvent::kEarlyProducerFailed, StepState::kSkipped, Reason::kUpstreamFailed,
+            absl::StrCat("`", run.graph->StepName(producer), "` published its input early and then failed"));
+  };
+  for (const Edge& edge : templates[run.graph->TemplateOf(producer)].edges) {
+    if (!edge.early || run.early_closed.count({producer, edge.output}) == 0) continue;
+    const StepTemplate& consumer = templates[edge.consumer];
+    if (edge.kind == EdgeKind::kItem) {
+      for (uint32_t k = edge.item_offsets[instance]; k < edge.item_offsets[instance + 1]; ++k) {
+        skip(consumer.first + edge.item_consumers[k]);
+      }
+    } else if (edge.kind == EdgeKind::kAll || edge.index == instance) {
+      for (uint32_t i = 0; i < consumer.count; ++i) skip(consumer.first + i);
+    }
+  }
+}
+
+// The run stops: this step ends if it has no live attempt.
+void Dispatcher::StopStep(RunInMemory& run, StepIx ix) {
+  const StepState state = run.cells[ix].state;
+  const bool cancelling = run.row.state == RunState::kCancelling;
+  if (state != StepState::kWaiting && state != StepState::kReady && state != StepState::kBackoff) return;
+  if (cancelling) {
+    EndStep(run, ix, StepEvent::kCancelRequested, StepState::kCancelled, Reason::kCancelRequested, "");
+  } else if (state == StepState::kBackoff) {
+    const Reason reason = run.cells[ix].reason;
+    EndStep(run, ix, StepEvent::kRunHalted, StepState::kFailed, reason, Detail(run, ix).row.message);
+  } else {
+    EndStep(run, ix, StepEvent::kRunHalted, StepState::kSkipped,
+            run.row.reason == Reason::kRunDeadline ? Reason::kRunDeadline : Reason::kRunHalted, run.row.message);
+  }
+}
+
+absl::Status Dispatcher::On(StepResolved& event) {
+  RunInMemory* run = FindRun(event.run);
+  if (run == nullptr || run->cells[event.ix].state != StepState::kReady || !Detail(*run, event.ix).resolving) {
+    ++late_events_;
+    return absl::OkStatus();
+  }
+  StepDetail& detail = Detail(*run, event.ix);
+  detail.resolving = false;
+  detail.resolved = true;
+  if (event.failure != Reason::kNone) {
+    EndStep(*run, event.ix, StepEvent::kResolveFailed, StepState::kFailed, event.failure, std::move(event.message));
+    return absl::OkStatus();
+  }
+  detail.cache_key = std::move(event.cache_key);
+  detail.parts_json = std::move(event.parts_json);
+  if (!event.hit) {
+    Enqueue(*run, event.ix);
+    return absl::OkStatus();
+  }
+  for (const StoredOutput& output : event.outputs) Land(*run, event.ix, 0, output, false);
+  detail.row.cached_from = event.hit_run;
+  EndStep(*run, event.ix, StepEvent::kCacheHit, StepState::kCached, Reason::kCacheHit,
+          absl::StrCat("the outputs are those of run `", event.hit_run, "`"));
+  return absl::OkStatus();
+}
+
+}  // namespace orch

@@ -1,0 +1,144 @@
+// What goes into the core (events, in the past tense) and what comes out (intents, in the imperative, and rows).
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "server/model/attempt_end.h"
+#include "server/model/batch.h"
+#include "server/model/graph.h"
+
+namespace orch {
+
+struct AttemptRef {
+  RunKey run = 0;
+  StepIx ix = 0;
+  uint32_t attempt = 0;
+};
+
+// An output whose bytes are in the store.
+struct StoredOutput {
+  uint32_t output = 0;  // its number in the step
+  BlobRow blob;
+  std::optional<std::string> value_json;
+  std::string metadata_json;
+};
+
+// --- events ---
+
+struct RunSubmitted {
+  RunHeader header;  // `key` is given by the dispatcher
+  std::shared_ptr<const Graph> graph;
+};
+struct CancelRequested {
+  RunKey run = 0;
+  std::vector<StepIx> steps;  // empty: the whole run
+  bool force = false;
+};
+struct AttemptAccepted {
+  AttemptRef ref;
+  std::string handle;
+  std::string external_id;
+  std::string url;
+};
+struct AttemptRefused {
+  AttemptRef ref;
+  bool transient = false;
+  Reason reason = Reason::kSubmitRefused;
+  std::string message;
+};
+// The platform, asked after a restart or a lost answer, has no such job.
+struct AttemptNotFound {
+  AttemptRef ref;
+};
+struct AttemptStarted {
+  AttemptRef ref;
+  std::string external_id;
+  std::string node;
+  int64_t wall = 0;
+};
+struct AttemptEnded {
+  AttemptRef ref;
+  AttemptEnd end;
+};
+struct OutputsStored {
+  AttemptRef ref;
+  std::vector<StoredOutput> outputs;  // all that had not been published before
+  Reason failure = Reason::kNone;     // set: nothing was stored
+  std::string message;
+  bool source_changed = false;  // nothing enters the cache
+};
+struct ArtifactPublished {
+  AttemptRef ref;
+  StoredOutput output;
+};
+// The answer to a ResolveStep.
+struct StepResolved {
+  RunKey run = 0;
+  StepIx ix = 0;
+  Reason failure = Reason::kNone;  // set: it cannot run
+  std::string message;
+  std::string cache_key;  // 32 raw bytes; empty: not cacheable
+  std::string parts_json;
+  bool hit = false;
+  std::string hit_run;                // its name
+  std::vector<StoredOutput> outputs;  // of a hit, one for each output
+};
+// An orchestrator was registered or changed.
+struct OrchestratorChanged {
+  std::string name;
+  bool present = true;
+  std::map<std::string, int64_t> capacity;  // by pool (`cpu`, …); what it does not count is absent
+  int max_parallel = 0;
+};
+// Refused with FAILED_PRECONDITION (ORCHESTRATOR_IN_USE) while a run that has not ended needs it.
+struct OrchestratorRemoved {
+  std::string name;
+};
+struct OrchestratorHealthChanged {
+  std::string name;
+  bool healthy = true;
+};
+// Taking a pool away (`present` false) is refused with FAILED_PRECONDITION (POOL_IN_USE) while a step needs it.
+struct PoolChanged {
+  std::string name;
+  int64_t slots = 0;
+  bool present = true;
+};
+
+using Event = std::variant<RunSubmitted, CancelRequested, AttemptAccepted, AttemptRefused, AttemptNotFound,
+                           AttemptStarted, AttemptEnded, OutputsStored, ArtifactPublished, StepResolved,
+                           OrchestratorChanged, OrchestratorRemoved, OrchestratorHealthChanged, PoolChanged>;
+
+// --- intents ---
+
+// One side effect that the outbox performs. Every intent follows from stored state, so a restart makes it again:
+// SubmitAttempt from SUBMITTING, CancelAttempt from a stopping attempt, StoreOutputs and ResolveStep from asking anew,
+// ReleaseAttempt from the platform still having an attempt that has ended.
+struct Intent {
+  enum class Kind : uint8_t { kSubmitAttempt, kCancelAttempt, kReleaseAttempt, kStoreOutputs, kResolveStep };
+  Kind kind = Kind::kSubmitAttempt;
+  AttemptRef ref;
+  std::string key;  // the attempt's
+  std::string orchestrator;
+  bool forced = false;          // kCancelAttempt
+  std::string output_dir;       // kStoreOutputs
+  std::string cache_key;        // kStoreOutputs
+  std::vector<bool> published;  // kStoreOutputs: outputs to leave out
+  // All but cancel and release: for each input of the step the artifacts it reads now, in item order; 0: missing.
+  std::vector<std::vector<ArtifactId>> inputs;
+};
+
+// True for intents that make bytes nobody sees yet: they may run before the commit.
+inline bool MayRunAtOnce(Intent::Kind kind) { return kind == Intent::Kind::kStoreOutputs; }
+
+struct Decisions {
+  Batch batch;
+  std::vector<Intent> intents;
+};
+
+}  // namespace orch

@@ -1,0 +1,391 @@
+#include "server/engine/blob_store.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "absl/cleanup/cleanup.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "server/base/digest.h"
+#include "server/base/status.h"
+
+namespace orch {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr size_t kChunk = 1 << 20;
+
+absl::Status Failed(absl::string_view what, absl::string_view path, int error) {
+  const bool full = error == ENOSPC || error == EDQUOT;
+  return Error(full ? absl::StatusCode::kResourceExhausted : absl::StatusCode::kInternal,
+               full ? "DISK_FULL" : "STORE_FAILED", absl::StrCat("cannot ", what, " ", path, ": ", strerror(error)));
+}
+
+absl::Status Invalid(absl::string_view message) {
+  return Error(absl::StatusCode::kInvalidArgument, "OUTPUT_INVALID", message);
+}
+
+// A file descriptor that closes itself.
+struct Fd {
+  explicit Fd(int n) : number(n) {}
+  ~Fd() {
+    if (number >= 0) close(number);
+  }
+  Fd(const Fd&) = delete;
+  Fd& operator=(const Fd&) = delete;
+  int number;
+};
+
+absl::StatusOr<std::string> ReadAll(const std::string& path, int64_t size) {
+  const Fd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+  if (fd.number < 0) return Failed("open", path, errno);
+  std::string out(static_cast<size_t>(size), '\0');
+  size_t at = 0;
+  while (at < out.size()) {
+    const ssize_t n = read(fd.number, out.data() + at, out.size() - at);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return Failed("read", path, errno);
+    if (n == 0) break;
+    at += static_cast<size_t>(n);
+  }
+  out.resize(at);
+  return out;
+}
+
+absl::Status SyncPath(const std::string& path, int flags) {
+  const Fd fd(open(path.c_str(), flags | O_CLOEXEC));
+  if (fd.number < 0) return Failed("open", path, errno);
+  if (fsync(fd.number) != 0) return Failed("sync", path, errno);
+  return absl::OkStatus();
+}
+
+absl::Status WriteFile(const std::string& path, absl::string_view bytes) {
+  const Fd fd(open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0444));
+  if (fd.number < 0) return Failed("create", path, errno);
+  while (!bytes.empty()) {
+    const ssize_t n = write(fd.number, bytes.data(), bytes.size());
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return Failed("write", path, errno);
+    bytes.remove_prefix(static_cast<size_t>(n));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CopyFile(const std::string& from, const std::string& to) {
+  const Fd in(open(from.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+  if (in.number < 0) return Failed("open", from, errno);
+  const Fd out(open(to.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644));
+  if (out.number < 0) return Failed("create", to, errno);
+  if (ioctl(out.number, FICLONE, in.number) == 0) return absl::OkStatus();
+  for (;;) {
+    const ssize_t n = copy_file_range(in.number, nullptr, out.number, nullptr, 1 << 30, 0);
+    if (n == 0) return absl::OkStatus();
+    if (n < 0) break;
+  }
+  std::string buffer(kChunk, '\0');
+  lseek(in.number, 0, SEEK_SET);
+  if (ftruncate(out.number, 0) != 0) return Failed("write", to, errno);
+  lseek(out.number, 0, SEEK_SET);
+  for (;;) {
+    const ssize_t n = read(in.number, buffer.data(), buffer.size());
+    if (n < 0) return Failed("read", from, errno);
+    if (n == 0) return absl::OkStatus();
+    if (write(out.number, buffer.data(), static_cast<size_t>(n)) != n) return Failed("write", to, errno);
+  }
+}
+
+struct FolderEntry {
+  std::string relative;
+  char kind;  // f, d, l
+  bool executable;
+  std::string digest_or_target;
+};
+
+// True if a link at `relative` with this target stays inside its folder.
+bool StaysInside(const std::string& relative, const std::string& target) {
+  if (target.empty() || target[0] == '/') return false;
+  const fs::path at = (fs::path(relative).parent_path() / target).lexically_normal();
+  return !at.empty() && *at.begin() != "..";
+}
+
+absl::Status WalkFolder(const std::string& root, const std::string& relative, std::vector<FolderEntry>* entries,
+                        int64_t* size) {
+  const std::string path = relative.empty() ? root : absl::StrCat(root, "/", relative);
+  std::error_code error;
+  for (fs::directory_iterator it(path, error), end; !error && it != end; it.increment(error)) {
+    const std::string name = it->path().filename().string();
+    const std::string inner = relative.empty() ? name : absl::StrCat(relative, "/", name);
+    struct stat st {};
+    if (lstat(it->path().c_str(), &st) != 0) return Failed("look at", it->path().string(), errno);
+    if (S_ISDIR(st.st_mode)) {
+      entries->push_back({inner, 'd', false, ""});
+      RETURN_IF_ERROR(WalkFolder(root, inner, entries, size));
+    } else if (S_ISLNK(st.st_mode)) {
+      const std::string target = fs::read_symlink(it->path(), error).string();
+      if (error) return Failed("read the link", it->path().string(), error.value());
+      if (!StaysInside(inner, target)) {
+        return Invalid(absl::StrCat("`", inner, "` is a link out of the folder (to `", target, "`)"));
+      }
+      entries->push_back({inner, 'l', false, target});
+    } else if (S_ISREG(st.st_mode)) {
+      ASSIGN_OR_RETURN(const ContentDigest content, DigestOfFile(it->path().string()));
+      *size += content.size;
+      entries->push_back({inner, 'f', (st.st_mode & S_IXUSR) != 0, content.digest});
+    } else {
+      return Invalid(absl::StrCat("`", inner, "` is neither a file nor a folder"));
+    }
+  }
+  if (error) return Failed("list", path, error.value());
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<ContentDigest> DigestOfFile(const std::string& path) {
+  const Fd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+  if (fd.number < 0) return Failed("open", path, errno);
+  Sha256 hash;
+  ContentDigest out;
+  const auto buffer = std::make_unique<char[]>(kChunk);
+  for (;;) {
+    const ssize_t n = read(fd.number, buffer.get(), kChunk);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return Failed("read", path, errno);
+    if (n == 0) break;
+    hash.Update(absl::string_view(buffer.get(), static_cast<size_t>(n)));
+    out.size += n;
+  }
+  out.digest = hash.Finish();
+  return out;
+}
+
+absl::StatusOr<ContentDigest> DigestOfFolder(const std::string& path) {
+  std::vector<FolderEntry> entries;
+  ContentDigest out;
+  RETURN_IF_ERROR(WalkFolder(path, "", &entries, &out.size));
+  std::sort(entries.begin(), entries.end(),
+            [](const FolderEntry& a, const FolderEntry& b) { return a.relative < b.relative; });
+  Sha256 hash;
+  hash.Update("folder\n");
+  for (const FolderEntry& entry : entries) {
+    // Lengths first, so that no name can pretend to be another entry.
+    hash.Update(absl::StrCat(std::string(1, entry.kind), entry.executable ? "x" : "-", entry.relative.size(), ":",
+                             entry.relative, entry.digest_or_target.size(), ":"));
+    hash.Update(entry.digest_or_target);
+  }
+  out.digest = hash.Finish();
+  return out;
+}
+
+BlobStore::BlobStore(std::string data_dir, int64_t inline_bytes, InlineReader reader)
+    : dir_(data_dir + "/blobs"),
+      staging_(data_dir + "/staging"),
+      inline_bytes_(inline_bytes),
+      reader_(std::move(reader)) {}
+
+absl::StatusOr<std::unique_ptr<BlobStore>> BlobStore::Open(const std::string& data_dir, int64_t inline_bytes,
+                                                           InlineReader reader) {
+  std::unique_ptr<BlobStore> store(new BlobStore(data_dir, inline_bytes, std::move(reader)));
+  std::error_code error;
+  fs::remove_all(store->staging_, error);
+  for (const std::string& dir : {store->dir_, store->staging_}) {
+    if (!fs::create_directories(dir, error) && error) return Failed("create", dir, error.value());
+  }
+  return store;
+}
+
+std::string BlobStore::NameOf(absl::string_view digest) const {
+  const std::string hex = Hex(digest);
+  return absl::StrCat(dir_, "/", hex.substr(0, 2), "/", hex);
+}
+
+std::string BlobStore::StagingName() {
+  MutexLock lock(&mutex_);
+  return absl::StrCat(staging_, "/", next_staging_++);
+}
+
+bool BlobStore::Verified(absl::string_view digest) {
+  MutexLock lock(&mutex_);
+  return verified_.count(std::string(digest)) > 0;
+}
+
+void BlobStore::SetVerified(absl::string_view digest) {
+  MutexLock lock(&mutex_);
+  if (verified_.size() > 200'000) verified_.clear();  // bounded; they are only checked again
+  verified_.insert(std::string(digest));
+}
+
+absl::Status BlobStore::EnsureFolder(const std::string& path) {
+  {
+    MutexLock lock(&mutex_);
+    if (folders_.count(path) > 0) return absl::OkStatus();
+  }
+  if (mkdir(path.c_str(), 0755) == 0) {
+    RETURN_IF_ERROR(SyncPath(dir_, O_RDONLY | O_DIRECTORY));
+  } else if (errno != EEXIST) {
+    return Failed("create", path, errno);
+  }
+  MutexLock lock(&mutex_);
+  folders_.insert(path);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<BlobRow> BlobStore::Take(const std::string& path) {
+  struct stat st {};
+  if (lstat(path.c_str(), &st) != 0) return Failed("look at", path, errno);
+  if (S_ISREG(st.st_mode)) return TakeFile(path, st.st_size);
+  if (S_ISDIR(st.st_mode)) return TakeFolder(path);
+  return Invalid("it is neither a file nor a folder");
+}
+
+absl::StatusOr<BlobRow> BlobStore::TakeFile(const std::string& path, int64_t size) {
+  BlobRow row;
+  if (size <= inline_bytes_) {
+    ASSIGN_OR_RETURN(std::string bytes, ReadAll(path, size));
+    row.digest = Sha256Of(bytes);
+    row.size = static_cast<int64_t>(bytes.size());
+    row.inline_bytes = std::move(bytes);
+  } else {
+    ASSIGN_OR_RETURN(const ContentDigest content, DigestOfFile(path));
+    row.digest = content.digest;
+    row.size = content.size;
+  }
+  const std::string name = NameOf(row.digest);
+  const std::string folder = name.substr(0, name.rfind('/'));
+  if (Verified(row.digest)) {
+    unlink(path.c_str());
+    return row;
+  }
+  RETURN_IF_ERROR(EnsureFolder(folder));
+  if (chmod(path.c_str(), 0444) != 0) return Failed("change the mode of", path, errno);
+  if (!row.inline_bytes.has_value()) RETURN_IF_ERROR(SyncPath(path, O_RDONLY));
+  if (rename(path.c_str(), name.c_str()) != 0) return Failed("move to", name, errno);
+  if (!row.inline_bytes.has_value()) RETURN_IF_ERROR(SyncPath(folder, O_RDONLY | O_DIRECTORY));
+  SetVerified(row.digest);
+  return row;
+}
+
+absl::StatusOr<BlobRow> BlobStore::TakeFolder(const std::string& path) {
+  ASSIGN_OR_RETURN(const ContentDigest content, DigestOfFolder(path));
+  BlobRow row;
+  row.digest = content.digest;
+  row.size = content.size;
+  row.directory = true;
+  const std::string name = NameOf(row.digest);
+  std::error_code error;
+  if (fs::exists(name, error)) {
+    fs::remove_all(path, error);
+    return row;
+  }
+  RETURN_IF_ERROR(EnsureFolder(name.substr(0, name.rfind('/'))));
+  for (fs::recursive_directory_iterator it(path, error), end; !error && it != end; it.increment(error)) {
+    if (it->is_symlink()) continue;
+    if (it->is_regular_file()) {
+      const mode_t mode = (it->status().permissions() & fs::perms::owner_exec) != fs::perms::none ? 0555 : 0444;
+      if (chmod(it->path().c_str(), mode) != 0) return Failed("change the mode of", it->path().string(), errno);
+      RETURN_IF_ERROR(SyncPath(it->path().string(), O_RDONLY));
+    } else if (it->is_directory()) {
+      RETURN_IF_ERROR(SyncPath(it->path().string(), O_RDONLY | O_DIRECTORY));
+    }
+  }
+  if (error) return Failed("list", path, error.value());
+  RETURN_IF_ERROR(SyncPath(path, O_RDONLY | O_DIRECTORY));
+  if (rename(path.c_str(), name.c_str()) != 0 && errno != EEXIST && errno != ENOTEMPTY) {
+    return Failed("move to", name, errno);
+  }
+  RETURN_IF_ERROR(SyncPath(name.substr(0, name.rfind('/')), O_RDONLY | O_DIRECTORY));
+  return row;
+}
+
+absl::StatusOr<BlobRow> BlobStore::Copy(const std::string& path) {
+  const std::string staged = StagingName();
+  struct stat st {};
+  if (lstat(path.c_str(), &st) != 0) return Failed("look at", path, errno);
+  if (S_ISREG(st.st_mode)) {
+    RETURN_IF_ERROR(CopyFile(path, staged));
+  } else if (S_ISDIR(st.st_mode)) {
+    std::error_code error;
+    fs::copy(path, staged, fs::copy_options::recursive | fs::copy_options::copy_symlinks, error);
+    if (error) return Failed("copy", path, error.value());
+  } else {
+    return Invalid("it is neither a file nor a folder");
+  }
+  auto row = Take(staged);
+  std::error_code error;
+  fs::remove_all(staged, error);
+  return row;
+}
+
+absl::StatusOr<std::string> BlobStore::PathOf(absl::string_view digest) {
+  const std::string name = NameOf(digest);
+  if (Verified(digest)) return name;
+  ASSIGN_OR_RETURN(const std::optional<BlobRow> row, reader_(digest));
+  struct stat st {};
+  const bool there = lstat(name.c_str(), &st) == 0;
+  if (!row.has_value() || !row->inline_bytes.has_value()) {
+    if (!there || (row.has_value() && !row->directory && st.st_size != row->size)) {
+      return Error(absl::StatusCode::kNotFound, "BLOB_MISSING",
+                   absl::StrCat("the bytes sha256:", Hex(digest), " are not in the store any more"));
+    }
+    SetVerified(digest);
+    return name;
+  }
+  if (there) {
+    const auto bytes = ReadAll(name, st.st_size);
+    if (bytes.ok() && *bytes == *row->inline_bytes) {
+      SetVerified(digest);
+      return name;
+    }
+  }
+  RETURN_IF_ERROR(EnsureFolder(name.substr(0, name.rfind('/'))));
+  const std::string staged = StagingName();
+  RETURN_IF_ERROR(WriteFile(staged, *row->inline_bytes));
+  if (rename(staged.c_str(), name.c_str()) != 0) return Failed("move to", name, errno);
+  SetVerified(digest);
+  return name;
+}
+
+bool BlobStore::Exists(absl::string_view digest) {
+  struct stat st {};
+  if (Verified(digest) && lstat(NameOf(digest).c_str(), &st) == 0) return true;
+  {
+    MutexLock lock(&mutex_);
+    verified_.erase(std::string(digest));
+  }
+  return PathOf(digest).ok();
+}
+
+absl::StatusOr<std::string> BlobStore::Materialize(absl::string_view bytes) {
+  const std::string digest = Sha256Of(bytes);
+  const std::string name = NameOf(digest);
+  if (Verified(digest)) return name;
+  struct stat st {};
+  if (lstat(name.c_str(), &st) == 0 && static_cast<size_t>(st.st_size) == bytes.size()) {
+    const auto there = ReadAll(name, st.st_size);
+    if (there.ok() && absl::string_view(*there) == bytes) {
+      SetVerified(digest);
+      return name;
+    }
+  }
+  RETURN_IF_ERROR(EnsureFolder(name.substr(0, name.rfind('/'))));
+  const std::string staged = StagingName();
+  RETURN_IF_ERROR(WriteFile(staged, bytes));
+  if (rename(staged.c_str(), name.c_str()) != 0) return Failed("move to", name, errno);
+  SetVerified(digest);
+  return name;
+}
+
+}  // namespace orch

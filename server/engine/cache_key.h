@@ -1,0 +1,22 @@
+// The key under which a step's outputs are found again, and the parts it is made of.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "server/engine/inputs.h"
+#include "server/engine/render.h"
+
+namespace orch {
+
+struct CacheKey {
+  std::string key;         // 32 raw bytes; empty: the step cannot be cached
+  std::string parts_json;  // one object, so that `why` can say which part changed
+};
+
+// Reads the source files that go into the key. Any thread.
+absl::StatusOr<CacheKey> CacheKeyOf(const RunContext& run, StepIx ix, const std::vector<ReadyInput>& inputs,
+                                    FileDigests* files);
+
+}  // namespace orch

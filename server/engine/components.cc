@@ -1,0 +1,366 @@
+// Orchestrators, pools and stacks: what submissions are checked against, and how they change.
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "backends/api/registry.h"
+#include "server/base/log.h"
+#include "server/engine/engine_impl.h"
+
+namespace orch {
+namespace {
+
+constexpr char kProject[] = "default";
+
+absl::Status NoFlavor(absl::string_view name) {
+  return Error(absl::StatusCode::kNotFound, "FLAVOR_NOT_FOUND",
+               absl::StrCat("there is no flavor `", name, "`; see orchctl list-flavors"));
+}
+
+absl::Status NoOrchestrator(absl::string_view name) {
+  return Error(absl::StatusCode::kNotFound, "ORCHESTRATOR_NOT_FOUND",
+               absl::StrCat("there is no orchestrator `", name, "`; see orchctl list-orchestrators"));
+}
+
+// `2`, `0.5` from thousandths.
+std::string Thousandths(int64_t n) {
+  if (n % 1000 == 0) return absl::StrCat(n / 1000);
+  std::string out = absl::StrFormat("%.3f", static_cast<double>(n) / 1000);
+  while (out.back() == '0') out.pop_back();
+  return out;
+}
+
+std::map<std::string, int64_t> ByPool(const Capacity& capacity) {
+  std::map<std::string, int64_t> out;
+  if (capacity.cpu_millis) out["cpu"] = *capacity.cpu_millis;
+  if (capacity.memory) out["memory"] = *capacity.memory;
+  if (capacity.gpu) out["gpu"] = *capacity.gpu;
+  for (const auto& [name, count] : capacity.custom) out["custom/" + name] = count;
+  return out;
+}
+
+// Custom resources are always counted: what is not offered is not there.
+bool IsCounted(const std::map<std::string, int64_t>& offered, const std::string& what) {
+  return offered.count(what) > 0 || (absl::StartsWith(what, "custom/") && !offered.empty());
+}
+
+std::string Shown(const std::string& what, int64_t amount) {
+  return what == "cpu" ? Thousandths(amount) : absl::StrCat(amount);
+}
+
+std::string FieldOf(const std::string& what) {
+  if (absl::StartsWith(what, "pool/")) return absl::StrCat("pools.", what.substr(5));
+  if (absl::StartsWith(what, "custom/")) return absl::StrCat("resources.custom.", what.substr(7));
+  return absl::StrCat("resources.", what);
+}
+
+}  // namespace
+
+EngineImpl::Components EngineImpl::components() {
+  MutexLock lock(&mutex_);
+  return components_;
+}
+
+absl::Status EngineImpl::LoadComponents() {
+  Components loaded;
+  ASSIGN_OR_RETURN(loaded.orchestrators, queries_->ListOrchestrators(kProject));
+  ASSIGN_OR_RETURN(loaded.pools, queries_->ListPools());
+  ASSIGN_OR_RETURN(loaded.stacks, queries_->ListStacks());
+  if (loaded.stacks.empty()) {  // the first start
+    const int64_t now = Clock::Real().Now().wall;
+    Batch batch;
+    batch.orchestrators.push_back({kProject, "local", "local", "{}", 0, now, now, 1});
+    batch.stacks.push_back({"default", "local", "default", "", true});
+    RETURN_IF_ERROR(writer_->Commit(&batch));
+    loaded.orchestrators = batch.orchestrators;
+    loaded.stacks = batch.stacks;
+  }
+  for (const PoolRow& pool : loaded.pools) RETURN_IF_ERROR(core_->Apply(PoolChanged{pool.name, pool.slots, true}, {}));
+  for (const OrchestratorRow& row : loaded.orchestrators) {
+    const absl::Status status = PutInService(row);
+    if (!status.ok()) {
+      Log(LogLevel::kError, "orchestrator not in service", {{"orchestrator", row.name}, {"why", status.message()}});
+    } else {
+      const auto backend = effects_->FindBackend(row.name);
+      RETURN_IF_ERROR(
+          core_->Apply(OrchestratorChanged{row.name, true, ByPool(backend->capacity()), row.max_parallel}, {}));
+    }
+  }
+  MutexLock lock(&mutex_);
+  components_ = std::move(loaded);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<Backend>> EngineImpl::MakeBackend(const OrchestratorRow& row) {
+  const FlavorInfo* flavor = FindFlavor(row.flavor);
+  if (flavor == nullptr || (!flavor->listed && !options_.fake_flavor)) return NoFlavor(row.flavor);
+  if (!flavor->make) {
+    return Error(absl::StatusCode::kFailedPrecondition, "FLAVOR_NOT_IN_BUILD",
+                 absl::StrCat("flavor `", row.flavor, "` is not in this build"));
+  }
+  if (const std::string missing = flavor->missing ? flavor->missing() : ""; !missing.empty()) {
+    return Error(absl::StatusCode::kFailedPrecondition, "FLAVOR_NOT_READY",
+                 absl::StrCat("flavor `", row.flavor, "` needs: ", missing));
+  }
+  BackendContext context;
+  context.orchestrator = row.name;
+  context.config_json = row.config_json.empty() ? "{}" : row.config_json;
+  context.data_dir = options_.data_dir;
+  context.binary_dir = options_.binary_dir;
+  context.instance = instance_;
+  context.epoch = epoch_;
+  return flavor->make(context);
+}
+
+absl::Status EngineImpl::PutInService(const OrchestratorRow& row) {
+  ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend, MakeBackend(row));
+  effects_->SetFlavor(row.name, row.flavor);
+  return effects_->AddBackend(row.name, std::move(backend));
+}
+
+std::string EngineImpl::DefaultOrchestrator() {
+  MutexLock lock(&mutex_);
+  for (const StackRow& stack : components_.stacks) {
+    if (stack.is_default) return stack.orchestrator;
+  }
+  return "local";
+}
+
+void EngineImpl::CheckAgainstComponents(const std::string& orchestrator, const Graph& graph,
+                                        std::vector<Violation>* violations, absl::Status* refusal) {
+  const Components now = components();
+  std::map<std::string, std::map<std::string, int64_t>> offered;  // by orchestrator
+  const auto known = [&](const std::string& name) -> absl::Status {
+    if (offered.count(name) > 0) return absl::OkStatus();
+    for (const OrchestratorRow& row : now.orchestrators) {
+      if (row.name != name) continue;
+      const auto backend = effects_->FindBackend(name);
+      if (backend == nullptr) {
+        return Error(absl::StatusCode::kFailedPrecondition, "ORCHESTRATOR_NOT_IN_SERVICE",
+                     absl::StrCat("orchestrator `", name, "` is not in service; see the daemon's log"));
+      }
+      offered[name] = ByPool(backend->capacity());
+      return absl::OkStatus();
+    }
+    // Somebody may have meant a flavor: say what is true of it.
+    const FlavorInfo* flavor = FindFlavor(name);
+    if (flavor != nullptr && flavor->listed && !flavor->make) {
+      return Error(
+          absl::StatusCode::kFailedPrecondition, "FLAVOR_NOT_IN_BUILD",
+          absl::StrCat("there is no orchestrator `", name, "`, and the flavor of that name is not in this build"));
+    }
+    return NoOrchestrator(name);
+  };
+  *refusal = known(orchestrator);
+  if (!refusal->ok()) return;
+  const auto& templates = graph.templates();
+  for (uint32_t t = 0; t < templates.size() && violations->size() < 200; ++t) {
+    const StepOptions& options = graph.spec().steps[t].options();
+    const std::string& name = options.orchestrator.empty() ? orchestrator : options.orchestrator;
+    const auto add = [&](const std::string& field, absl::string_view reason, const std::string& what) {
+      violations->push_back({absl::StrCat("steps[", t, "].", field), what, std::string(reason)});
+    };
+    if (const absl::Status status = known(name); !status.ok()) {
+      add("orchestrator", "UNKNOWN_REFERENCE", std::string(status.message()));
+      continue;
+    }
+    for (const Demand& demand : templates[t].demands) {
+      if (absl::StartsWith(demand.pool, "pool/")) {
+        const auto pool = std::find_if(now.pools.begin(), now.pools.end(),
+                                       [&](const PoolRow& p) { return "pool/" + p.name == demand.pool; });
+        if (pool == now.pools.end()) {
+          add(FieldOf(demand.pool), "UNKNOWN_REFERENCE",
+              absl::StrCat("there is no pool `", demand.pool.substr(5), "`; make it with orchctl apply"));
+        } else if (demand.amount > pool->slots) {
+          add(FieldOf(demand.pool), "TOO_LARGE",
+              absl::StrCat("pool `", pool->name, "` has ", pool->slots, " slots, the step takes ", demand.amount));
+        }
+        continue;
+      }
+      if (!IsCounted(offered[name], demand.pool)) continue;
+      const auto offer = offered[name].find(demand.pool);
+      const int64_t amount = offer == offered[name].end() ? 0 : offer->second;
+      if (demand.amount > amount) {
+        add(FieldOf(demand.pool), "TOO_LARGE",
+            absl::StrCat(demand.pool, " ", Shown(demand.pool, demand.amount), ": ", name, " offers ",
+                         Shown(demand.pool, amount)));
+      }
+    }
+    std::string settings;
+    const std::string flavor = effects_->FlavorOf(name);
+    for (const auto& [of, text] : options.settings) {
+      if (of == flavor) {
+        settings = text;
+      } else if (FindFlavor(of) == nullptr) {
+        add(absl::StrCat("settings.", of), "UNKNOWN_REFERENCE", absl::StrCat("there is no flavor `", of, "`"));
+      }
+    }
+    if (const auto backend = effects_->FindBackend(name)) {
+      for (const std::string& fault : backend->Check(options.resources, settings)) {
+        add(absl::StrCat("settings.", flavor), "WRONG_TYPE", fault);
+      }
+    }
+  }
+}
+
+absl::StatusOr<OrchestratorRow> EngineImpl::PutOrchestrator(OrchestratorRow row, int64_t expected_version,
+                                                            bool validate_only, int64_t deadline_micros) {
+  MutexLock change(&component_changes_);
+  Components now = components();
+  const auto old = std::find_if(now.orchestrators.begin(), now.orchestrators.end(),
+                                [&](const OrchestratorRow& r) { return r.name == row.name; });
+  if (old != now.orchestrators.end()) {
+    const bool same =
+        old->flavor == row.flavor && old->config_json == row.config_json && old->max_parallel == row.max_parallel;
+    if (same) return *old;
+    if (expected_version == 0) {
+      return Error(absl::StatusCode::kAlreadyExists, "ORCHESTRATOR_EXISTS",
+                   absl::StrCat("orchestrator `", row.name, "` exists with another configuration; use orchctl apply"));
+    }
+    if (expected_version > 0 && expected_version != old->version) {
+      return Error(absl::StatusCode::kAborted, "VERSION_CONFLICT",
+                   absl::StrCat("orchestrator `", row.name, "` is at version ", old->version, ", not ",
+                                expected_version, "; read it again"));
+    }
+    if (old->flavor != row.flavor) {
+      return Error(absl::StatusCode::kFailedPrecondition, "FLAVOR_FIXED",
+                   absl::StrCat("orchestrator `", row.name, "` is of flavor `", old->flavor,
+                                "`, which does not change; delete it or choose another name"));
+    }
+    row.created = old->created;
+    row.version = old->version + 1;
+  } else {
+    if (expected_version > 0) return NoOrchestrator(row.name);
+    row.created = Clock::Real().Now().wall;
+    row.version = 1;
+  }
+  row.updated = Clock::Real().Now().wall;
+  ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend, MakeBackend(row));
+  if (validate_only) return row;
+  const bool changed = old != now.orchestrators.end();
+  if (changed && effects_->HasAttempts(row.name)) {
+    return Error(absl::StatusCode::kFailedPrecondition, "ORCHESTRATOR_IN_USE",
+                 absl::StrCat("orchestrator `", row.name, "` has running attempts; change it when they have ended"));
+  }
+  effects_->SetFlavor(row.name, row.flavor);
+  const absl::Status started = effects_->AddBackend(row.name, std::move(backend));
+  if (!started.ok()) {
+    if (changed) (void)PutInService(*old);  // it served before; if it does not now, its steps say so
+    return started;
+  }
+  const auto running = effects_->FindBackend(row.name);
+  running->Adopt({});
+  Post post;
+  post.rows = std::make_unique<Batch>();
+  post.rows->orchestrators.push_back(row);
+  post.event = OrchestratorChanged{row.name, true, ByPool(running->capacity()), row.max_parallel};
+  RETURN_IF_ERROR(PostAndWait(std::move(post), deadline_micros));
+  MutexLock lock(&mutex_);
+  auto& list = components_.orchestrators;
+  const auto place =
+      std::find_if(list.begin(), list.end(), [&](const OrchestratorRow& r) { return r.name == row.name; });
+  if (place != list.end()) {
+    *place = row;
+  } else {
+    list.push_back(row);
+  }
+  return row;
+}
+
+absl::Status EngineImpl::DeleteOrchestrator(absl::string_view project, absl::string_view name,
+                                            int64_t deadline_micros) {
+  MutexLock change(&component_changes_);
+  const Components now = components();
+  const std::string wanted(name);
+  if (std::none_of(now.orchestrators.begin(), now.orchestrators.end(),
+                   [&](const OrchestratorRow& r) { return r.name == wanted; })) {
+    return NoOrchestrator(name);
+  }
+  for (const StackRow& stack : now.stacks) {
+    if (stack.orchestrator == wanted) {
+      return Error(absl::StatusCode::kFailedPrecondition, "ORCHESTRATOR_IN_USE",
+                   absl::StrCat("stack `", stack.name, "` names orchestrator `", name, "`"));
+    }
+  }
+  Post post;
+  post.rows = std::make_unique<Batch>();
+  post.rows->deleted_orchestrators.emplace_back(std::string(project), wanted);
+  post.event = OrchestratorRemoved{wanted};
+  RETURN_IF_ERROR(PostAndWait(std::move(post), deadline_micros));
+  effects_->RemoveBackend(wanted);
+  MutexLock lock(&mutex_);
+  auto& list = components_.orchestrators;
+  list.erase(std::remove_if(list.begin(), list.end(), [&](const OrchestratorRow& r) { return r.name == wanted; }),
+             list.end());
+  return absl::OkStatus();
+}
+
+absl::Status EngineImpl::PutPool(PoolRow row, int64_t deadline_micros) {
+  MutexLock change(&component_changes_);
+  Post post;
+  post.rows = std::make_unique<Batch>();
+  post.rows->pools.push_back(row);
+  post.event = PoolChanged{row.name, row.slots, true};
+  RETURN_IF_ERROR(PostAndWait(std::move(post), deadline_micros));
+  MutexLock lock(&mutex_);
+  auto& list = components_.pools;
+  const auto place = std::find_if(list.begin(), list.end(), [&](const PoolRow& p) { return p.name == row.name; });
+  if (place != list.end()) {
+    *place = std::move(row);
+  } else {
+    list.push_back(std::move(row));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status EngineImpl::DeletePool(absl::string_view name, int64_t deadline_micros) {
+  MutexLock change(&component_changes_);
+  const std::string wanted(name);
+  const Components now = components();
+  if (std::none_of(now.pools.begin(), now.pools.end(), [&](const PoolRow& p) { return p.name == wanted; })) {
+    return Error(absl::StatusCode::kNotFound, "POOL_NOT_FOUND", absl::StrCat("there is no pool `", name, "`"));
+  }
+  Post post;
+  post.rows = std::make_unique<Batch>();
+  post.rows->deleted_pools.push_back(wanted);
+  post.event = PoolChanged{wanted, 0, false};
+  RETURN_IF_ERROR(PostAndWait(std::move(post), deadline_micros));
+  MutexLock lock(&mutex_);
+  auto& list = components_.pools;
+  list.erase(std::remove_if(list.begin(), list.end(), [&](const PoolRow& p) { return p.name == wanted; }), list.end());
+  return absl::OkStatus();
+}
+
+absl::Status EngineImpl::PutStack(StackRow row, int64_t deadline_micros) {
+  MutexLock change(&component_changes_);
+  const Components now = components();
+  if (std::none_of(now.orchestrators.begin(), now.orchestrators.end(),
+                   [&](const OrchestratorRow& r) { return r.name == row.orchestrator; })) {
+    return NoOrchestrator(row.orchestrator);
+  }
+  Post post;
+  post.rows = std::make_unique<Batch>();
+  post.rows->stacks.push_back(row);
+  RETURN_IF_ERROR(PostAndWait(std::move(post), deadline_micros));
+  MutexLock lock(&mutex_);
+  if (row.is_default) {
+    for (StackRow& stack : components_.stacks) stack.is_default = false;
+  }
+  const auto place = std::find_if(components_.stacks.begin(), components_.stacks.end(),
+                                  [&](const StackRow& s) { return s.name == row.name; });
+  if (place != components_.stacks.end()) {
+    *place = std::move(row);
+  } else {
+    components_.stacks.push_back(std::move(row));
+  }
+  return absl::OkStatus();
+}
+
+Capacity EngineImpl::OrchestratorCapacity(absl::string_view, absl::string_view name) {
+  const auto backend = effects_->FindBackend(std::string(name));
+  return backend != nullptr ? backend->capacity() : Capacity();
+}
+
+}  // namespace orch

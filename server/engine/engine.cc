@@ -1,0 +1,360 @@
+// Start and stop, and the calls of handlers that concern runs. Orchestrators and pools are in components.cc.
+#include "server/engine/engine.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+#include "backends/api/registry.h"
+#include "server/base/digest.h"
+#include "server/base/log.h"
+#include "server/engine/engine_impl.h"
+#include "server/engine/outputs.h"
+#include "server/engine/parameters.h"
+
+namespace orch {
+namespace {
+
+// 32 random bytes that sign step tokens; made once.
+absl::StatusOr<std::string> TokenKey(const std::string& data_dir) {
+  const std::string path = data_dir + "/step-token-key";
+  if (FILE* in = fopen(path.c_str(), "re")) {
+    std::string key(32, '\0');
+    const size_t n = fread(key.data(), 1, key.size(), in);
+    fclose(in);
+    if (n == key.size()) return key;
+  }
+  const std::string key = RandomBytes(32);
+  const mode_t old = umask(077);
+  FILE* out = fopen(path.c_str(), "we");
+  umask(old);
+  if (out == nullptr || fwrite(key.data(), 1, key.size(), out) != key.size() || fclose(out) != 0) {
+    return Error(absl::StatusCode::kInternal, "DATA_DIR_UNUSABLE", absl::StrCat("cannot write ", path));
+  }
+  return key;
+}
+
+std::string RunNameOf(const std::string& pipeline, int64_t wall) {
+  return absl::StrCat(pipeline.substr(0, 160), "-",
+                      absl::FormatTime("%Y%m%d-%H%M%E6S", absl::FromUnixMicros(wall), absl::UTCTimeZone()));
+}
+
+int64_t ToMono(int64_t wall, Now now) { return wall == 0 ? 0 : std::max<int64_t>(1, now.mono + (wall - now.wall)); }
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Engine>> Engine::Start(EngineOptions options) {
+  auto engine = std::make_unique<EngineImpl>(std::move(options));
+  RETURN_IF_ERROR(engine->Open());
+  return std::unique_ptr<Engine>(std::move(engine));
+}
+
+absl::Status EngineImpl::Open() {
+  const Now now = Clock::Real().Now();
+  store::StoreOptions store_options;
+  store_options.data_dir = options_.data_dir;
+  ASSIGN_OR_RETURN(writer_, store::Writer::Open(store_options, now));
+  ASSIGN_OR_RETURN(queries_, store::Queries::Open({options_.data_dir}));
+  const store::Meta& meta = writer_->meta();
+  instance_ = meta.instance;
+  epoch_ = meta.epoch;
+  ASSIGN_OR_RETURN(blobs_, BlobStore::Open(options_.data_dir, options_.limits.inline_blob_bytes,
+                                           [this](absl::string_view digest) { return queries_->GetBlob(digest); }));
+  inputs_ = std::make_unique<Inputs>(options_.data_dir, queries_.get(), blobs_.get(), &files_);
+  catalog_ = std::make_unique<Catalog>(options_, meta.next_pipeline_id, queries_.get(), &mailbox_);
+  ASSIGN_OR_RETURN(std::string token_key, TokenKey(options_.data_dir));
+  effects_ = std::make_unique<Effects>(options_, std::move(token_key), queries_.get(), blobs_.get(), &files_,
+                                       inputs_.get(), &mailbox_);
+  hub_ = std::make_unique<Hub>(meta.last_sequence, 16'384);
+  CorePolicy policy;
+  policy.instance = instance_;
+  policy.first_sequence = meta.last_sequence + 1;
+  policy.first_run_key = meta.next_run_key;
+  policy.first_artifact_id = meta.next_artifact_id;
+  policy.grace_micros = options_.grace_micros;
+  core_ = std::make_unique<Dispatcher>(policy);
+  RETURN_IF_ERROR(LoadComponents());
+  RETURN_IF_ERROR(RestoreRuns());
+  const auto live = core_->LiveAttempts();
+  const absl::Status sane = core_->CheckInvariants();
+  if (!sane.ok()) Log(LogLevel::kError, "the restored state is not sane", {{"why", sane.message()}});
+  Publish();
+  {
+    MutexLock lock(&mutex_);
+    stats_.status = "SERVING";
+  }
+  effects_->Adopt(live);
+  loop_ = std::thread([this] { Loop(); });
+  return absl::OkStatus();
+}
+
+absl::Status EngineImpl::RestoreRuns() {
+  const Now now = Clock::Real().Now();
+  const bool same_boot = writer_->meta().boot_id == BootId() && !BootId().empty();
+  ASSIGN_OR_RETURN(const std::vector<RunKey> keys, writer_->LiveRunKeys());
+  for (const RunKey key : keys) {
+    ASSIGN_OR_RETURN(store::LiveRun live, writer_->LoadRun(key));
+    ASSIGN_OR_RETURN(const auto pipeline, catalog_->Load(live.header.pipeline_id));
+    if (!same_boot) {  // monotonic times of another boot mean nothing: go by the wall clock
+      live.row.deadline_mono = ToMono(live.row.deadline, now);
+      for (StepRow& step : live.steps) step.retry_at_mono = ToMono(step.retry_at, now);
+      for (AttemptRow& attempt : live.attempts) {
+        attempt.created_mono = ToMono(attempt.created, now);
+        attempt.started_mono = ToMono(attempt.started, now);
+      }
+    }
+    ASSIGN_OR_RETURN(auto context, MakeRunContext(live.header, pipeline->graph));
+    effects_->AddRun(std::move(context));
+    core_->Restore({std::move(live.header), std::move(live.row), pipeline->graph, std::move(live.steps),
+                    std::move(live.attempts), std::move(live.artifacts)},
+                   now);
+  }
+  if (!keys.empty()) Log(LogLevel::kInfo, "runs restored", {{"runs", keys.size()}});
+  return absl::OkStatus();
+}
+
+void EngineImpl::Shutdown() {
+  if (stopping_.exchange(true)) return;
+  {
+    MutexLock lock(&mutex_);
+    stats_.status = "DRAINING";
+  }
+  if (hub_ != nullptr) hub_->Close();
+  if (effects_ != nullptr) effects_->Stop();
+  mailbox_.Close();
+  if (loop_.joinable()) loop_.join();
+}
+
+absl::Status EngineImpl::PostAndWait(Post post, int64_t deadline_micros, int64_t* number) {
+  auto receipt = std::make_shared<Receipt>();
+  post.receipt = receipt;
+  RETURN_IF_ERROR(mailbox_.Offer(std::move(post)));
+  const absl::Status status = receipt->Wait(deadline_micros);
+  if (number != nullptr && status.ok()) *number = receipt->number();
+  return status;
+}
+
+absl::Status EngineImpl::RefuseWhenFull() {
+  if (!low_on_space_) return absl::OkStatus();
+  return WithRetryDelay(
+      Error(absl::StatusCode::kResourceExhausted, "DISK_FULL",
+            absl::StrCat("the disk of ", options_.data_dir,
+                         " is almost full; what is accepted goes on, new work is refused: free space")),
+      5000);
+}
+
+absl::StatusOr<std::string> EngineImpl::SubmitRun(SubmitCommand command, int64_t deadline_micros) {
+  RETURN_IF_ERROR(RefuseWhenFull());
+  const Now now = Clock::Real().Now();
+  std::optional<Reservations::Handle> request_held;
+  if (!command.request_id.empty()) {
+    request_held.emplace(
+        reservations_.Hold(absl::StrCat("request/SubmitRun/", command.project, "/", command.request_id)));
+    ASSIGN_OR_RETURN(const std::optional<RequestRow> known,
+                     queries_->FindRequest("SubmitRun", command.project, command.request_id));
+    if (known.has_value()) {
+      if (known->fingerprint != command.fingerprint) {
+        return Error(absl::StatusCode::kInvalidArgument, "REQUEST_ID_REUSED",
+                     absl::StrCat("request_id `", command.request_id, "` was used for another submission"));
+      }
+      return known->answer;
+    }
+  }
+  const std::string orchestrator = command.orchestrator.empty() ? DefaultOrchestrator() : command.orchestrator;
+  const std::string pipeline_name = command.spec.name;
+  std::shared_ptr<const CompiledPipeline> pipeline;
+  if (command.validate_only) {
+    Compiled compiled = Compile(std::move(command.spec), {options_.limits.steps_per_run, options_.limits.fanout_width});
+    if (compiled.graph == nullptr) return PipelineInvalid(pipeline_name, compiled.violations);
+    auto only = std::make_shared<CompiledPipeline>();
+    only->graph = std::move(compiled.graph);
+    pipeline = std::move(only);
+  } else {
+    // Checked before anything is stored: a refused submission leaves nothing behind.
+    Compiled compiled;
+    ASSIGN_OR_RETURN(pipeline, catalog_->Check(command.project, std::move(command.spec), command.spec_bytes));
+  }
+  std::vector<Violation> violations;
+  absl::Status refusal;
+  CheckAgainstComponents(orchestrator, *pipeline->graph, &violations, &refusal);
+  RETURN_IF_ERROR(refusal);
+  FilledParameters parameters = FillParameters(pipeline->graph->spec(), command.parameters_json, false);
+  violations.insert(violations.end(), parameters.violations.begin(), parameters.violations.end());
+  if (!violations.empty()) return PipelineInvalid(pipeline_name, violations);
+
+  const std::string name = command.name.empty() ? RunNameOf(pipeline_name, now.wall) : command.name;
+  const Reservations::Handle name_held = reservations_.Hold(absl::StrCat("run/", command.project, "/", name));
+  const auto taken = queries_->FindRun(command.project, name);
+  if (taken.ok()) {
+    return Error(absl::StatusCode::kAlreadyExists, "RUN_NAME_TAKEN",
+                 absl::StrCat("there is a run `", name, "` already; choose another --name"));
+  }
+  if (taken.status().code() != absl::StatusCode::kNotFound) return taken.status();
+  if (command.validate_only) return std::string();
+  {
+    MutexLock lock(&mutex_);
+    if (stats_.live_runs >= options_.limits.live_runs) {
+      return WithRetryDelay(Error(absl::StatusCode::kResourceExhausted, "TOO_MANY_RUNS",
+                                  absl::StrCat(stats_.live_runs, " runs have not ended; at most ",
+                                               options_.limits.live_runs, " may (limit live_runs)")),
+                            1000);
+    }
+  }
+  ASSIGN_OR_RETURN(pipeline, catalog_->Store(std::move(pipeline), command.spec_bytes, now.wall));
+
+  RunSubmitted event;
+  RunHeader& header = event.header;
+  header.id = NewUuid(now.wall);
+  header.project = command.project;
+  header.name = name;
+  header.pipeline_id = pipeline->row.id;
+  header.pipeline = pipeline_name;
+  header.pipeline_version = pipeline->row.version;
+  header.orchestrator = orchestrator;
+  header.parameters_json = std::move(parameters.json);
+  header.labels = pipeline->graph->spec().labels;
+  for (auto& label : command.labels) {
+    auto old =
+        std::find_if(header.labels.begin(), header.labels.end(), [&](const auto& l) { return l.first == label.first; });
+    if (old != header.labels.end()) {
+      old->second = label.second;
+    } else {
+      header.labels.push_back(label);
+    }
+  }
+  header.submitter_host = command.submitter_host;
+  header.source_dir = command.source_dir;
+  header.environment = std::move(command.environment);
+  header.execution_mode = command.execution_mode.value_or(pipeline->graph->spec().execution_mode);
+  header.max_parallel = command.max_parallel > 0 ? command.max_parallel : pipeline->graph->spec().max_parallel;
+  header.priority = command.priority;
+  header.use_cache = command.use_cache;
+  header.timeout_micros = command.timeout_micros > 0 ? command.timeout_micros : pipeline->graph->spec().timeout_micros;
+  header.created = now.wall;
+  event.graph = pipeline->graph;
+  const std::string id = header.id;
+
+  Post post;
+  if (!command.request_id.empty()) {
+    post.rows = std::make_unique<Batch>();
+    post.rows->requests.push_back(
+        {"SubmitRun", command.project, command.request_id, command.fingerprint, id, now.wall});
+  }
+  ASSIGN_OR_RETURN(post.run, MakeRunContext(event.header, event.graph));
+  post.event = std::move(event);
+  RETURN_IF_ERROR(PostAndWait(std::move(post), deadline_micros));
+  return id;
+}
+
+absl::StatusOr<CheckedPipeline> EngineImpl::CheckPipeline(const SubmitCommand& command) {
+  CheckedPipeline out;
+  ASSIGN_OR_RETURN(PipelineSpec spec, options_.parse_spec(command.spec_bytes));
+  const FilledParameters parameters = FillParameters(spec, command.parameters_json, true);
+  Compiled compiled = Compile(std::move(spec), {options_.limits.steps_per_run, options_.limits.fanout_width});
+  out.violations = std::move(compiled.violations);
+  out.warnings = std::move(compiled.warnings);
+  out.violations.insert(out.violations.end(), parameters.violations.begin(), parameters.violations.end());
+  if (compiled.graph != nullptr) {
+    out.step_count = compiled.graph->step_count();
+    absl::Status refusal;
+    CheckAgainstComponents(command.orchestrator.empty() ? DefaultOrchestrator() : command.orchestrator, *compiled.graph,
+                           &out.violations, &refusal);
+    if (!refusal.ok()) out.violations.push_back({"orchestrator", std::string(refusal.message()), ReasonOf(refusal)});
+  }
+  return out;
+}
+
+absl::StatusOr<PipelineRow> EngineImpl::RegisterPipeline(SubmitCommand command, int64_t deadline_micros) {
+  RETURN_IF_ERROR(RefuseWhenFull());
+  ASSIGN_OR_RETURN(auto pipeline, catalog_->Check(command.project, std::move(command.spec), command.spec_bytes));
+  ASSIGN_OR_RETURN(pipeline, catalog_->Store(std::move(pipeline), command.spec_bytes, Clock::Real().Now().wall));
+  RETURN_IF_ERROR(PostAndWait(Post(), deadline_micros));  // behind its rows
+  return pipeline->row;
+}
+
+absl::Status EngineImpl::CancelRun(RunKey run, std::vector<StepIx> steps, bool force, int64_t deadline_micros) {
+  Post post;
+  post.event = CancelRequested{run, std::move(steps), force};
+  return PostAndWait(std::move(post), deadline_micros);
+}
+
+absl::StatusOr<ArtifactId> EngineImpl::PublishArtifact(PublishCommand command, int64_t deadline_micros) {
+  const auto stale = Error(absl::StatusCode::kFailedPrecondition, "ATTEMPT_STALE",
+                           "this attempt is not running any more; what it publishes now is not taken");
+  const auto attempt = effects_->FindAttempt(command.fence);
+  if (!attempt.has_value() || attempt->ref.run != command.run || attempt->ref.ix != command.ix ||
+      (command.attempt != 0 && attempt->ref.attempt != command.attempt)) {
+    return stale;
+  }
+  const auto run = effects_->FindRun(command.run);
+  if (run == nullptr) return stale;
+  const std::vector<OutputSpec>& outputs = run->graph->SpecOf(command.ix).outputs;
+  const auto spec =
+      std::find_if(outputs.begin(), outputs.end(), [&](const OutputSpec& o) { return o.name == command.output; });
+  if (spec == outputs.end()) {
+    return Error(
+        absl::StatusCode::kNotFound, "OUTPUT_NOT_FOUND",
+        absl::StrCat("step `", run->graph->StepName(command.ix), "` declares no output `", command.output, "`"));
+  }
+  const auto hold = reservations_.Hold(absl::StrCat("publish/", command.fence, "/", command.output));
+  ASSIGN_OR_RETURN(StoredOutput stored,
+                   StoreOutput(*spec, static_cast<uint32_t>(spec - outputs.begin()), attempt->output_dir,
+                               options_.limits.value_bytes, /*keep=*/true, blobs_.get()));
+  stored.metadata_json = command.metadata_json;
+  store::ArtifactFilter filter;
+  filter.project = run->header.project;
+  filter.run = command.run;
+  filter.ix = command.ix;
+  ASSIGN_OR_RETURN(const auto before, queries_->ListArtifacts(filter, 0, 1000));
+  for (const store::ArtifactRecord& artifact : before) {
+    if (artifact.row.output != command.output || artifact.row.attempt != attempt->ref.attempt) continue;
+    if (artifact.row.digest == stored.blob.digest) return artifact.row.id;
+    return Error(absl::StatusCode::kAlreadyExists, "OUTPUT_PUBLISHED",
+                 absl::StrCat("output `", command.output, "` was published with other bytes; a publication is final"));
+  }
+  Post post;
+  post.event = ArtifactPublished{attempt->ref, std::move(stored)};
+  int64_t id = 0;
+  RETURN_IF_ERROR(PostAndWait(std::move(post), deadline_micros, &id));
+  return id;
+}
+
+absl::StatusOr<std::shared_ptr<const CompiledPipeline>> EngineImpl::LoadPipeline(int64_t pipeline_id) {
+  return catalog_->Load(pipeline_id);
+}
+
+absl::StatusOr<std::unique_ptr<LogReader>> EngineImpl::OpenLog(const store::RunRecord& run, StepIx ix,
+                                                               const AttemptRow& attempt, LogStreamName stream) {
+  const auto backend = effects_->FindBackend(attempt.orchestrator);
+  if (backend == nullptr) {
+    return Error(absl::StatusCode::kFailedPrecondition, "ORCHESTRATOR_NOT_FOUND",
+                 absl::StrCat("orchestrator `", attempt.orchestrator, "` is not registered any more"));
+  }
+  return backend->OpenLog({run.header.id, ix, attempt.number, attempt.handle}, stream);
+}
+
+absl::StatusOr<std::string> EngineImpl::ArtifactPath(absl::string_view digest) { return blobs_->PathOf(digest); }
+
+absl::StatusOr<AttemptIdentity> EngineImpl::AuthenticateStep(absl::string_view token) {
+  ASSIGN_OR_RETURN(const Effects::Attempt attempt, effects_->Authenticate(token));
+  return AttemptIdentity{attempt.ref.run, attempt.ref.ix, attempt.ref.attempt};
+}
+
+EngineStats EngineImpl::stats() {
+  MutexLock lock(&mutex_);
+  EngineStats out = stats_;
+  out.mailbox_depth = static_cast<int64_t>(mailbox_.depth());
+  return out;
+}
+
+std::map<std::string, int64_t> EngineImpl::PoolUse() {
+  MutexLock lock(&mutex_);
+  return pool_use_;
+}
+
+}  // namespace orch

@@ -1,0 +1,168 @@
+// Engine owns the loop: the one thread that applies events to the core, commits what it decides, and only then lets
+// anything be seen or done. This is all that the API layer knows of the daemon's inside.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "backends/api/backend.h"
+#include "server/base/status.h"
+#include "server/engine/hub.h"
+#include "server/model/graph.h"
+#include "server/store/queries.h"
+
+namespace orch {
+
+// Every limit has a name, a field in the configuration, and a line in docs/operations.md.
+struct Limits {
+  int64_t steps_per_run = 1'000'000;
+  int64_t message_bytes = int64_t{256} << 20;
+  int64_t value_bytes = 64 << 10;
+  int64_t fanout_width = 100'000;
+  int64_t labels = 64;
+  int64_t log_bytes = int64_t{4} << 30;
+  int64_t live_runs = 100'000;
+  int64_t inline_blob_bytes = 64 << 10;
+  int64_t concurrent_calls = 128;
+  int64_t watch_streams = 20'000;
+};
+
+struct EngineOptions {
+  std::string data_dir;
+  std::string binary_dir;
+  Limits limits;
+  bool fake_flavor = false;
+  int64_t grace_micros = 10'000'000;
+  // What local steps get as ORCH_ENDPOINT: `unix:` and the path of the HTTP socket. Empty: they get none.
+  std::string step_endpoint;
+  // Parses a stored spec (serialized orch.v1.Pipeline); the engine itself knows no protobuf. Any thread.
+  std::function<absl::StatusOr<PipelineSpec>(const std::string& bytes)> parse_spec;
+};
+
+// A pipeline ready to run.
+struct CompiledPipeline {
+  PipelineRow row;
+  std::shared_ptr<const Graph> graph;
+};
+
+struct SubmitCommand {
+  std::string project = "default";
+  std::string name;  // empty: made from the pipeline's name and the time
+  PipelineSpec spec;
+  std::string spec_bytes;                              // serialized orch.v1.Pipeline, deterministic
+  std::map<std::string, std::string> parameters_json;  // name → compact JSON
+  std::string orchestrator;                            // empty: the default stack's
+  std::vector<std::pair<std::string, std::string>> labels;
+  int priority = 0;
+  std::string request_id;
+  std::string fingerprint;  // SHA-256 of the request without its request_id
+  bool validate_only = false;
+  std::string submitter_host;
+  std::string source_dir;
+  std::vector<std::pair<std::string, std::string>> environment;
+  std::optional<ExecutionMode> execution_mode;
+  int max_parallel = 0;
+  int64_t timeout_micros = 0;
+  bool use_cache = true;
+};
+
+struct CheckedPipeline {
+  std::vector<Violation> violations;
+  std::vector<Violation> warnings;
+  int64_t step_count = 0;
+};
+
+struct PublishCommand {
+  RunKey run = 0;
+  StepIx ix = 0;
+  uint32_t attempt = 0;
+  std::string fence;
+  std::string output;
+  std::string metadata_json;
+};
+
+// Who makes a call with a step's own token.
+struct AttemptIdentity {
+  RunKey run = 0;
+  StepIx ix = 0;
+  uint32_t attempt = 0;
+};
+
+// Where a run's steps that have no row yet stand: for listings.
+struct EngineStats {
+  std::string status;  // `STARTING`, `SERVING`, `DRAINING`
+  int64_t live_runs = 0;
+  int64_t live_attempts = 0;
+  int64_t ready_steps = 0;
+  int64_t mailbox_depth = 0;
+  int64_t batches = 0;
+  int64_t events_applied = 0;
+  int64_t commit_micros_total = 0;
+  int64_t apply_micros_total = 0;
+  int64_t late_events = 0;
+  int64_t syncs = 0;
+  int64_t wal_bytes = 0;
+  int64_t supervisor_pid = 0;
+};
+
+// All calls: any thread. Those that change something return after the commit (or fail with nothing changed), within
+// `deadline_micros` of waiting (DEADLINE_EXCEEDED: it may still happen; repeat with the same request_id).
+class Engine {
+ public:
+  // Opens the store, loads what has not ended, starts the loop and adopts. FAILED_PRECONDITION (DATA_DIR_LOCKED) and
+  // the store's other refusals.
+  static absl::StatusOr<std::unique_ptr<Engine>> Start(EngineOptions options);
+  virtual ~Engine() = default;
+  // Takes no new work, lets the loop finish what it has, closes the hub and the store. Local steps go on.
+  virtual void Shutdown() = 0;
+
+  // The new (or, for a repeated request_id, the first) run's id.
+  virtual absl::StatusOr<std::string> SubmitRun(SubmitCommand command, int64_t deadline_micros) = 0;
+  // Everything that SubmitRun would refuse, at once.
+  virtual absl::StatusOr<CheckedPipeline> CheckPipeline(const SubmitCommand& command) = 0;
+  virtual absl::StatusOr<PipelineRow> RegisterPipeline(SubmitCommand command, int64_t deadline_micros) = 0;
+  // Steps empty: the whole run.
+  virtual absl::Status CancelRun(RunKey run, std::vector<StepIx> steps, bool force, int64_t deadline_micros) = 0;
+  virtual absl::StatusOr<ArtifactId> PublishArtifact(PublishCommand command, int64_t deadline_micros) = 0;
+
+  // The graph of a run or pipeline; cached.
+  virtual absl::StatusOr<std::shared_ptr<const CompiledPipeline>> LoadPipeline(int64_t pipeline_id) = 0;
+
+  virtual absl::StatusOr<std::unique_ptr<LogReader>> OpenLog(const store::RunRecord& run, StepIx ix,
+                                                             const AttemptRow& attempt, LogStreamName stream) = 0;
+  // A local path of an artifact's bytes (a file, or a folder); made from the database if they are kept there.
+  virtual absl::StatusOr<std::string> ArtifactPath(absl::string_view digest) = 0;
+
+  // Create or change; `expected_version` 0: only create (or the same content again), -1: whatever.
+  virtual absl::StatusOr<OrchestratorRow> PutOrchestrator(OrchestratorRow row, int64_t expected_version,
+                                                          bool validate_only, int64_t deadline_micros) = 0;
+  virtual absl::Status DeleteOrchestrator(absl::string_view project, absl::string_view name,
+                                          int64_t deadline_micros) = 0;
+  virtual absl::Status PutPool(PoolRow row, int64_t deadline_micros) = 0;
+  virtual absl::Status DeletePool(absl::string_view name, int64_t deadline_micros) = 0;
+  virtual absl::Status PutStack(StackRow row, int64_t deadline_micros) = 0;
+  // Slots in use, by pool name as users know it.
+  virtual std::map<std::string, int64_t> PoolUse() = 0;
+  virtual Capacity OrchestratorCapacity(absl::string_view project, absl::string_view name) = 0;
+
+  // The attempt whose step token this is; UNAUTHENTICATED (TOKEN_INVALID) once it has ended.
+  virtual absl::StatusOr<AttemptIdentity> AuthenticateStep(absl::string_view token) = 0;
+
+  virtual Hub& hub() = 0;
+  virtual store::Queries& queries() = 0;
+  virtual const Limits& limits() const = 0;
+  virtual EngineStats stats() = 0;
+  virtual std::string instance() const = 0;
+  virtual int64_t epoch() const = 0;
+};
+
+}  // namespace orch

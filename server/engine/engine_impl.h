@@ -1,0 +1,121 @@
+// The parts of the engine in the order in which they need each other. See engine.h for what it does.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "server/core/dispatcher.h"
+#include "server/engine/catalog.h"
+#include "server/engine/effects.h"
+#include "server/engine/engine.h"
+#include "server/engine/mailbox.h"
+#include "server/engine/reservations.h"
+#include "server/store/store.h"
+
+namespace orch {
+
+class EngineImpl : public Engine {
+ public:
+  explicit EngineImpl(EngineOptions options) : options_(std::move(options)) {}
+  ~EngineImpl() override { Shutdown(); }
+
+  absl::Status Open();
+
+  void Shutdown() override;
+  absl::StatusOr<std::string> SubmitRun(SubmitCommand command, int64_t deadline_micros) override;
+  absl::StatusOr<CheckedPipeline> CheckPipeline(const SubmitCommand& command) override;
+  absl::StatusOr<PipelineRow> RegisterPipeline(SubmitCommand command, int64_t deadline_micros) override;
+  absl::Status CancelRun(RunKey run, std::vector<StepIx> steps, bool force, int64_t deadline_micros) override;
+  absl::StatusOr<ArtifactId> PublishArtifact(PublishCommand command, int64_t deadline_micros) override;
+  absl::StatusOr<std::shared_ptr<const CompiledPipeline>> LoadPipeline(int64_t pipeline_id) override;
+  absl::StatusOr<std::unique_ptr<LogReader>> OpenLog(const store::RunRecord& run, StepIx ix, const AttemptRow& attempt,
+                                                     LogStreamName stream) override;
+  absl::StatusOr<std::string> ArtifactPath(absl::string_view digest) override;
+  absl::StatusOr<OrchestratorRow> PutOrchestrator(OrchestratorRow row, int64_t expected_version, bool validate_only,
+                                                  int64_t deadline_micros) override;
+  absl::Status DeleteOrchestrator(absl::string_view project, absl::string_view name, int64_t deadline_micros) override;
+  absl::Status PutPool(PoolRow row, int64_t deadline_micros) override;
+  absl::Status DeletePool(absl::string_view name, int64_t deadline_micros) override;
+  absl::Status PutStack(StackRow row, int64_t deadline_micros) override;
+  std::map<std::string, int64_t> PoolUse() override;
+  Capacity OrchestratorCapacity(absl::string_view project, absl::string_view name) override;
+  absl::StatusOr<AttemptIdentity> AuthenticateStep(absl::string_view token) override;
+  Hub& hub() override { return *hub_; }
+  store::Queries& queries() override { return *queries_; }
+  const Limits& limits() const override { return options_.limits; }
+  EngineStats stats() override;
+  std::string instance() const override { return instance_; }
+  int64_t epoch() const override { return epoch_; }
+
+ private:
+  // The orchestrators, pools and stacks in force; what submissions are checked against.
+  struct Components {
+    std::vector<OrchestratorRow> orchestrators;
+    std::vector<PoolRow> pools;
+    std::vector<StackRow> stacks;
+  };
+
+  // start
+  absl::Status LoadComponents();
+  absl::Status RestoreRuns();
+  absl::StatusOr<std::unique_ptr<Backend>> MakeBackend(const OrchestratorRow& row);
+  absl::Status PutInService(const OrchestratorRow& row);
+
+  // the loop's thread
+  void Loop();
+  void ApplyPost(Post& post, Batch* rows);
+  void Commit();
+  void Publish();
+
+  // handlers
+  absl::Status PostAndWait(Post post, int64_t deadline_micros, int64_t* number = nullptr);
+  std::string DefaultOrchestrator();
+  void CheckAgainstComponents(const std::string& orchestrator, const Graph& graph, std::vector<Violation>* violations,
+                              absl::Status* refusal);
+  absl::Status RefuseWhenFull();
+  Components components();
+
+  const EngineOptions options_;
+  std::string instance_;
+  int64_t epoch_ = 0;
+  std::unique_ptr<store::Writer> writer_;
+  std::unique_ptr<store::Queries> queries_;
+  std::unique_ptr<Hub> hub_;
+  Mailbox mailbox_{100'000};
+  std::unique_ptr<BlobStore> blobs_;
+  FileDigests files_;
+  std::unique_ptr<Inputs> inputs_;
+  std::unique_ptr<Catalog> catalog_;
+  std::unique_ptr<Effects> effects_;
+  Reservations reservations_;
+  std::unique_ptr<Dispatcher> core_;  // the loop's thread only, after Open
+
+  Mutex mutex_;
+  Components components_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, int64_t> pool_use_ ABSL_GUARDED_BY(mutex_);
+  EngineStats stats_ ABSL_GUARDED_BY(mutex_);
+  Mutex component_changes_;  // one change of orchestrators, pools or stacks at a time
+
+  // The loop's own: what has been applied and not committed.
+  struct Waiting {
+    std::shared_ptr<Receipt> receipt;
+    absl::Status status;
+    int64_t number = 0;
+  };
+  Batch pending_;
+  std::vector<Waiting> waiting_;
+  bool commit_now_ = false;
+  int64_t commit_due_ = INT64_MAX;
+  int64_t events_applied_ = 0;
+  int64_t batches_ = 0;
+  int64_t apply_micros_ = 0;
+  int64_t commit_micros_ = 0;
+  std::atomic<bool> low_on_space_{false};
+  std::atomic<bool> stopping_{false};
+  std::thread loop_;
+};
+
+}  // namespace orch

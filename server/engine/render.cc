@@ -1,0 +1,209 @@
+#include "server/engine/render.h"
+
+#include <cstdlib>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "absl/strings/str_cat.h"
+#include "server/base/json.h"
+#include "server/base/status.h"
+#include "server/core/compile.h"
+#include "server/model/template.h"
+
+namespace orch {
+namespace {
+
+template <typename T>
+int IndexOf(const std::vector<T>& list, const std::string& name) {
+  for (size_t i = 0; i < list.size(); ++i) {
+    if (list[i].name == name) return static_cast<int>(i);
+  }
+  return -1;
+}
+
+std::string ItemText(const RunContext& run, StepIx ix, const std::string& key) {
+  const std::vector<ForeachKey>& keys = run.graph->SpecOf(ix).foreach;
+  const std::vector<std::string> item = run.graph->ItemOf(ix);
+  for (size_t k = 0; k < keys.size(); ++k) {
+    if (keys[k].key == key) return PlainText(item[k]);
+  }
+  return "";
+}
+
+template <typename F>
+void ForEachTemplate(const StepSpec& step, const F& visit) {
+  for (const std::string& word : step.command) visit(word);
+  for (const auto& [name, value] : step.options().env) visit(value);
+  visit(step.options().working_dir);
+}
+
+}  // namespace
+
+std::string PlainText(const std::string& json) {
+  if (json.empty() || json[0] != '"') return json;
+  const auto value = nlohmann::json::parse(json, nullptr, /*allow_exceptions=*/false);
+  return value.is_string() ? value.get<std::string>() : json;
+}
+
+absl::StatusOr<std::string> Expand(const std::string& text, const TemplateScopes& scopes) {
+  if (text.find('$') == std::string::npos) return text;
+  ASSIGN_OR_RETURN(const std::vector<TemplatePiece> pieces, ParseTemplate(text));
+  const RenderFacts& f = *scopes.facts;
+  const StepSpec& step = f.run->graph->SpecOf(f.ix);
+  std::string out;
+  for (const TemplatePiece& piece : pieces) {
+    switch (piece.scope) {
+      case TemplateScope::kLiteral:
+        out += piece.text;
+        break;
+      case TemplateScope::kParams: {
+        const auto found = f.run->parameters.find(piece.text);
+        if (found != f.run->parameters.end()) out += PlainText(found->second);
+        break;
+      }
+      case TemplateScope::kInputs: {
+        const int i = IndexOf(step.inputs, piece.text);
+        if (scopes.keep_paths) {
+          absl::StrAppend(&out, "${inputs.", piece.text, "}");
+        } else if (i >= 0) {
+          out += (*f.inputs)[static_cast<size_t>(i)].path;
+        }
+        break;
+      }
+      case TemplateScope::kOutputs:
+        if (scopes.keep_paths) {
+          absl::StrAppend(&out, "${outputs.", piece.text, "}");
+        } else {
+          absl::StrAppend(&out, f.workspace->output_dir, "/", piece.text);
+        }
+        break;
+      case TemplateScope::kValues: {
+        const int i = IndexOf(step.inputs, piece.text);
+        if (i >= 0) out += (*f.inputs)[static_cast<size_t>(i)].value_json;
+        break;
+      }
+      case TemplateScope::kItem:
+        out += ItemText(*f.run, f.ix, piece.text);
+        break;
+      case TemplateScope::kRun:
+        out += f.run->header.name;
+        break;
+      case TemplateScope::kStep:
+        out += f.run->graph->StepName(f.ix);
+        break;
+      case TemplateScope::kAttempt:
+        absl::StrAppend(&out, f.attempt);
+        break;
+    }
+  }
+  return out;
+}
+
+bool NamesRunOrAttempt(const StepSpec& step) {
+  bool found = false;
+  ForEachTemplate(step, [&](const std::string& text) {
+    const auto pieces = ParseTemplate(text);
+    if (!pieces.ok()) return;
+    for (const TemplatePiece& piece : *pieces) {
+      if (piece.scope == TemplateScope::kRun || piece.scope == TemplateScope::kAttempt) found = true;
+    }
+  });
+  return found;
+}
+
+std::string ParamsOf(const RunContext& run, const StepSpec& step) {
+  std::set<std::string> names(step.options().params.begin(), step.options().params.end());
+  ForEachTemplate(step, [&](const std::string& text) {
+    if (text.find("${params.") == std::string::npos) return;
+    const auto pieces = ParseTemplate(text);
+    if (!pieces.ok()) return;
+    for (const TemplatePiece& piece : *pieces) {
+      if (piece.scope == TemplateScope::kParams) names.insert(piece.text);
+    }
+  });
+  std::string out = "{";
+  for (const std::string& name : names) {
+    const auto found = run.parameters.find(name);
+    if (found == run.parameters.end()) continue;
+    absl::StrAppend(&out, out.size() > 1 ? "," : "", JsonQuote(name), ":", found->second);
+  }
+  return out + "}";
+}
+
+absl::StatusOr<std::string> WorkingDirOf(const RenderFacts& facts) {
+  const StepOptions& options = facts.run->graph->SpecOf(facts.ix).options();
+  std::string base = !options.source_path.empty() ? options.source_path : facts.run->source_dir;
+  if (base.empty()) base = facts.workspace->scratch_dir;
+  if (options.working_dir.empty()) return base;
+  ASSIGN_OR_RETURN(std::string dir, Expand(options.working_dir, {&facts, false}));
+  if (dir.empty()) return base;
+  return dir[0] == '/' ? dir : absl::StrCat(base, "/", dir);
+}
+
+absl::StatusOr<AttemptWork> Render(const RenderFacts& facts) {
+  const RunContext& run = *facts.run;
+  const StepSpec& step = run.graph->SpecOf(facts.ix);
+  const StepOptions& options = step.options();
+  AttemptWork work;
+  work.name = {facts.key, run.header.project, run.header.id, run.header.name, run.graph->StepName(facts.ix),
+               facts.ix,  facts.attempt};
+  work.workspace = *facts.workspace;
+  const TemplateScopes scopes{&facts, false};
+  for (const std::string& word : step.command) {
+    ASSIGN_OR_RETURN(std::string expanded, Expand(word, scopes));
+    work.command.push_back(std::move(expanded));
+  }
+  ASSIGN_OR_RETURN(work.working_dir, WorkingDirOf(facts));
+
+  std::string path;
+  for (const auto& [name, value] : run.header.environment) {
+    if (name == "PATH") {
+      path = value;
+    } else {
+      work.env.emplace_back(name, value);
+    }
+  }
+  if (path.empty()) {
+    const char* own = getenv("PATH");
+    path = own != nullptr ? own : "/usr/local/bin:/usr/bin:/bin";
+  }
+  if (!facts.binary_dir.empty()) absl::StrAppend(&path, ":", facts.binary_dir);
+  work.env.emplace_back("PATH", std::move(path));
+  for (const auto& [name, value] : options.env) {
+    ASSIGN_OR_RETURN(std::string expanded, Expand(value, scopes));
+    bool replaced = false;
+    for (auto& [known, old] : work.env) {
+      if (known != name) continue;
+      old = expanded;
+      replaced = true;
+    }
+    if (!replaced) work.env.emplace_back(name, std::move(expanded));
+  }
+  const auto set = [&](absl::string_view name, std::string value) {
+    work.env.emplace_back(std::string(name), std::move(value));
+  };
+  set("ORCH_RUN_ID", run.header.id);
+  set("ORCH_RUN_NAME", run.header.name);
+  set("ORCH_PROJECT", run.header.project);
+  set("ORCH_STEP", work.name.step);
+  set("ORCH_ATTEMPT", absl::StrCat(facts.attempt));
+  set("ORCH_FENCE", facts.key);
+  set("ORCH_SCRATCH", facts.workspace->scratch_dir);
+  set("ORCH_PARAMS", facts.params_path);
+  if (!facts.endpoint.empty()) {
+    set("ORCH_ENDPOINT", facts.endpoint);
+    set("ORCH_TOKEN", facts.token);
+  }
+  for (size_t i = 0; i < step.inputs.size(); ++i) {
+    const ReadyInput& input = (*facts.inputs)[i];
+    if (input.present) set(VariableName("ORCH_INPUT_", step.inputs[i].name), input.path);
+  }
+  for (const OutputSpec& output : step.outputs) {
+    set(VariableName("ORCH_OUTPUT_", output.name), absl::StrCat(facts.workspace->output_dir, "/", output.name));
+  }
+  work.resources = options.resources;
+  work.image = options.image;
+  return work;
+}
+
+}  // namespace orch

@@ -1,0 +1,45 @@
+#include "server/engine/worker_pool.h"
+
+#include <utility>
+
+namespace orch {
+
+WorkerPool::WorkerPool(int threads) {
+  for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { Run(); });
+}
+
+WorkerPool::~WorkerPool() { Stop(); }
+
+void WorkerPool::Stop() {
+  {
+    MutexLock lock(&mutex_);
+    stopping_ = true;
+    filled_.NotifyAll();
+  }
+  for (std::thread& thread : threads_) {
+    if (thread.joinable()) thread.join();
+  }
+}
+
+void WorkerPool::Add(std::function<void()> work) {
+  MutexLock lock(&mutex_);
+  if (stopping_) return;
+  queue_.push_back(std::move(work));
+  filled_.NotifyOne();
+}
+
+void WorkerPool::Run() {
+  for (;;) {
+    std::function<void()> work;
+    {
+      MutexLock lock(&mutex_);
+      while (queue_.empty() && !stopping_) filled_.Wait(&mutex_);
+      if (queue_.empty()) return;
+      work = std::move(queue_.front());
+      queue_.pop_front();
+    }
+    work();
+  }
+}
+
+}  // namespace orch

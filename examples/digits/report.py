@@ -50,33 +50,35 @@ section {{ background: var(--card); border: 1px solid var(--line); border-radius
 .scroll {{ overflow-x: auto; }}
 table {{ border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }}
 caption {{ text-align: left; padding-bottom: .75rem; }}
-th, td {{ padding: .55rem .75rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }}
+th, td {{ padding: .55rem .6rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }}
 th:first-child {{ text-align: left; }}
 thead th {{ font-size: .875rem; color: var(--soft); font-weight: 600; }}
 tbody th {{ font-weight: 500; }}
 tr.best {{ background: var(--tint); }}
-tr.best th, tr.best td {{ font-weight: 650; }}
+tr.best th {{ font-weight: 650; }}
 .badge {{ display: inline-block; margin-left: .5rem; padding: 0 .5rem; border: 1px solid var(--mark);
   border-radius: 1rem; color: var(--mark); font-size: .8rem; }}
-.bar {{ display: block; width: 9rem; height: .6rem; border-radius: .3rem; background: var(--line); overflow: hidden; }}
+.bar {{ display: inline-block; vertical-align: middle; margin-right: .75rem; width: 6rem; height: .6rem; border-radius: .3rem; background: var(--line); overflow: hidden; }}
 .bar i {{ display: block; height: 100%; background: var(--mark); }}
 img.plot {{ display: block; width: 100%; max-width: 36rem; height: auto; margin: 1rem auto 0; border-radius: .5rem;
   background: #fff; }}
 .misread {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(7.5rem, 1fr)); gap: 1rem; margin-top: 1rem; }}
 figure {{ margin: 0; }}
-.misread img {{ width: 100%; aspect-ratio: 1; image-rendering: pixelated; border: 1px solid var(--line);
+.misread img {{ display: block; width: 100%; height: auto; margin-bottom: .35rem; image-rendering: pixelated; border: 1px solid var(--line);
   border-radius: .5rem; background: #fff; }}
 figcaption {{ font-size: .875rem; }}
 figcaption b {{ color: var(--ink); }}
 summary {{ cursor: pointer; margin-top: 1rem; color: var(--mark); }}
 details td, details th, details th:first-child {{ padding: .2rem .5rem; text-align: right; }}
+@media (max-width: 40rem) {{ section {{ padding: 1.1rem; }} .bar {{ display: none; }} th, td {{ padding: .5rem .35rem; }}
+  table th {{ white-space: normal; }} }}
 </style>
 </head>
 <body>
 <main>
 <h1>{title} reads {accuracy} of handwritten digits</h1>
 <p class="soft">Five models learned from {train_rows} images of 8&nbsp;×&nbsp;8 pixels. Cross-validation on those
-chose the winner; all figures below are from {test_rows} images that no model had seen.</p>
+chose the winner; accuracy and mistakes are from {test_rows} other images that no model had seen.</p>
 <dl class="facts">
 <div><dt>Winner</dt><dd>{title}</dd></div>
 <div><dt>Accuracy</dt><dd>{accuracy}</dd></div>
@@ -89,7 +91,7 @@ chose the winner; all figures below are from {test_rows} images that no model ha
 <table>
 <caption>Best in cross-validation first. The bars begin at {bar_from}.</caption>
 <thead><tr><th scope="col">Model</th><th scope="col">Cross-validation</th><th scope="col">Accuracy</th>
-<th scope="col"><span aria-hidden="true">&nbsp;</span></th><th scope="col">F1, macro</th><th scope="col">Misread</th>
+<th scope="col">F1</th><th scope="col">Misread</th>
 <th scope="col">Size</th></tr></thead>
 <tbody>
 {model_rows}
@@ -99,7 +101,7 @@ chose the winner; all figures below are from {test_rows} images that no model ha
 </section>
 <section aria-labelledby="confusion">
 <h2 id="confusion">Which digits it confuses</h2>
-<p class="soft">{confusion_text}</p>
+<p class="soft">{confusion_text} On the blue diagonal it was right.</p>
 <img class="plot" src="{plot}" width="1200" height="1120" alt="Confusion matrix of {title}. {confusion_text}">
 <details><summary>The same as a table</summary>
 <div class="scroll" tabindex="0" role="region" aria-label="Confusion matrix">
@@ -144,7 +146,7 @@ def confusion_plot(matrix):
     mistakes = matrix - np.diag(np.diag(matrix))
     figure, axes = pyplot.subplots(figsize=(6, 5.6), dpi=200)
     most = max(1, int(mistakes.max()))
-    axes.imshow(mistakes, cmap="OrRd", vmin=0, vmax=most * 1.25)
+    axes.imshow(np.ma.masked_equal(mistakes, 0), cmap="OrRd", vmin=-most, vmax=most * 1.2)
     for (written, read), count in np.ndenumerate(matrix):
         if written == read:
             axes.add_patch(pyplot.Rectangle((read - 0.5, written - 0.5), 1, 1, facecolor="#e9f1fb", edgecolor="none"))
@@ -182,8 +184,8 @@ def model_row(score, winner, bar_from):
     return (
         f'<tr{" class=best" if best else ""}><th scope="row">{title}'
         f'{"<span class=badge>winner</span>" if best else ""}</th>'
-        f'<td>{score["cross_validation"]:.1%}</td><td>{score["accuracy"]:.1%}</td>'
-        f'<td><span class="bar" aria-hidden="true"><i style="width:{share:.1f}%"></i></span></td>'
+        f'<td>{score["cross_validation"]:.1%}</td>'
+        f'<td><span class="bar" aria-hidden="true"><i style="width:{share:.1f}%"></i></span>{score["accuracy"]:.1%}</td>'
         f'<td>{score["f1"]:.3f}</td><td>{score["errors"]}</td><td>{size_text(score["model_bytes"])}</td></tr>'
     )
 
@@ -195,10 +197,11 @@ def confusion_text(matrix):
     )
     if not pairs:
         return "Every image was read rightly."
-    times = {1: "once", 2: "twice"}
-    told = [f"{written} as {read} {times.get(count, f'{count} times')}" for count, written, read in pairs[:3]]
-    begin = "Its mistakes" if len(pairs) <= 3 else "Its most frequent mistakes"
-    return f"{begin}: {', '.join(told)}. Blue on the diagonal is right, red beside it is wrong."
+    most = pairs[0][0]
+    told = [f"{written} as {read}" + (f" ({count} times)" if count > 1 else "") for count, written, read in pairs[:6]]
+    listed = told[0] if len(told) == 1 else f"{', '.join(told[:-1])} and {told[-1]}"
+    rest = f", and {len(pairs) - len(told)} other pairs" if len(pairs) > len(told) else ""
+    return f"It read {listed}{rest}{', once each' if most == 1 and len(told) > 1 else ''}."
 
 
 def main():

@@ -115,7 +115,14 @@ int main(int argc, char** argv) {
     const auto put = (*engine)->PutOrchestrator(row, -1, false, 5'000'000);
     if (!put.ok()) printf("%s\n", put.status().ToString().c_str());
   }
-  for (int round = 0; round < 3; ++round) {
+  const int rounds = argc > 2 ? 0 : 3;
+  if (argc > 2) {
+    for (const int n : {1000, 10'000, 100'000}) {
+      Measure(engine->get(), "chain fake", n, [n] { return Chain(n, false); }, "fake");
+      Measure(engine->get(), "wide fake", n, [n] { return Wide(n, false); }, "fake");
+    }
+  }
+  for (int round = 0; round < rounds; ++round) {
     Measure(engine->get(), "chain /bin/true", 1000 + round, [round] { return Chain(1000 + round, false); }, "eight");
     Measure(engine->get(), "wide /bin/true", 3000 + round, [round] { return Wide(3000 + round, false); }, "eight");
     Measure(engine->get(), "chain files", 1000 + round, [round] { return Chain(1000 + round, true); }, "eight");

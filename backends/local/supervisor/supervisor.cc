@@ -542,11 +542,13 @@ void Supervisor::OnTick() {
     }
     if (step.kill_at_mono != 0 && now >= step.kill_at_mono) KillStep(key, step);
   }
-  if (steps_.empty()) {
+  if (live_ == 0) {
+    // Ends that nobody has committed yet are in the journal, where the next supervisor finds them.
     struct stat st {};
     const bool homeless = stat(options_.data_dir.c_str(), &st) != 0;
     if (homeless || (clients_.empty() && now - idle_since_ >= options_.idle_exit_micros)) exit_ = true;
-  } else {
+  }
+  if (!steps_.empty()) {
     std::map<std::string, Journal::Record> records;
     for (const auto& [key, step] : steps_) records[key] = step.record;
     journal_.MaybeShrink(records);
@@ -556,9 +558,7 @@ void Supervisor::OnTick() {
 void Supervisor::Arm() {
   int64_t period = 0;
   if (live_ == 0) {
-    // Nothing to look at; only to notice that nobody needs us.
-    period = clients_.empty() || steps_.empty() ? kIdleMicros : 0;
-    if (!clients_.empty()) period = 30 * kIdleMicros;
+    period = clients_.empty() ? kIdleMicros : 30 * kIdleMicros;  // only to notice that nobody needs us
   } else {
     period = kSampleMicros;
     for (const auto& [key, step] : steps_) {

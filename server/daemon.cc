@@ -31,6 +31,8 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const config::Config& conf
   engine.fake_flavor = config.fake_flavor;
   engine.grace_micros = config.grace_micros;
   engine.parse_spec = &rpc::ParseSpec;
+  ASSIGN_OR_RETURN(const config::SocketPaths sockets, config::PrepareSockets(config.data_dir));
+  engine.step_endpoint = absl::StrCat("unix:", sockets.http);
   ASSIGN_OR_RETURN(daemon->engine_, Engine::Start(std::move(engine)));
   config::RemoveServerFile(config.data_dir);  // of one that was killed
 
@@ -44,7 +46,6 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const config::Config& conf
   api.public_url = config.public_url;
   daemon->api_ = std::make_unique<rpc::Api>(std::move(api));
 
-  ASSIGN_OR_RETURN(const config::SocketPaths sockets, config::PrepareSockets(config.data_dir));
   ASSIGN_OR_RETURN(const http::HostPort grpc_address, http::ParseAddress(config.listen));
   daemon->router_ = std::make_unique<http::Router>(daemon->api_.get());
   http::HttpServer::Options http_options;

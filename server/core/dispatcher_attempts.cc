@@ -62,7 +62,9 @@ std::vector<std::vector<ArtifactId>> Dispatcher::InputsOf(const RunInMemory& run
     std::vector<ArtifactId>& ids = out.emplace_back();
     if (input.source != InputSpec::Source::kFrom) continue;
     const StepTemplate& producer = run.graph->templates()[input.producer];
-    const auto landed = [&](uint32_t i) {
+    const auto landed = [&](uint32_t i) -> ArtifactId {
+      // What a failed producer published early is for early inputs alone.
+      if (!input.early && !IsOk(run.cells[producer.first + i].state)) return 0;
       return run.artifacts[producer.output_base + i * producer.outputs + input.output];
     };
     switch (input.kind) {

@@ -41,7 +41,7 @@ enum class Phase : uint8_t { kNew, kQueued, kRunning, kEnded };
 
 struct Job {
   std::shared_ptr<const Script> script;
-  Phase phase = Phase::kQueued;
+  Phase phase = Phase::kNew;
   bool muted = false;  // nobody has been told of it: its answer was lost, or the daemon is new
   bool lost = false;
   int refusals = 0;

@@ -5,9 +5,7 @@
 #include <utility>
 
 #include "backends/fake/fake_backend.h"
-#ifdef ORCH_HAS_LOCAL
 #include "backends/local/local_backend.h"
-#endif
 
 namespace orch {
 namespace {
@@ -25,13 +23,6 @@ FlavorInfo Absent(std::string name, std::string description, Words units, std::s
   flavor.supplied = std::move(supplied);
   return flavor;
 }
-
-#ifndef ORCH_HAS_LOCAL
-FlavorInfo LocalFlavor() {
-  return Absent("local", "processes on this machine that outlive the daemon", {"step"}, "nothing",
-                {"cancel", "live logs", "adoption"}, {"retries", "time-outs", "caching", "run page"});
-}
-#endif
 
 std::vector<FlavorInfo> AllFlavors() {
   std::vector<FlavorInfo> flavors;

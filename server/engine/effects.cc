@@ -140,8 +140,8 @@ std::shared_ptr<const RunContext> Effects::FindRun(RunKey run) {
 
 absl::Status Effects::AddBackend(const std::string& name, std::unique_ptr<Backend> backend) {
   auto reports = std::make_shared<Reports>(this, name);
+  RemoveBackend(name);  // first: two of one name would share their place on the platform
   RETURN_IF_ERROR(backend->Start(reports.get()));
-  RemoveBackend(name);
   MutexLock lock(&mutex_);
   backends_[name] = {std::move(reports), std::shared_ptr<Backend>(std::move(backend))};
   return absl::OkStatus();

@@ -108,6 +108,7 @@ class EngineImpl : public Engine {
   Batch pending_;
   std::vector<Waiting> waiting_;
   bool commit_now_ = false;
+  bool stats_stale_ = false;
   int64_t commit_due_ = INT64_MAX;
   int64_t events_applied_ = 0;
   int64_t batches_ = 0;

@@ -50,7 +50,8 @@ void EngineImpl::Loop() {
   const Clock& clock = Clock::Real();
   int64_t stats_due = 0;
   for (;;) {
-    const int64_t deadline = std::min(core_->NextDeadline(), commit_due_);
+    int64_t deadline = std::min(core_->NextDeadline(), commit_due_);
+    if (stats_stale_) deadline = std::min(deadline, stats_due);
     std::deque<Post> posts = mailbox_.Drain(clock, deadline, kPostsPerBatch);
     const Now now = clock.Now();
     if (posts.empty() && mailbox_.closed() && stopping_) {
@@ -66,8 +67,10 @@ void EngineImpl::Loop() {
     if (core_->Urgent() || now.mono >= commit_due_ || core_->NextDeadline() == 0) commit_now_ = true;
     apply_micros_ += clock.Now().mono - now.mono;
     if (commit_now_) Commit();
-    if (now.mono >= stats_due) {
+    stats_stale_ = stats_stale_ || !posts.empty() || core_->NextDeadline() == 0;
+    if (stats_stale_ && now.mono >= stats_due) {
       Publish();
+      stats_stale_ = false;
       stats_due = now.mono + kStatsEveryMicros;
     }
     if (mailbox_.depth() == 0 && commit_due_ == INT64_MAX) writer_->MaybeCheckpoint();

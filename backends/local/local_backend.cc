@@ -1,0 +1,412 @@
+#include "backends/local/local_backend.h"
+
+#include <dirent.h>
+#include <sched.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cctype>
+#include <cerrno>
+#include <cmath>
+#include <cstring>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <unordered_map>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "backends/local/log_file.h"
+#include "backends/local/supervisor_link.h"
+#include "server/base/mutex.h"
+#include "server/base/status.h"
+
+namespace orch {
+namespace {
+
+using nlohmann::json;
+
+constexpr double kMemoryShare = 0.9;
+
+int64_t CountCpus() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (sched_getaffinity(0, sizeof(set), &set) == 0) return CPU_COUNT(&set);
+  return std::max<int64_t>(1, sysconf(_SC_NPROCESSORS_ONLN));
+}
+
+int64_t CountGpus() {
+  int64_t n = 0;
+  if (DIR* dir = opendir("/dev")) {
+    while (const dirent* entry = readdir(dir)) {
+      const char* name = entry->d_name;
+      if (strncmp(name, "nvidia", 6) == 0 && isdigit(static_cast<unsigned char>(name[6])) != 0) ++n;
+    }
+    closedir(dir);
+  }
+  return n;
+}
+
+struct Config {
+  Capacity capacity;
+  bool cgroups = true;
+};
+
+absl::StatusOr<Config> ReadConfig(const std::string& text) {
+  Config config;
+  config.capacity.cpu_millis = CountCpus() * 1000;
+  config.capacity.memory = static_cast<int64_t>(kMemoryShare * static_cast<double>(sysconf(_SC_PHYS_PAGES)) *
+                                                static_cast<double>(sysconf(_SC_PAGESIZE)));
+  config.capacity.gpu = CountGpus();
+  const json object = json::parse(text, nullptr, /*allow_exceptions=*/false);
+  std::vector<Violation> faults;
+  if (!object.is_object()) faults.push_back({"config", "must be a mapping", "WRONG_TYPE"});
+  const auto number = [&](const json& value, const std::string& field, double low) -> double {
+    if (value.is_number() && value.get<double>() >= low) return value.get<double>();
+    faults.push_back({field, absl::StrCat("must be a number from ", low), "WRONG_TYPE"});
+    return 0;
+  };
+  if (object.is_object()) {
+    for (const auto& [key, value] : object.items()) {
+      const std::string field = absl::StrCat("config.", key);
+      if (key == "cpus") {
+        config.capacity.cpu_millis = std::llround(number(value, field, 0) * 1000);
+      } else if (key == "memory") {
+        config.capacity.memory = std::llround(number(value, field, 0));
+      } else if (key == "gpus") {
+        config.capacity.gpu = std::llround(number(value, field, 0));
+      } else if (key == "custom" && value.is_object()) {
+        for (const auto& [name, count] : value.items()) {
+          config.capacity.custom.emplace_back(name, std::llround(number(count, absl::StrCat(field, ".", name), 0)));
+        }
+      } else if (key == "cgroup" && (value == "auto" || value == "off")) {
+        config.cgroups = value == "auto";
+      } else {
+        faults.push_back({field,
+                          "is unknown or of the wrong type; there are cpus, memory, gpus, custom, cgroup (auto, off)",
+                          "UNKNOWN_FIELD"});
+      }
+    }
+  }
+  if (!faults.empty()) {
+    return InvalidInput(
+        "CONFIG_INVALID",
+        absl::StrCat("the configuration of flavor `local`: ", faults[0].field, " ", faults[0].description), faults);
+  }
+  return config;
+}
+
+// What the supervisor saw, in the daemon's words.
+AttemptEnd Translate(const local::End& end) {
+  AttemptEnd out;
+  out.stopped = end.stopped;
+  out.started_wall = end.started_wall;
+  out.ended_wall = end.ended_wall;
+  out.cpu_seconds = static_cast<double>(end.cpu_micros) / 1e6;
+  out.peak_memory = end.peak_memory;
+  out.stdout_bytes = end.stdout_bytes;
+  out.stderr_bytes = end.stderr_bytes;
+  switch (end.kind) {
+    case local::End::Kind::kExecFailed:
+      out.reason = Reason::kCommandNotFound;
+      out.never_started = true;
+      out.message = end.status == ENOENT ? "the program does not exist in PATH or at its path"
+                                         : absl::StrCat("the program cannot be executed: ", strerror(end.status));
+      return out;
+    case local::End::Kind::kChdirFailed:
+      out.reason = Reason::kWorkingDirInvalid;
+      out.never_started = true;
+      out.message = absl::StrCat("the working directory cannot be entered: ", strerror(end.status));
+      return out;
+    case local::End::Kind::kSpawnFailed:
+      out.reason = Reason::kUnschedulable;
+      out.never_started = true;
+      out.message = absl::StrCat("this machine could not make a process: ", strerror(end.status));
+      return out;
+    case local::End::Kind::kLost:
+      out.reason = Reason::kLost;
+      out.message = "the supervisor that had it ended; what was left of the step has been ended too";
+      return out;
+    case local::End::Kind::kExited:
+      break;
+  }
+  if (WIFSIGNALED(end.status)) {
+    out.signal = WTERMSIG(end.status);
+    out.reason = end.oom ? Reason::kOutOfMemory : Reason::kSignaled;
+    out.message = absl::StrCat("ended by signal ", *out.signal, " (", strsignal(*out.signal), ")");
+  } else {
+    out.exit_code = WEXITSTATUS(end.status);
+    if (*out.exit_code != 0) {
+      out.reason = Reason::kExitCode;
+      out.message = absl::StrCat("exit code ", *out.exit_code);
+    }
+  }
+  if (end.log_limit) {
+    out.reason = Reason::kLogLimit;
+    out.message = absl::StrCat("it wrote ", end.stdout_bytes + end.stderr_bytes, " bytes of log (limit log_bytes)");
+  }
+  return out;
+}
+
+class LocalBackend : public Backend {
+ public:
+  LocalBackend(BackendContext context, Config config) : context_(std::move(context)), config_(std::move(config)) {}
+  ~LocalBackend() override { Stop(); }
+
+  absl::Status Start(Listener* listener) override {
+    listener_ = listener;
+    local::SupervisorLink::Options options;
+    options.data_dir = context_.data_dir;
+    options.program = context_.binary_dir + "/orch-supervisor";
+    options.version = ORCH_VERSION;
+    options.epoch = context_.epoch;
+    options.cgroups = config_.cgroups;
+    local::SupervisorLink::Handlers handlers;
+    handlers.welcomed = [this](local::Welcome welcome) { Welcomed(std::move(welcome)); };
+    handlers.started = [this](const local::Started& started) { OnStarted(started); };
+    handlers.exited = [this](const local::Exited& exited) { OnExited(exited); };
+    handlers.health = [this](bool up, std::string why) {
+      if (reconciled_) listener_->HealthChanged(up, std::move(why));
+    };
+    link_ = std::make_unique<local::SupervisorLink>(std::move(options), std::move(handlers));
+    return link_->Start();
+  }
+
+  void Stop() override {
+    if (link_ != nullptr) link_->Stop();
+  }
+
+  Capacity capacity() const override { return config_.capacity; }
+  bool accept_is_start() const override { return true; }
+
+  std::vector<std::string> Check(const Resources&, absl::string_view settings_json) const override {
+    const json settings = json::parse(settings_json.empty() ? "{}" : std::string(settings_json), nullptr, false);
+    std::vector<std::string> faults;
+    if (!settings.is_object()) return {"must be a mapping"};
+    for (const auto& [key, value] : settings.items()) {
+      faults.push_back(absl::StrCat("`", key, "`: flavor local has no settings for steps"));
+    }
+    return faults;
+  }
+
+  absl::StatusOr<Workspace> Prepare(const AttemptName& name) override {
+    MutexLock lock(&mutex_);
+    Job& job = jobs_[name.key];
+    if (job.slot.empty()) {
+      int64_t number = 0;
+      if (free_.empty()) {
+        number = next_slot_++;
+      } else {
+        number = *free_.begin();
+        free_.erase(free_.begin());
+      }
+      job.slot = absl::StrCat(context_.orchestrator, "/", number);
+    }
+    const std::string dir = SlotDir(job.slot);
+    return Workspace{dir + "/scratch", dir + "/output", true};
+  }
+
+  void Submit(Unit unit) override {
+    for (AttemptWork& work : unit.attempts) {
+      local::Spawn spawn;
+      spawn.key = work.name.key;
+      spawn.argv = std::move(work.command);
+      spawn.cwd = std::move(work.working_dir);
+      spawn.log_prefix = LogPrefix(work.name.run_id, work.name.step_index, work.name.attempt);
+      spawn.log_limit = work.log_limit_bytes;
+      for (auto& [name, value] : work.env) spawn.env.push_back(absl::StrCat(name, "=", value));
+      {
+        MutexLock lock(&mutex_);
+        Job& job = jobs_[spawn.key];
+        job.sent = true;
+        job.grace_micros = work.grace_micros;
+        spawn.slot = job.slot;
+      }
+      // Without a connection nothing is lost: the next Welcome does not know the key, and it is submitted again.
+      (void)link_->Send(Encode(spawn));
+    }
+  }
+
+  void Cancel(absl::string_view key, CancelMode mode) override {
+    int64_t grace = 10'000'000;
+    {
+      MutexLock lock(&mutex_);
+      const auto found = jobs_.find(std::string(key));
+      if (found == jobs_.end()) return;
+      if (found->second.grace_micros > 0) grace = found->second.grace_micros;
+      found->second.cancelled = true;
+      found->second.forced = found->second.forced || mode == CancelMode::kForced;
+    }
+    (void)link_->Send(Encode(local::Cancel{std::string(key), mode == CancelMode::kForced, grace}));
+  }
+
+  void Release(absl::string_view key) override {
+    // First the word, then the slot: the next Spawn into it comes behind the Ack that cleans it.
+    (void)link_->Send(Encode(local::Ack{std::string(key)}));
+    MutexLock lock(&mutex_);
+    const auto found = jobs_.find(std::string(key));
+    if (found == jobs_.end()) return;
+    FreeSlot(found->second.slot);
+    jobs_.erase(found);
+  }
+
+  void Adopt(std::vector<KnownAttempt> attempts) override {
+    std::vector<std::string> strangers;
+    {
+      MutexLock lock(&mutex_);
+      for (const KnownAttempt& known : attempts) {
+        Job& job = jobs_[known.name.key];
+        job.sent = true;
+        job.cancelled = job.cancelled || known.stopping;
+      }
+      for (const local::Entry& entry : welcome_.entries) {
+        if (Ours(entry.slot) && jobs_.count(entry.key) == 0) strangers.push_back(entry.key);
+      }
+    }
+    for (const std::string& key : strangers) (void)link_->Send(Encode(local::Ack{key}));  // ended, and long committed
+    reconciled_ = true;
+    Reconcile();
+  }
+
+  absl::StatusOr<std::unique_ptr<LogReader>> OpenLog(const LogAddress& address, LogStreamName stream) override {
+    return local::OpenLogFile(LogPrefix(address.run_id, address.step_index, address.attempt) +
+                              (stream == LogStreamName::kStdout ? ".out" : ".err"));
+  }
+
+ private:
+  struct Job {
+    std::string slot;
+    bool sent = false;
+    bool cancelled = false;
+    bool forced = false;
+    bool ended = false;
+    int64_t grace_micros = 0;
+  };
+
+  std::string SlotDir(const std::string& slot) const { return absl::StrCat(context_.data_dir, "/local/slots/", slot); }
+  std::string LogPrefix(const std::string& run_id, uint32_t ix, uint32_t attempt) const {
+    return absl::StrCat(context_.data_dir, "/logs/", run_id, "/", ix, ".", attempt);
+  }
+  bool Ours(const std::string& slot) const {
+    return slot.size() > context_.orchestrator.size() && slot[context_.orchestrator.size()] == '/' &&
+           absl::StartsWith(slot, context_.orchestrator);
+  }
+  int64_t NumberOf(const std::string& slot) const { return atoll(slot.c_str() + context_.orchestrator.size() + 1); }
+
+  void FreeSlot(const std::string& slot) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    if (Ours(slot)) free_.insert(NumberOf(slot));
+  }
+  void UseSlot(const std::string& slot) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    const int64_t number = NumberOf(slot);
+    for (; next_slot_ <= number; ++next_slot_) free_.insert(next_slot_);
+    free_.erase(number);
+  }
+
+  void Welcomed(local::Welcome welcome) {
+    {
+      MutexLock lock(&mutex_);
+      for (const local::Entry& entry : welcome.entries) {
+        if (!Ours(entry.slot)) continue;
+        UseSlot(entry.slot);  // also those we do not know: they hold it until they are acknowledged
+      }
+      welcome_ = std::move(welcome);
+    }
+    if (reconciled_) Reconcile();
+  }
+
+  // Tells where every attempt of ours stands, from what the supervisor last said it has.
+  void Reconcile() {
+    std::map<std::string, local::Entry> entries;
+    std::vector<std::pair<std::string, Job>> jobs;
+    {
+      MutexLock lock(&mutex_);
+      for (local::Entry& entry : welcome_.entries) entries[entry.key] = std::move(entry);
+      welcome_.entries.clear();
+      for (auto& [key, job] : jobs_) {
+        const auto entry = entries.find(key);
+        if (entry != entries.end()) job.slot = entry->second.slot;
+        if (job.sent && !job.ended) jobs.emplace_back(key, job);
+      }
+    }
+    for (const auto& [key, job] : jobs) {
+      const auto found = entries.find(key);
+      if (found == entries.end()) {
+        listener_->NotFound(key);  // the journal has been read: it never began
+        continue;
+      }
+      const local::Entry& entry = found->second;
+      if (entry.pid != 0) OnStarted({key, entry.pid, entry.started_wall});
+      if (entry.end.has_value()) {
+        OnExited({key, *entry.end});
+      } else if (job.cancelled) {
+        (void)link_->Send(Encode(local::Cancel{key, job.forced, job.grace_micros}));
+      }
+    }
+  }
+
+  void OnStarted(const local::Started& started) {
+    {
+      MutexLock lock(&mutex_);
+      if (jobs_.count(started.key) == 0) return;
+    }
+    listener_->Started(started.key, absl::StrCat(started.pid), "", started.wall);
+  }
+
+  void OnExited(const local::Exited& exited) {
+    AttemptEnd end = Translate(exited.end);
+    {
+      MutexLock lock(&mutex_);
+      const auto found = jobs_.find(exited.key);
+      if (found == jobs_.end()) return;
+      found->second.ended = true;
+      end.output_dir = SlotDir(found->second.slot) + "/output";
+      end.scratch_dir = SlotDir(found->second.slot) + "/scratch";
+    }
+    if (end.reason == Reason::kLost) {
+      listener_->Lost(exited.key, end.message);
+    } else {
+      listener_->Ended(exited.key, std::move(end));
+    }
+  }
+
+  const BackendContext context_;
+  const Config config_;
+  Listener* listener_ = nullptr;
+  std::unique_ptr<local::SupervisorLink> link_;
+  std::atomic<bool> reconciled_{false};
+  Mutex mutex_;
+  std::unordered_map<std::string, Job> jobs_ ABSL_GUARDED_BY(mutex_);
+  std::set<int64_t> free_ ABSL_GUARDED_BY(mutex_);
+  int64_t next_slot_ ABSL_GUARDED_BY(mutex_) = 0;
+  local::Welcome welcome_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Backend>> MakeLocalBackend(const BackendContext& context) {
+  ASSIGN_OR_RETURN(Config config, ReadConfig(context.config_json));
+  return std::unique_ptr<Backend>(std::make_unique<LocalBackend>(context, std::move(config)));
+}
+
+FlavorInfo LocalFlavor() {
+  FlavorInfo info;
+  info.name = "local";
+  info.description = "processes of this machine that outlive the daemon and are adopted again";
+  info.units = {"step"};
+  info.needs = "nothing";
+  info.native = {"live logs", "cancel of the whole process tree", "cpu, memory and gpu slots (memory is not enforced)"};
+  info.supplied = {"retries", "time-outs", "cache", "execution modes"};
+  info.config_schema = R"({"type":"object","additionalProperties":false,"properties":{
+"cpus":{"type":"number","minimum":0,"description":"CPUs offered; default: the affinity mask"},
+"memory":{"type":"number","minimum":0,"description":"bytes offered; default: 90 % of the machine"},
+"gpus":{"type":"number","minimum":0,"description":"GPUs offered; default: those found"},
+"custom":{"type":"object","additionalProperties":{"type":"number","minimum":0},"description":"other countable things"},
+"cgroup":{"enum":["auto","off"],"description":"how a step's processes are found; off: by session and mark"}}})";
+  info.settings_schema = R"({"type":"object","additionalProperties":false,"properties":{}})";
+  info.make = MakeLocalBackend;
+  return info;
+}
+
+}  // namespace orch

@@ -1,0 +1,133 @@
+#include "backends/local/supervisor/spawn.h"
+
+#include <fcntl.h>
+#include <linux/sched.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+namespace orch::local {
+namespace {
+
+// Where the child says why it could not become the program; shared between both.
+struct Failure {
+  volatile int where;  // End::Kind, 0: none
+  volatile int error;
+};
+
+Failure* SharedFailure() {
+  static auto* page =
+      static_cast<Failure*>(mmap(nullptr, sizeof(Failure), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+  return page;
+}
+
+// Everything execve may be tried with, in order.
+std::vector<std::string> Candidates(const Spawn& spawn) {
+  const std::string& program = spawn.argv[0];
+  if (program.find('/') != std::string::npos) return {program};
+  std::string path = "/usr/local/bin:/usr/bin:/bin";
+  for (const std::string& variable : spawn.env) {
+    if (variable.compare(0, 5, "PATH=") == 0) path = variable.substr(5);
+  }
+  std::vector<std::string> out;
+  size_t at = 0;
+  while (at <= path.size()) {
+    size_t end = path.find(':', at);
+    if (end == std::string::npos) end = path.size();
+    const std::string dir = path.substr(at, end - at);
+    out.push_back((dir.empty() ? "." : dir) + "/" + program);
+    at = end + 1;
+  }
+  return out;
+}
+
+std::vector<char*> Pointers(const std::vector<std::string>& words) {
+  std::vector<char*> out;
+  out.reserve(words.size() + 1);
+  for (const std::string& word : words) out.push_back(const_cast<char*>(word.c_str()));
+  out.push_back(nullptr);
+  return out;
+}
+
+// Only what is safe between clone and exec.
+[[noreturn]] void BecomeProgram(const char* cwd, const std::vector<char*>& candidates, char* const* argv,
+                                char* const* envp, int in_fd, int out_fd, int err_fd, Failure* failure) {
+  setsid();
+  struct sigaction plain {};
+  plain.sa_handler = SIG_DFL;
+  for (int s = 1; s < 65; ++s) {
+    if (s != SIGKILL && s != SIGSTOP) sigaction(s, &plain, nullptr);
+  }
+  sigset_t none;
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, nullptr);
+  // The three are above 2, so that no dup2 overwrites one that is still needed.
+  dup2(in_fd, 0);
+  dup2(out_fd, 1);
+  dup2(err_fd, 2);
+  syscall(SYS_close_range, 3u, ~0u, 0u);
+  if (chdir(cwd) != 0) {
+    failure->error = errno;
+    failure->where = static_cast<int>(End::Kind::kChdirFailed);
+    _exit(127);
+  }
+  int error = ENOENT;
+  for (char* candidate : candidates) {
+    if (candidate == nullptr) break;
+    execve(candidate, argv, envp);
+    if (errno == EACCES) error = EACCES;
+    if (errno != ENOENT && errno != ENOTDIR && errno != EACCES) {
+      error = errno;
+      break;
+    }
+  }
+  failure->error = error;
+  failure->where = static_cast<int>(End::Kind::kExecFailed);
+  _exit(127);
+}
+
+}  // namespace
+
+SpawnResult SpawnProcess(const Spawn& spawn, int in_fd, int out_fd, int err_fd, int cgroup_fd) {
+  const std::vector<std::string> candidates = Candidates(spawn);
+  const std::vector<char*> tries = Pointers(candidates);
+  const std::vector<char*> argv = Pointers(spawn.argv);
+  const std::vector<char*> envp = Pointers(spawn.env);
+  Failure* failure = SharedFailure();
+  failure->where = 0;
+  failure->error = 0;
+
+  clone_args args{};
+  args.flags = CLONE_VFORK;
+  args.exit_signal = SIGCHLD;
+  if (cgroup_fd >= 0) {
+    args.flags |= CLONE_INTO_CGROUP;
+    args.cgroup = static_cast<uint64_t>(cgroup_fd);
+  }
+  const long pid = syscall(SYS_clone3, &args, sizeof(args));
+  if (pid == 0) {
+    BecomeProgram(spawn.cwd.c_str(), tries, argv.data(), envp.data(), in_fd, out_fd, err_fd, failure);
+  }
+  SpawnResult result;
+  if (pid < 0) {
+    result.end.kind = End::Kind::kSpawnFailed;
+    result.end.status = errno;
+    return result;
+  }
+  if (failure->where != 0) {
+    waitpid(static_cast<pid_t>(pid), nullptr, 0);
+    result.end.kind = static_cast<End::Kind>(failure->where);
+    result.end.status = failure->error;
+    return result;
+  }
+  result.pid = static_cast<pid_t>(pid);
+  return result;
+}
+
+}  // namespace orch::local

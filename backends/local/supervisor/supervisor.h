@@ -1,0 +1,108 @@
+// The supervisor of local steps: one small process per data directory that outlives the daemon. It spawns, captures,
+// reaps, kills what is left behind, and keeps every end until the daemon has committed it.
+//
+// One thread and one epoll loop. It decides nothing: the daemon says what to start and what to stop.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "backends/local/supervisor/cgroup.h"
+#include "backends/local/supervisor/journal.h"
+#include "backends/local/supervisor/slot.h"
+#include "backends/local/wire.h"
+
+namespace orch::local {
+
+struct SupervisorOptions {
+  std::string data_dir;
+  std::string socket_path;
+  std::string version;
+  bool cgroups = true;
+  int lock_fd = -1;  // held already, after an upgrade
+  int64_t idle_exit_micros = 10'000'000;
+};
+
+class Supervisor {
+ public:
+  explicit Supervisor(SupervisorOptions options);
+  ~Supervisor();
+
+  // Takes the lock, reads the journal, listens. 0, or an exit code.
+  int Open();
+  // Until idle. Returns the exit code.
+  int Run();
+
+ private:
+  struct Step {
+    Journal::Record record;
+    bool live = false;  // its main process has not been reaped, or others are left
+    bool main_gone = false;
+    bool stop_sent = false;
+    bool adopted = false;      // started by an earlier image of this process
+    int64_t kill_at_mono = 0;  // when the grace is over; 0: no stop
+    End end;
+  };
+  struct Client {
+    int fd = -1;
+    FrameReader in;
+    std::string out;
+    bool wants_write = false;
+    bool greeted = false;
+  };
+
+  int64_t Mono() const;
+  int64_t Wall() const;
+  bool TakeLock();
+  bool Listen();
+  void RestoreJournal();
+  void EndLost(const std::string& key, Step& step, const std::string& cgroup_base);
+
+  void OnAccept();
+  void OnReadable(int fd);
+  void OnFrame(Client& client, const Frame& frame);
+  void OnSpawn(Client& client, const Spawn& spawn);
+  void OnCancel(const Cancel& cancel);
+  void OnAck(const Ack& ack);
+  void OnUpgrade(const Upgrade& upgrade);
+  void OnChildren();
+  void OnTick();
+
+  void MainEnded(const std::string& key, Step& step, int status, int64_t cpu_micros, int64_t peak_memory);
+  // True when nothing of the step is left; kills what is.
+  bool Finish(const std::string& key, Step& step);
+  std::vector<pid_t> ProcessesOf(const std::string& key, const Step& step) const;
+  void KillStep(const std::string& key, Step& step);
+  void Sample(Step& step);
+  Slot& SlotOf(const std::string& name);
+
+  void Send(Client& client, const std::string& frame);
+  void Broadcast(const std::string& frame);
+  void Flush(Client& client);
+  void Drop(int fd);
+  void Arm();
+
+  SupervisorOptions options_;
+  std::unique_ptr<CgroupPool> cgroups_;
+  Journal journal_;
+  std::map<std::string, Step> steps_;  // by key; gone after Ack
+  std::map<std::string, std::unique_ptr<Slot>> slots_;
+  std::map<pid_t, std::string> by_pid_;  // main processes
+  std::map<int, Client> clients_;
+  int live_ = 0;
+  int epoll_ = -1;
+  int listen_ = -1;
+  int signals_ = -1;
+  int timer_ = -1;
+  int null_ = -1;
+  int64_t armed_ = 0;  // the timer's period now
+  int64_t idle_since_ = 0;
+  bool exit_ = false;
+};
+
+}  // namespace orch::local

@@ -1,0 +1,227 @@
+#include "backends/local/supervisor_link.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <filesystem>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "server/base/digest.h"
+#include "server/base/status.h"
+
+namespace orch::local {
+namespace {
+
+constexpr int kConnectTries = 500;  // of 10 ms, after a launch
+constexpr int64_t kStartMicros = 10'000'000;
+
+absl::Status Unusable(absl::string_view what, absl::string_view path) {
+  return Error(absl::StatusCode::kInternal, "SUPERVISOR_UNUSABLE",
+               absl::StrCat("cannot ", what, " ", path, ": ", strerror(errno)));
+}
+
+}  // namespace
+
+absl::StatusOr<std::string> SupervisorSocketPath(const std::string& data_dir) {
+  std::string path = data_dir + "/local/supervisor.sock";
+  if (path.size() < sizeof(sockaddr_un::sun_path)) return path;
+  const std::string dir = absl::StrCat("/tmp/orchd-", Hex(Sha256Of(data_dir)).substr(0, 16));
+  struct stat st {};
+  if (mkdir(dir.c_str(), 0700) != 0 && errno != EEXIST) return Unusable("make", dir);
+  if (lstat(dir.c_str(), &st) != 0 || !S_ISDIR(st.st_mode) || st.st_uid != geteuid() || (st.st_mode & 077) != 0) {
+    return Error(absl::StatusCode::kFailedPrecondition, "SOCKET_DIR_FOREIGN",
+                 absl::StrCat(dir, " is not a folder of this user's alone; remove it, or choose a shorter --data-dir"));
+  }
+  return dir + "/supervisor.sock";
+}
+
+SupervisorLink::SupervisorLink(Options options, Handlers handlers)
+    : options_(std::move(options)), handlers_(std::move(handlers)) {}
+
+SupervisorLink::~SupervisorLink() { Stop(); }
+
+absl::Status SupervisorLink::Start() {
+  ASSIGN_OR_RETURN(socket_path_, SupervisorSocketPath(options_.data_dir));
+  std::error_code error;
+  std::filesystem::create_directories(options_.data_dir + "/local", error);
+  chmod((options_.data_dir + "/local").c_str(), 0700);
+  if (pipe2(wake_, O_CLOEXEC | O_NONBLOCK) != 0) return Unusable("make a pipe in", options_.data_dir);
+  thread_ = std::thread([this] { Run(); });
+  const auto until = std::chrono::steady_clock::now() + std::chrono::microseconds(kStartMicros);
+  MutexLock lock(&mutex_);
+  while (!welcomed_) {
+    const auto left = std::chrono::duration_cast<std::chrono::microseconds>(until - std::chrono::steady_clock::now());
+    if (left.count() <= 0 || !changed_.WaitFor(&mutex_, left)) {
+      if (welcomed_) break;
+      return Error(absl::StatusCode::kUnavailable, "SUPERVISOR_UNUSABLE",
+                   absl::StrCat("the supervisor of local steps does not answer: ",
+                                trouble_.empty() ? "no connection" : trouble_));
+    }
+  }
+  return absl::OkStatus();
+}
+
+void SupervisorLink::Stop() {
+  if (stopping_.exchange(true)) return;
+  if (wake_[1] >= 0 && write(wake_[1], "x", 1) < 0) {
+    // The pipe is full of wake-ups already.
+  }
+  if (thread_.joinable()) thread_.join();
+  for (int& fd : wake_) {
+    if (fd >= 0) close(std::exchange(fd, -1));
+  }
+}
+
+bool SupervisorLink::Send(const std::string& frame) {
+  MutexLock lock(&mutex_);
+  if (fd_ < 0) return false;
+  size_t at = 0;
+  while (at < frame.size()) {
+    const ssize_t n = send(fd_, frame.data() + at, frame.size() - at, MSG_NOSIGNAL);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) {
+      shutdown(fd_, SHUT_RDWR);  // the thread sees it and connects anew
+      fd_ = -1;
+      return false;
+    }
+    at += static_cast<size_t>(n);
+  }
+  return true;
+}
+
+int SupervisorLink::Connect() {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  memcpy(address.sun_path, socket_path_.c_str(), socket_path_.size() + 1);
+  const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0) return fd;
+  close(fd);
+  return -1;
+}
+
+bool SupervisorLink::Launch(std::string* why) {
+  std::vector<const char*> argv = {options_.program.c_str(), "--data-dir", options_.data_dir.c_str(), "--socket",
+                                   socket_path_.c_str()};
+  if (!options_.cgroups) argv.push_back("--no-cgroups");
+  argv.push_back(nullptr);
+  posix_spawn_file_actions_t actions;
+  posix_spawn_file_actions_init(&actions);
+  posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
+  posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0);
+  posix_spawn_file_actions_addopen(&actions, 2, (options_.data_dir + "/local/supervisor.log").c_str(),
+                                   O_WRONLY | O_CREAT | O_APPEND, 0600);
+  posix_spawn_file_actions_addclosefrom_np(&actions, 3);
+  posix_spawnattr_t attributes;
+  posix_spawnattr_init(&attributes);
+  sigset_t none;
+  sigset_t all;
+  sigemptyset(&none);
+  sigfillset(&all);
+  posix_spawnattr_setsigmask(&attributes, &none);
+  posix_spawnattr_setsigdefault(&attributes, &all);
+  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+  pid_t pid = 0;
+  const char* env[] = {"PATH=/usr/bin:/bin", nullptr};
+  const int error = posix_spawn(&pid, options_.program.c_str(), &actions, &attributes,
+                                const_cast<char* const*>(argv.data()), const_cast<char* const*>(env));
+  posix_spawn_file_actions_destroy(&actions);
+  posix_spawnattr_destroy(&attributes);
+  if (error != 0) {
+    *why = absl::StrCat("cannot start ", options_.program, ": ", strerror(error));
+    return false;
+  }
+  return true;
+}
+
+void SupervisorLink::Run() {
+  bool launched = false;
+  int tries = 0;
+  while (!stopping_) {
+    while (waitpid(-1, nullptr, WNOHANG) > 0) {  // supervisors that have ended; the daemon has no other children
+    }
+    const int fd = Connect();
+    if (fd < 0) {
+      std::string why;
+      if (!launched || ++tries > kConnectTries) {
+        launched = Launch(&why);
+        tries = 0;
+      }
+      if (!why.empty()) {
+        MutexLock lock(&mutex_);
+        trouble_ = why;
+        changed_.NotifyAll();
+      }
+      pollfd wait{wake_[0], POLLIN, 0};
+      poll(&wait, 1, launched ? 10 : 1000);
+      continue;
+    }
+    {
+      MutexLock lock(&mutex_);
+      fd_ = fd;
+    }
+    const bool greeted = Serve(fd);
+    {
+      MutexLock lock(&mutex_);
+      fd_ = -1;
+    }
+    close(fd);
+    launched = false;
+    if (!stopping_ && greeted) handlers_.health(false, "the connection to the supervisor of local steps is gone");
+  }
+}
+
+bool SupervisorLink::Serve(int fd) {
+  if (!Send(Encode(Hello{options_.version, options_.epoch}))) return false;
+  FrameReader reader;
+  bool greeted = false;
+  char buffer[65536];
+  for (;;) {
+    pollfd waits[2] = {{fd, POLLIN, 0}, {wake_[0], POLLIN, 0}};
+    if (poll(waits, 2, -1) < 0 && errno != EINTR) return greeted;
+    if (stopping_) return greeted;
+    if ((waits[0].revents & (POLLIN | POLLHUP | POLLERR)) == 0) continue;
+    const ssize_t n = recv(fd, buffer, sizeof(buffer), MSG_DONTWAIT);
+    if (n < 0 && (errno == EINTR || errno == EAGAIN)) continue;
+    if (n <= 0) return greeted;
+    reader.Append(std::string_view(buffer, static_cast<size_t>(n)));
+    bool broken = false;
+    while (const auto frame = reader.Next(&broken)) {
+      if (frame->type == FrameType::kWelcome) {
+        Welcome welcome;
+        if (!Decode(frame->body, &welcome)) return greeted;
+        pid_ = welcome.pid;
+        if (welcome.version != options_.version) Send(Encode(Upgrade{options_.program}));
+        handlers_.welcomed(std::move(welcome));
+        handlers_.health(true, "");
+        greeted = true;
+        MutexLock lock(&mutex_);
+        welcomed_ = true;
+        changed_.NotifyAll();
+      } else if (frame->type == FrameType::kStarted) {
+        Started started;
+        if (!Decode(frame->body, &started)) return greeted;
+        handlers_.started(started);
+      } else if (frame->type == FrameType::kExited) {
+        Exited exited;
+        if (!Decode(frame->body, &exited)) return greeted;
+        handlers_.exited(exited);
+      } else {
+        return greeted;
+      }
+    }
+    if (broken) return greeted;
+  }
+}
+
+}  // namespace orch::local

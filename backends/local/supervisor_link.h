@@ -1,0 +1,70 @@
+// The daemon's end of the connection to the supervisor: starts one if none lives, reconnects, upgrades.
+//
+// Frames come on a thread of its own; Send may be called from any thread.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <string>
+#include <thread>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "backends/local/wire.h"
+#include "server/base/mutex.h"
+
+namespace orch::local {
+
+class SupervisorLink {
+ public:
+  struct Options {
+    std::string data_dir;
+    std::string program;  // orch-supervisor
+    std::string version;  // another version there is asked to become `program`
+    int64_t epoch = 0;
+    bool cgroups = true;
+  };
+  struct Handlers {
+    // Called on the link's thread: once after each connection, with everything the supervisor has …
+    std::function<void(Welcome)> welcomed;
+    // … and then for what happens.
+    std::function<void(const Started&)> started;
+    std::function<void(const Exited&)> exited;
+    std::function<void(bool up, std::string why)> health;
+  };
+
+  SupervisorLink(Options options, Handlers handlers);
+  ~SupervisorLink();
+
+  // Returns when the first Welcome has been handled, or fails after 10 s.
+  absl::Status Start();
+  void Stop();
+
+  // False: there is no connection now; the next Welcome says what the supervisor knows.
+  bool Send(const std::string& frame);
+  pid_t supervisor_pid() const { return pid_; }
+
+ private:
+  void Run();
+  int Connect();
+  bool Launch(std::string* why);
+  bool Serve(int fd);
+
+  const Options options_;
+  const Handlers handlers_;
+  std::string socket_path_;
+  std::atomic<pid_t> pid_{0};
+  std::atomic<bool> stopping_{false};
+  std::thread thread_;
+  int wake_[2] = {-1, -1};  // ends the thread's waits
+  Mutex mutex_;
+  CondVar changed_;
+  int fd_ ABSL_GUARDED_BY(mutex_) = -1;
+  bool welcomed_ ABSL_GUARDED_BY(mutex_) = false;
+  std::string trouble_ ABSL_GUARDED_BY(mutex_);
+};
+
+// Where the socket is: in the data directory, or where that path is too long, in a 0700 folder under /tmp.
+absl::StatusOr<std::string> SupervisorSocketPath(const std::string& data_dir);
+
+}  // namespace orch::local

@@ -1,0 +1,163 @@
+// The language between the daemon and the supervisor of local steps, and of the supervisor's journal.
+//
+// A frame is a length (4 bytes, little endian, of what follows), a type (1 byte) and its fields. Decoding never reads
+// past the frame and refuses what is left over; both ends are one build, so there is no other compatibility than the
+// version in Hello and Welcome.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace orch::local {
+
+inline constexpr uint32_t kMaxFrame = 64u << 20;
+
+enum class FrameType : uint8_t {
+  kHello = 1,    // daemon: who I am
+  kWelcome = 2,  // supervisor: everything it has
+  kSpawn = 3,
+  kStarted = 4,
+  kExited = 5,
+  kCancel = 6,
+  kAck = 7,        // daemon: the end is committed, forget it
+  kUpgrade = 8,    // daemon: become this program
+  kOpened = 16,    // journal: who writes
+  kSpawning = 17,  // journal: about to spawn
+  kSpawned = 18,   // journal: the process id
+};
+
+// How a command ended.
+struct End {
+  enum class Kind : uint8_t {
+    kExited = 1,       // wait status in `status`
+    kExecFailed = 2,   // errno in `status`: no such program, not executable
+    kChdirFailed = 3,  // errno in `status`
+    kSpawnFailed = 4,  // errno in `status`: this machine could not make a process
+    kLost = 5,         // the supervisor that had it is gone
+  };
+  Kind kind = Kind::kExited;
+  int32_t status = 0;
+  bool stopped = false;    // a stop was signalled before the main process ended
+  bool log_limit = false;  // ended by us for the size of its log
+  bool oom = false;        // the kernel ended it for its memory
+  int64_t started_wall = 0;
+  int64_t ended_wall = 0;
+  int64_t cpu_micros = 0;
+  int64_t peak_memory = 0;
+  int64_t stdout_bytes = 0;
+  int64_t stderr_bytes = 0;
+};
+
+struct Hello {
+  std::string version;
+  int64_t epoch = 0;
+};
+// One attempt the supervisor knows.
+struct Entry {
+  std::string key;
+  std::string slot;
+  int32_t pid = 0;  // 0: not spawned
+  int64_t started_wall = 0;
+  std::optional<End> end;
+};
+struct Welcome {
+  std::string version;
+  int32_t pid = 0;
+  bool cgroups = false;  // how descendants are found
+  std::vector<Entry> entries;
+};
+struct Spawn {
+  std::string key;
+  std::string slot;  // a folder below local/slots
+  std::vector<std::string> argv;
+  std::vector<std::string> env;
+  std::string cwd;
+  std::string log_prefix;  // `DIR/logs/RUN/3.1`: .out, .err and their .idx
+  int64_t log_limit = 0;   // bytes, both streams together
+};
+struct Started {
+  std::string key;
+  int32_t pid = 0;
+  int64_t wall = 0;
+};
+struct Exited {
+  std::string key;
+  End end;
+};
+struct Cancel {
+  std::string key;
+  bool forced = false;
+  int64_t grace_micros = 0;
+};
+struct Ack {
+  std::string key;
+};
+struct Upgrade {
+  std::string path;
+};
+// Journal.
+struct Opened {
+  std::string boot_id;
+  int32_t pid = 0;
+  int64_t start_ticks = 0;  // of the process, since boot: tells a reused pid
+  std::string cgroup_base;  // empty: none
+};
+struct Spawning {
+  std::string key;
+  std::string slot;
+  std::string log_prefix;
+  int64_t log_limit = 0;
+};
+struct Spawned {
+  std::string key;
+  int32_t pid = 0;
+  int64_t wall = 0;
+};
+
+std::string Encode(const Hello& m);
+std::string Encode(const Welcome& m);
+std::string Encode(const Spawn& m);
+std::string Encode(const Started& m);
+std::string Encode(const Exited& m);
+std::string Encode(const Cancel& m);
+std::string Encode(const Ack& m);
+std::string Encode(const Upgrade& m);
+std::string Encode(const Opened& m);
+std::string Encode(const Spawning& m);
+std::string Encode(const Spawned& m);
+
+// A frame without its length.
+struct Frame {
+  FrameType type;
+  std::string_view body;
+};
+
+// False if `body` is not exactly one such message.
+bool Decode(std::string_view body, Hello* m);
+bool Decode(std::string_view body, Welcome* m);
+bool Decode(std::string_view body, Spawn* m);
+bool Decode(std::string_view body, Started* m);
+bool Decode(std::string_view body, Exited* m);
+bool Decode(std::string_view body, Cancel* m);
+bool Decode(std::string_view body, Ack* m);
+bool Decode(std::string_view body, Upgrade* m);
+bool Decode(std::string_view body, Opened* m);
+bool Decode(std::string_view body, Spawning* m);
+bool Decode(std::string_view body, Spawned* m);
+
+// Takes whole frames from the front of a growing buffer.
+class FrameReader {
+ public:
+  void Append(std::string_view bytes) { buffer_.append(bytes); }
+  // The next frame, valid until the next call; nullopt: none is whole yet. `broken` is set for a frame that cannot be.
+  std::optional<Frame> Next(bool* broken);
+
+ private:
+  std::string buffer_;
+  size_t at_ = 0;
+};
+
+}  // namespace orch::local

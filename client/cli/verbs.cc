@@ -1,0 +1,59 @@
+#include "client/cli/verbs.h"
+
+namespace orch::cli {
+
+const std::vector<VerbRow>& AllVerbs() {
+  // In the order in which a newcomer needs them.
+  static const auto* const kRows = new std::vector<VerbRow>{
+      {"submit", "Start a run of a pipeline file",
+       "Prints the run's name on stdout and its page on stderr. Starts a daemon for you if none is named and none "
+       "runs.",
+       "orchctl submit penguins.yaml --param folds=5 --watch", MakeSubmit},
+      {"validate", "Check a pipeline file without running it",
+       "Prints every fault as FILE:LINE:COLUMN. Without a daemon only the file itself is checked.",
+       "orchctl validate penguins.yaml", MakeValidate},
+      {"get-run", "Show a run", "",
+       "orchctl get-run penguins-1\norchctl get-run penguins-1 --jq .run_metadata.orchestrator_url", MakeGetRun},
+      {"list-runs", "List runs, newest first", "", "orchctl list-runs --filter 'state=FAILED AND pipeline=penguins'",
+       MakeListRuns},
+      {"list-steps", "List the steps of a run", "", "orchctl list-steps penguins-1 --filter state=FAILED",
+       MakeListSteps},
+      {"get-step", "Show a step with its attempts, command and environment", "",
+       "orchctl get-step penguins-1 'train[2]'", MakeGetStep},
+      {"watch-run", "Follow a run until it ends",
+       "A live table on a terminal, lines otherwise. Ctrl-C detaches; the run goes on. Exit code by outcome.",
+       "orchctl watch-run penguins-1", MakeWatchRun},
+      {"wait-run", "Wait until a run ends", "Exit code: 0 succeeded, 1 failed, 5 cancelled, 6 time is over.",
+       "orchctl wait-run penguins-1 --timeout 10m", MakeWaitRun},
+      {"cancel-run", "Stop a run", "Answers when the wish is recorded; wait-run tells when all has ended.",
+       "orchctl cancel-run penguins-1", MakeCancelRun},
+      {"logs", "Print what a step wrote", "Both streams, merged by time, byte by byte.",
+       "orchctl logs penguins-1 'train[0]' --follow\norchctl logs penguins-1 ingest --attempt 1 --stream stderr",
+       MakeLogs},
+      {"list-artifacts", "List artifacts, newest first", "", "orchctl list-artifacts --run penguins-1",
+       MakeListArtifacts},
+      {"get-artifact", "Show an artifact, or download it",
+       "With --output the bytes are written to a file (`-`: stdout); a folder comes as a tar file.",
+       "orchctl get-artifact penguins.select.model --output model.bin", MakeGetArtifact},
+      {"open-run", "Print a link that signs a browser in and opens the run's page",
+       "The link works once, for five minutes.", "orchctl open-run penguins-1", MakeOpenRun},
+      {"list-flavors", "List the kinds of orchestrators and what each needs", "", "orchctl list-flavors -o wide",
+       MakeListFlavors},
+      {"describe-flavor", "Show a flavor with the schemas of its configuration and settings", "",
+       "orchctl describe-flavor local -o json --jq .config_schema", MakeDescribeFlavor},
+      {"register-orchestrator", "Register an orchestrator", "",
+       "orchctl register-orchestrator small --flavor local --config cpu=2", MakeRegisterOrchestrator},
+      {"list-orchestrators", "List registered orchestrators", "", "orchctl list-orchestrators", MakeListOrchestrators},
+      {"apply", "Bring orchestrators, pools and stacks to what a file says",
+       "Shows the difference first; asks on a terminal. A second time changes nothing. Nothing is deleted.\n"
+       "The file: orchestrators: [{name, flavor, config, max_parallel}], pools: {db: 2},\n"
+       "stacks: [{name, orchestrator, artifact_store, image_registry}], settings: {default_stack: NAME}.",
+       "orchctl apply -f site.yaml --dry-run", MakeApply},
+      {"server-info", "Show the daemon", "", "orchctl server-info -o json --jq .version", MakeServerInfo},
+      {"version", "Show the versions of this program and of the daemon", "", "orchctl version", MakeVersion},
+      {"completion", "Print a completion script for a shell", "", "source <(orchctl completion bash)", MakeCompletion},
+  };
+  return *kRows;
+}
+
+}  // namespace orch::cli

@@ -1,0 +1,32 @@
+// Makers of all verbs, for the table in verbs.cc.
+#pragma once
+
+#include <memory>
+
+#include "client/cli/verb.h"
+
+namespace orch::cli {
+
+std::unique_ptr<Verb> MakeApply();
+std::unique_ptr<Verb> MakeCancelRun();
+std::unique_ptr<Verb> MakeCompletion();
+std::unique_ptr<Verb> MakeDescribeFlavor();
+std::unique_ptr<Verb> MakeGetArtifact();
+std::unique_ptr<Verb> MakeGetRun();
+std::unique_ptr<Verb> MakeGetStep();
+std::unique_ptr<Verb> MakeListArtifacts();
+std::unique_ptr<Verb> MakeListFlavors();
+std::unique_ptr<Verb> MakeListOrchestrators();
+std::unique_ptr<Verb> MakeListRuns();
+std::unique_ptr<Verb> MakeListSteps();
+std::unique_ptr<Verb> MakeLogs();
+std::unique_ptr<Verb> MakeOpenRun();
+std::unique_ptr<Verb> MakeRegisterOrchestrator();
+std::unique_ptr<Verb> MakeServerInfo();
+std::unique_ptr<Verb> MakeSubmit();
+std::unique_ptr<Verb> MakeValidate();
+std::unique_ptr<Verb> MakeVersion();
+std::unique_ptr<Verb> MakeWaitRun();
+std::unique_ptr<Verb> MakeWatchRun();
+
+}  // namespace orch::cli

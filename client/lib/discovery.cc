@@ -1,0 +1,190 @@
+#include "client/lib/discovery.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <sstream>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "server/base/status.h"
+
+namespace orch::client {
+namespace {
+
+std::string Env(const char* name) {
+  const char* value = getenv(name);
+  return value == nullptr ? std::string() : std::string(value);
+}
+
+std::optional<std::string> ReadSmallFile(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  if (!in) return std::nullopt;
+  std::string text(64 * 1024, '\0');
+  in.read(text.data(), static_cast<std::streamsize>(text.size()));
+  text.resize(static_cast<size_t>(in.gcount()));
+  return text;
+}
+
+bool Loopback(absl::string_view host) {
+  return host == "localhost" || host == "::1" || host == "[::1]" || absl::StartsWith(host, "127.");
+}
+
+// The daemon may have died without removing server.json, and its pid may be another process by now: only a listener
+// on the socket proves that it is there.
+bool SocketAnswers(const std::string& path) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (path.size() >= sizeof(address.sun_path)) return false;
+  memcpy(address.sun_path, path.data(), path.size());
+  const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (fd < 0) return false;
+  const int rc = connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address));
+  const bool answers = rc == 0 || errno == EAGAIN || errno == EINPROGRESS;
+  close(fd);
+  return answers;
+}
+
+absl::Status NotRunning(const std::string& dir, absl::string_view why) {
+  return Error(absl::StatusCode::kUnavailable, "DAEMON_NOT_RUNNING",
+               absl::StrCat("no daemon is running on ", dir, " (", why, "): start one with `orchd --data-dir ", dir,
+                            "`, or name one with --server or ORCH_SERVER"));
+}
+
+absl::Status FindToken(const DiscoveryOptions& options, Endpoint* endpoint) {
+  if (!options.token_file.empty()) {
+    const std::optional<std::string> text = ReadSmallFile(options.token_file);
+    if (!text.has_value()) {
+      return Error(absl::StatusCode::kInvalidArgument, "TOKEN_UNREADABLE",
+                   absl::StrCat("cannot read the token file ", options.token_file, ": ", strerror(errno)));
+    }
+    endpoint->token = std::string(absl::StripAsciiWhitespace(*text));
+    endpoint->token_origin = options.token_file;
+  } else if (const std::string token = Env("ORCH_TOKEN"); !token.empty()) {
+    endpoint->token = token;
+    endpoint->token_origin = "ORCH_TOKEN";
+  } else if (!endpoint->data_dir.empty()) {
+    const std::string path = absl::StrCat(endpoint->data_dir, "/token");
+    if (const std::optional<std::string> text = ReadSmallFile(path); text.has_value()) {
+      endpoint->token = std::string(absl::StripAsciiWhitespace(*text));
+      endpoint->token_origin = path;
+    }
+  }
+  // A header value with control characters would be refused far from here, in words nobody understands.
+  for (const char c : endpoint->token) {
+    if (!absl::ascii_isgraph(static_cast<unsigned char>(c))) {
+      return Error(absl::StatusCode::kInvalidArgument, "TOKEN_UNREADABLE",
+                   absl::StrCat("the token from ", endpoint->token_origin, " is no token: it has spaces or control ",
+                                "characters; copy the daemon's `token` file again"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status FindServer(const std::string& dir, Endpoint* endpoint) {
+  const std::string path = absl::StrCat(dir, "/server.json");
+  const std::optional<std::string> text = ReadSmallFile(path);
+  if (!text.has_value()) {
+    if (errno == EACCES) {
+      return Error(absl::StatusCode::kPermissionDenied, "DATA_DIR_FORBIDDEN",
+                   absl::StrCat("cannot read ", path,
+                                ": the data directory belongs to another user; name your own "
+                                "with --data-dir or ORCH_DATA_DIR"));
+    }
+    return NotRunning(dir, "it has no server.json");
+  }
+  const auto json = nlohmann::json::parse(*text, nullptr, /*allow_exceptions=*/false);
+  if (!json.is_object()) return NotRunning(dir, "its server.json is no JSON object");
+  const auto field = [&json](const char* name) {
+    const auto it = json.find(name);
+    return it != json.end() && it->is_string() ? it->get<std::string>() : std::string();
+  };
+  const auto pid = json.find("pid");
+  endpoint->pid = pid != json.end() && pid->is_number_integer() ? pid->get<int64_t>() : 0;
+  endpoint->http = field("http");
+  endpoint->origin = path;
+  if (endpoint->pid > 0 && kill(static_cast<pid_t>(endpoint->pid), 0) != 0 && errno == ESRCH) {
+    return NotRunning(dir, absl::StrCat("process ", endpoint->pid, " of its server.json is gone"));
+  }
+  const std::string socket_path = field("grpc_unix");
+  const std::string tcp = field("grpc");
+  if (!socket_path.empty()) {
+    if (SocketAnswers(socket_path)) {
+      endpoint->address = absl::StrCat("unix:", socket_path);
+      return absl::OkStatus();
+    }
+    if (access(socket_path.c_str(), F_OK) == 0) return NotRunning(dir, "nobody listens on its socket");
+  }
+  // No socket in sight: the directory may be shared with another machine or a container whose port is forwarded.
+  if (tcp.empty() || !socket_path.empty()) return NotRunning(dir, "its socket is gone");
+  ASSIGN_OR_RETURN(endpoint->address, NormalAddress(tcp));
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::string> DataDir(const DiscoveryOptions& options) {
+  if (!options.data_dir.empty()) return options.data_dir;
+  if (std::string dir = Env("ORCH_DATA_DIR"); !dir.empty()) return dir;
+  if (const std::string xdg = Env("XDG_DATA_HOME"); !xdg.empty()) return absl::StrCat(xdg, "/orchd");
+  if (const std::string home = Env("HOME"); !home.empty()) return absl::StrCat(home, "/.local/share/orchd");
+  return Error(absl::StatusCode::kFailedPrecondition, "DATA_DIR_UNKNOWN",
+               "HOME is not set, so there is no default data directory: set ORCH_DATA_DIR or ORCH_SERVER");
+}
+
+bool ServerGiven(const DiscoveryOptions& options) { return !options.server.empty() || !Env("ORCH_SERVER").empty(); }
+
+absl::StatusOr<std::string> NormalAddress(absl::string_view address) {
+  const auto invalid = [address](absl::string_view why) {
+    return Error(absl::StatusCode::kInvalidArgument, "SERVER_ADDRESS_INVALID",
+                 absl::StrCat("the server address `", address, "` ", why, ": give 127.0.0.1:PORT or unix:PATH"));
+  };
+  if (absl::StartsWith(address, "/")) return absl::StrCat("unix:", address);
+  absl::string_view rest = address;
+  if (absl::ConsumePrefix(&rest, "unix:")) {
+    absl::ConsumePrefix(&rest, "//");
+    if (rest.empty()) return invalid("has no path");
+    if (rest.size() >= sizeof(sockaddr_un::sun_path)) return invalid("is longer than the 107 bytes a socket may have");
+    return absl::StrCat("unix:", rest);
+  }
+  if (absl::StartsWith(address, "http://") || absl::StartsWith(address, "https://")) {
+    return invalid("is a web address, not the gRPC one");
+  }
+  const size_t colon = address.rfind(':');
+  if (colon == absl::string_view::npos) return invalid("has no port");
+  const absl::string_view host = address.substr(0, colon);
+  int port = 0;
+  if (!absl::SimpleAtoi(address.substr(colon + 1), &port) || port < 1 || port > 65535) return invalid("has a bad port");
+  if (!Loopback(host)) return invalid("is not on this machine, which needs TLS, and this version has none");
+  return std::string(address);
+}
+
+absl::StatusOr<Endpoint> Discover(const DiscoveryOptions& options) {
+  Endpoint endpoint;
+  absl::StatusOr<std::string> dir = DataDir(options);
+  const std::string env_server = Env("ORCH_SERVER");
+  const std::string& given = options.server.empty() ? env_server : options.server;
+  if (dir.ok()) endpoint.data_dir = *dir;
+  if (!given.empty()) {
+    ASSIGN_OR_RETURN(endpoint.address, NormalAddress(given));
+    endpoint.origin = options.server.empty() ? "ORCH_SERVER" : "--server";
+  } else {
+    RETURN_IF_ERROR(dir.status());
+    RETURN_IF_ERROR(FindServer(*dir, &endpoint));
+  }
+  RETURN_IF_ERROR(FindToken(options, &endpoint));
+  return endpoint;
+}
+
+}  // namespace orch::client

@@ -1,0 +1,256 @@
+#include "server/config/config.h"
+
+#include <yaml-cpp/yaml.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <set>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "server/base/json.h"
+#include "server/http/listen.h"
+
+namespace orch::config {
+namespace {
+
+struct LimitField {
+  const char* name;
+  int64_t Limits::*field;
+  int64_t low;
+  int64_t high;
+};
+
+constexpr int64_t kTera = int64_t{1} << 40;
+constexpr LimitField kLimits[] = {
+    {"steps_per_run", &Limits::steps_per_run, 1, 10'000'000},
+    {"message_bytes", &Limits::message_bytes, 1 << 20, (int64_t{1} << 31) - 1},
+    {"value_bytes", &Limits::value_bytes, 16, 16 << 20},
+    {"fanout_width", &Limits::fanout_width, 1, 10'000'000},
+    {"labels", &Limits::labels, 0, 10'000},
+    {"log_bytes", &Limits::log_bytes, 1 << 10, kTera},
+    {"live_runs", &Limits::live_runs, 1, 10'000'000},
+    {"inline_blob_bytes", &Limits::inline_blob_bytes, 0, 16 << 20},
+    {"concurrent_calls", &Limits::concurrent_calls, 4, 10'000},
+    {"watch_streams", &Limits::watch_streams, 1, 1'000'000},
+};
+
+const std::map<std::string, LogLevel>& LogLevels() {
+  static const std::map<std::string, LogLevel> kLevels = {{"debug", LogLevel::kDebug},
+                                                          {"info", LogLevel::kInfo},
+                                                          {"warning", LogLevel::kWarning},
+                                                          {"error", LogLevel::kError}};
+  return kLevels;
+}
+
+// A number, perhaps with a unit from `units` (longest names first are not needed: the unit is what follows the digits).
+bool ParseWithUnit(absl::string_view text, const std::map<std::string, int64_t>& units, int64_t* out) {
+  size_t digits = 0;
+  while (digits < text.size() && (absl::ascii_isdigit(static_cast<unsigned char>(text[digits])) || text[digits] == '_'))
+    ++digits;
+  std::string number(text.substr(0, digits));
+  std::string plain;
+  for (const char c : number) {
+    if (c != '_') plain.push_back(c);
+  }
+  int64_t value = 0;
+  const auto unit = units.find(std::string(text.substr(digits)));
+  if (!absl::SimpleAtoi(plain, &value) || unit == units.end()) return false;
+  return !__builtin_mul_overflow(value, unit->second, out);
+}
+
+bool ParseSize(absl::string_view text, int64_t* out) {
+  static const std::map<std::string, int64_t> kUnits = {
+      {"", 1},           {"K", 1000},           {"KB", 1000},           {"M", 1000'000},
+      {"MB", 1000'000},  {"G", 1000'000'000},   {"GB", 1000'000'000},   {"T", 1000'000'000'000},
+      {"TB", 1000'000'000'000}, {"Ki", 1 << 10}, {"Mi", 1 << 20},       {"Gi", 1 << 30},
+      {"Ti", kTera}};
+  return ParseWithUnit(text, kUnits, out);
+}
+
+bool ParseDuration(absl::string_view text, int64_t* micros) {
+  static const std::map<std::string, int64_t> kUnits = {{"ms", 1000},
+                                                        {"s", 1'000'000},
+                                                        {"m", int64_t{60} * 1'000'000},
+                                                        {"h", int64_t{3600} * 1'000'000},
+                                                        {"d", int64_t{86400} * 1'000'000}};
+  return ParseWithUnit(text, kUnits, micros);
+}
+
+class Reader {
+ public:
+  Reader(std::string file, Config* config) : file_(std::move(file)), config_(*config) {}
+
+  std::vector<std::string> Read(const std::string& text) {
+    try {
+      const std::vector<YAML::Node> documents = YAML::LoadAll(text);
+      if (documents.size() > 1) {
+        Fault(documents[1], "a second document; one is read");
+      } else if (documents.size() == 1 && documents[0].IsDefined() && !documents[0].IsNull()) {
+        Top(documents[0]);
+      }
+    } catch (const YAML::Exception& e) {
+      faults_.push_back(absl::StrCat(file_, ":", e.mark.line + 1, ":", e.mark.column + 1, ": ", e.msg));
+    }
+    return std::move(faults_);
+  }
+
+ private:
+  using Handler = std::function<void(const YAML::Node&)>;
+
+  void Fault(const YAML::Node& node, absl::string_view what) {
+    faults_.push_back(absl::StrCat(file_, ":", node.Mark().line + 1, ":", node.Mark().column + 1, ": ", what));
+  }
+
+  void Map(const YAML::Node& node, absl::string_view where, const std::map<std::string, Handler>& fields) {
+    if (!node.IsMap()) {
+      Fault(node, absl::StrCat(where, " must be a mapping"));
+      return;
+    }
+    std::set<std::string> seen;
+    for (const auto& entry : node) {
+      const std::string key = entry.first.IsScalar() ? entry.first.Scalar() : "?";
+      const auto found = fields.find(key);
+      if (found == fields.end()) {
+        std::string known;
+        for (const auto& [name, unused] : fields) absl::StrAppend(&known, known.empty() ? "" : ", ", name);
+        Fault(entry.first, absl::StrCat("unknown field `", key, "` in ", where, "; known are ", known));
+      } else if (!seen.insert(key).second) {
+        Fault(entry.first, absl::StrCat("`", key, "` is there twice"));
+      } else {
+        found->second(entry.second);
+      }
+    }
+  }
+
+  Handler Text(std::string* out) {
+    return [this, out](const YAML::Node& node) {
+      if (!node.IsScalar()) return Fault(node, "a text is needed here");
+      *out = node.Scalar();
+    };
+  }
+
+  void Top(const YAML::Node& node) {
+    Map(node, "the configuration",
+        {{"data_dir", Text(&config_.data_dir)},
+         {"listen", Text(&config_.listen)},
+         {"http_listen", Text(&config_.http_listen)},
+         {"public_url", Text(&config_.public_url)},
+         {"log_level",
+          [this](const YAML::Node& value) {
+            const auto found = LogLevels().find(value.IsScalar() ? value.Scalar() : "");
+            if (found == LogLevels().end()) return Fault(value, "log_level must be debug, info, warning or error");
+            config_.log_level = found->second;
+          }},
+         {"grace",
+          [this](const YAML::Node& value) {
+            if (!value.IsScalar() || !ParseDuration(value.Scalar(), &config_.grace_micros) ||
+                config_.grace_micros > int64_t{3600} * 1'000'000) {
+              Fault(value, "grace must be a duration of at most an hour, such as 10s or 500ms");
+            }
+          }},
+         {"flavors",
+          [this](const YAML::Node& value) {
+            Map(value, "flavors", {{"fake", [this](const YAML::Node& fake) {
+                                      const std::string word = fake.IsScalar() ? fake.Scalar() : "";
+                                      if (word != "true" && word != "false") {
+                                        return Fault(fake, "fake must be true or false");
+                                      }
+                                      config_.fake_flavor = word == "true";
+                                    }}});
+          }},
+         {"limits", [this](const YAML::Node& value) { ReadLimits(value); }}});
+  }
+
+  void ReadLimits(const YAML::Node& node) {
+    std::map<std::string, Handler> fields;
+    for (const LimitField& limit : kLimits) {
+      fields.emplace(limit.name, [this, &limit](const YAML::Node& value) {
+        int64_t number = 0;
+        if (!value.IsScalar() || !ParseSize(value.Scalar(), &number)) {
+          return Fault(value, absl::StrCat(limit.name, " must be a number, perhaps with K M G T or Ki Mi Gi Ti"));
+        }
+        if (number < limit.low || number > limit.high) {
+          return Fault(value, absl::StrCat(limit.name, ": ", number, " is not between ", limit.low, " and ", limit.high));
+        }
+        config_.limits.*limit.field = number;
+      });
+    }
+    Map(node, "limits", fields);
+  }
+
+  const std::string file_;
+  Config& config_;
+  std::vector<std::string> faults_;
+};
+
+std::string WordOf(LogLevel level) {
+  for (const auto& [word, value] : LogLevels()) {
+    if (value == level) return word;
+  }
+  return "info";
+}
+
+void CheckAddress(absl::string_view flag, const std::string& address, std::vector<std::string>* faults) {
+  const auto parsed = http::ParseAddress(address);
+  if (!parsed.ok()) {
+    faults->push_back(absl::StrCat(flag, ": ", parsed.status().message()));
+  } else if (!http::IsLoopback(parsed->host)) {
+    faults->push_back(absl::StrCat(flag, ": ", address,
+                                   " is not a loopback address; others are refused until TLS exists; use 127.0.0.1"));
+  }
+}
+
+}  // namespace
+
+std::vector<std::string> ReadYaml(const std::string& text, const std::string& file, Config* config) {
+  return Reader(file, config).Read(text);
+}
+
+std::string DefaultDataDir() {
+  const char* xdg = std::getenv("XDG_DATA_HOME");
+  if (xdg != nullptr && *xdg != '\0') return absl::StrCat(xdg, "/orchd");
+  const char* home = std::getenv("HOME");
+  if (home != nullptr && *home != '\0') return absl::StrCat(home, "/.local/share/orchd");
+  return {};
+}
+
+std::vector<std::string> Finish(Config* config) {
+  std::vector<std::string> faults;
+  if (config->data_dir.empty()) config->data_dir = DefaultDataDir();
+  if (config->data_dir.empty()) {
+    faults.push_back("data_dir: neither HOME nor XDG_DATA_HOME is set; give --data-dir DIR");
+  } else {
+    std::error_code error;
+    config->data_dir = std::filesystem::absolute(config->data_dir, error).lexically_normal().string();
+    while (config->data_dir.size() > 1 && config->data_dir.back() == '/') config->data_dir.pop_back();
+  }
+  CheckAddress("listen", config->listen, &faults);
+  CheckAddress("http_listen", config->http_listen, &faults);
+  std::string& url = config->public_url;
+  while (!url.empty() && url.back() == '/') url.pop_back();
+  bool good = url.empty() || absl::StartsWith(url, "http://") || absl::StartsWith(url, "https://");
+  for (const char c : url) good = good && c > ' ' && c < '\x7f' && c != '"' && c != '<' && c != '>' && c != '?' && c != '#';
+  if (!good) faults.push_back("public_url: it must be an http or https URL without a query, such as https://host/orchd");
+  return faults;
+}
+
+std::string ToYaml(const Config& config) {
+  std::string out = absl::StrCat(
+      "data_dir: ", JsonQuote(config.data_dir), "\nlisten: ", JsonQuote(config.listen),
+      "\nhttp_listen: ", JsonQuote(config.http_listen), "\npublic_url: ", JsonQuote(config.public_url),
+      "\nlog_level: ", WordOf(config.log_level), "\ngrace: ", config.grace_micros / 1000,
+      "ms\nflavors:\n  fake: ", config.fake_flavor ? "true" : "false", "\nlimits:\n");
+  for (const LimitField& limit : kLimits) {
+    absl::StrAppend(&out, "  ", limit.name, ": ", config.limits.*limit.field, "\n");
+  }
+  return out;
+}
+
+}  // namespace orch::config

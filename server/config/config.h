@@ -1,0 +1,37 @@
+// The daemon's configuration: defaults, a YAML file over them, flags over both.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "server/base/log.h"
+#include "server/engine/engine.h"
+
+namespace orch::config {
+
+struct Config {
+  std::string data_dir;  // absolute after Finish
+  std::string listen = "127.0.0.1:7433";
+  std::string http_listen = "127.0.0.1:7434";
+  std::string public_url;  // without a slash at its end; empty: the HTTP address
+  LogLevel log_level = LogLevel::kInfo;
+  int64_t grace_micros = 10'000'000;
+  bool fake_flavor = false;
+  Limits limits;
+};
+
+// Reads YAML text over `config`. All faults as `FILE:LINE:COLUMN: text`; with faults `config` is not to be used.
+std::vector<std::string> ReadYaml(const std::string& text, const std::string& file, Config* config);
+
+// What a value alone does not show: addresses, the URL, the data directory's default. All faults, without places.
+std::vector<std::string> Finish(Config* config);
+
+// The whole configuration as YAML that ReadYaml takes.
+std::string ToYaml(const Config& config);
+
+// $XDG_DATA_HOME/orchd, else ~/.local/share/orchd; empty if neither is known.
+std::string DefaultDataDir();
+
+}  // namespace orch::config

@@ -1,0 +1,82 @@
+#include "server/config/flags.h"
+
+#include <CLI/CLI.hpp>
+
+#include <fstream>
+#include <sstream>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+
+namespace orch::config {
+namespace {
+
+constexpr int kUsage = 2;
+constexpr std::streamoff kMaxFile = 1 << 20;
+
+CommandLine Exit(int code, std::string message) {
+  CommandLine out;
+  out.mode = CommandLine::Mode::kExit;
+  out.exit_code = code;
+  out.message = std::move(message);
+  return out;
+}
+
+}  // namespace
+
+CommandLine ReadCommandLine(int argc, const char* const* argv, const std::string& version) {
+  std::string data_dir, listen, http_listen, file, public_url, log_level;
+  bool check = false;
+  bool print = false;
+  CLI::App app("orchd owns the execution of pipelines: it stores runs, starts their steps, and answers clients.", "orchd");
+  app.set_version_flag("--version", "orchd " + version);
+  app.add_option("--data-dir", data_dir, "Where everything is kept (default: $XDG_DATA_HOME/orchd or ~/.local/share/orchd)");
+  app.add_option("--listen", listen, "Address for gRPC (default 127.0.0.1:7433; port 0: any free one)");
+  app.add_option("--http-listen", http_listen, "Address for HTTP (default 127.0.0.1:7434; port 0: any free one)");
+  app.add_option("--config", file, "A YAML file; flags override it");
+  app.add_option("--public-url", public_url, "Base of orchd's own pages, as browsers reach them");
+  app.add_option("--log-level", log_level, "debug, info, warning or error")
+      ->check(CLI::IsMember({"debug", "info", "warning", "error"}));
+  app.add_flag("--check-config", check, "Check the configuration, say everything that is wrong, and end");
+  app.add_flag("--print-config", print, "Print the configuration in force and end");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    if (e.get_exit_code() == 0) {
+      std::ostringstream out;
+      std::ostringstream unused;
+      app.exit(e, out, unused);
+      return Exit(0, out.str());
+    }
+    return Exit(kUsage, absl::StrCat("orchd: ", e.what(), "; `orchd --help` lists the flags\n"));
+  }
+  CommandLine out;
+  std::vector<std::string> faults;
+  if (!file.empty()) {
+    std::ifstream in(file, std::ios::binary | std::ios::ate);
+    if (!in) return Exit(kUsage, absl::StrCat("orchd: cannot read ", file, "\n"));
+    if (in.tellg() > kMaxFile) return Exit(kUsage, absl::StrCat("orchd: ", file, " is larger than 1 MiB\n"));
+    in.seekg(0);
+    const std::string text((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
+    faults = ReadYaml(text, file, &out.config);
+  }
+  if (!data_dir.empty()) out.config.data_dir = data_dir;
+  if (!listen.empty()) out.config.listen = listen;
+  if (!http_listen.empty()) out.config.http_listen = http_listen;
+  if (!public_url.empty()) out.config.public_url = public_url;
+  if (!log_level.empty()) {
+    (void)ReadYaml(absl::StrCat("log_level: ", log_level), "--log-level", &out.config);  // checked above
+  }
+  for (const std::string& fault : Finish(&out.config)) {
+    faults.push_back(absl::StrCat(file.empty() ? "orchd" : file, ": ", fault));
+  }
+  if (!faults.empty()) return Exit(kUsage, absl::StrCat(absl::StrJoin(faults, "\n"), "\n"));
+  if (check) return Exit(0, "the configuration is good\n");
+  if (print) {
+    out.mode = CommandLine::Mode::kPrint;
+    out.message = ToYaml(out.config);
+  }
+  return out;
+}
+
+}  // namespace orch::config

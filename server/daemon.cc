@@ -1,0 +1,96 @@
+#include "server/daemon.h"
+
+#include <unistd.h>
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "backends/api/registry.h"
+#include "server/base/log.h"
+#include "server/base/status.h"
+#include "server/config/data_dir.h"
+#include "server/http/listen.h"
+#include "server/rpc/convert_pipeline.h"
+
+namespace orch {
+namespace {
+// A client that keeps a connection busy must not hold up the end for longer.
+constexpr int64_t kCutOffMicros = 3'000'000;
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const config::Config& config, const std::string& binary_dir) {
+  RETURN_IF_ERROR(config::PrepareDataDir(config.data_dir));
+  std::unique_ptr<Daemon> daemon(new Daemon(config));
+
+  // First the engine: it takes the lock of the data directory, under which the token, the sockets and server.json are
+  // ours to write.
+  EngineOptions engine;
+  engine.data_dir = config.data_dir;
+  engine.binary_dir = binary_dir;
+  engine.limits = config.limits;
+  engine.fake_flavor = config.fake_flavor;
+  engine.grace_micros = config.grace_micros;
+  engine.parse_spec = &rpc::ParseSpec;
+  ASSIGN_OR_RETURN(const config::SocketPaths sockets, config::PrepareSockets(config.data_dir));
+  engine.step_endpoint = absl::StrCat("unix:", sockets.http);
+  ASSIGN_OR_RETURN(daemon->engine_, Engine::Start(std::move(engine)));
+  config::RemoveServerFile(config.data_dir);  // of one that was killed
+
+  rpc::ApiOptions api;
+  ASSIGN_OR_RETURN(api.token, config::ReadOrMakeToken(config.data_dir));
+  api.engine = daemon->engine_.get();
+  api.flavors = &Flavors();
+  api.fake_flavor = config.fake_flavor;
+  api.version = ORCH_VERSION;
+  api.data_dir = config.data_dir;
+  api.public_url = config.public_url;
+  daemon->api_ = std::make_unique<rpc::Api>(std::move(api));
+
+  ASSIGN_OR_RETURN(const http::HostPort grpc_address, http::ParseAddress(config.listen));
+  daemon->router_ = std::make_unique<http::Router>(daemon->api_.get());
+  http::HttpServer::Options http_options;
+  http_options.listen = config.http_listen;
+  http_options.unix_path = sockets.http;
+  ASSIGN_OR_RETURN(daemon->http_, http::HttpServer::Start(daemon->router_.get(), http_options));
+  ASSIGN_OR_RETURN(daemon->grpc_, rpc::GrpcServer::Start(daemon->api_.get(), {config.listen, sockets.grpc}));
+
+  rpc::Addresses addresses;
+  const bool v6 = grpc_address.host.find(':') != std::string::npos;
+  addresses.grpc = absl::StrCat(v6 ? "[" : "", grpc_address.host, v6 ? "]" : "", ":", daemon->grpc_->port());
+  addresses.http = absl::StrCat("http://", daemon->http_->address());
+  addresses.grpc_unix = sockets.grpc;
+  addresses.http_unix = sockets.http;
+  daemon->api_->facts().SetAddresses(addresses);
+  daemon->grpc_->SetServing(true);
+  daemon->router_->SetServing(true);
+  RETURN_IF_ERROR(config::WriteServerFile(config.data_dir, {addresses.grpc, addresses.http, addresses.grpc_unix,
+                                                            addresses.http_unix, ::getpid(), ORCH_VERSION}));
+  daemon->announced_ = true;
+  Log(LogLevel::kInfo, "serving",
+      {{"version", ORCH_VERSION}, {"data_dir", config.data_dir}, {"grpc", addresses.grpc}, {"http", addresses.http}});
+  return daemon;
+}
+
+Daemon::~Daemon() { Stop(); }
+
+void Daemon::Stop() {
+  if (engine_ == nullptr) return;
+  Log(LogLevel::kInfo, "stopping");
+  if (announced_) config::RemoveServerFile(config_.data_dir);
+  if (router_) router_->SetServing(false);
+  if (grpc_) grpc_->SetServing(false);
+  if (api_) api_->guard().StartDraining();
+  engine_->hub().Close();  // streams and waiters end now
+  if (grpc_) grpc_->Shutdown(kCutOffMicros);
+  if (http_) http_->Stop();
+  if (api_) api_->pool().Stop();
+  engine_->Shutdown();
+  grpc_.reset();
+  http_.reset();
+  router_.reset();
+  api_.reset();
+  engine_.reset();
+  Log(LogLevel::kInfo, "stopped");
+}
+
+}  // namespace orch

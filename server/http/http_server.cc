@@ -1,0 +1,206 @@
+#include "server/http/http_server.h"
+
+#include <microhttpd.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdarg>
+#include <cstdio>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "server/base/log.h"
+#include "server/base/status.h"
+#include "server/http/listen.h"
+
+namespace orch::http {
+namespace {
+
+constexpr int kWorkers = 4;
+constexpr int kWaiters = 32;
+constexpr size_t kConnectionMemory = 16 << 10;  // request line and headers; more gets 431
+
+// One request from its head to its answer. Made and used by the loop; while `posted` and not `done` a worker has it and
+// the connection is suspended.
+struct Exchange {
+  Request request;
+  Response response;
+  bool too_large = false;
+  bool posted = false;
+  std::atomic<bool> done{false};
+};
+
+MHD_Result Queue(MHD_Connection* connection, const Response& response, bool close) {
+  MHD_Response* made = MHD_create_response_from_buffer(response.body.size(), const_cast<char*>(response.body.data()),
+                                                       MHD_RESPMEM_MUST_COPY);
+  if (made == nullptr) return MHD_NO;
+  MHD_add_response_header(made, MHD_HTTP_HEADER_CONTENT_TYPE, response.content_type.c_str());
+  MHD_add_response_header(made, "X-Content-Type-Options", "nosniff");
+  for (const auto& [name, value] : response.headers) MHD_add_response_header(made, name.c_str(), value.c_str());
+  if (close) MHD_add_response_header(made, MHD_HTTP_HEADER_CONNECTION, "close");
+  const MHD_Result queued = MHD_queue_response(connection, static_cast<unsigned>(response.status), made);
+  MHD_destroy_response(made);
+  return queued;
+}
+
+MHD_Result AddHeader(void* out, MHD_ValueKind, const char* key, const char* value) {
+  auto* headers = static_cast<std::map<std::string, std::string>*>(out);
+  (*headers)[absl::AsciiStrToLower(key)] = value == nullptr ? "" : value;
+  return MHD_YES;
+}
+MHD_Result AddArgument(void* out, MHD_ValueKind, const char* key, const char* value) {
+  auto* arguments = static_cast<std::map<std::string, std::string>*>(out);
+  (*arguments)[key] = value == nullptr ? "" : value;
+  return MHD_YES;
+}
+
+void LogLibrary(void*, const char* format, va_list arguments) {
+  char line[512];
+  std::vsnprintf(line, sizeof(line), format, arguments);
+  Log(LogLevel::kDebug, "http", {{"text", absl::StripAsciiWhitespace(line)}});
+}
+
+}  // namespace
+
+struct HttpServer::Listener {
+  HttpServer* server = nullptr;
+  rpc::Transport transport = rpc::Transport::kTcp;
+  MHD_Daemon* daemon = nullptr;
+
+  static MHD_Result Handle(void* self, MHD_Connection* connection, const char* url, const char* method, const char*,
+                           const char* upload, size_t* upload_size, void** state) {
+    auto* listener = static_cast<Listener*>(self);
+    if (*state == nullptr) return listener->Begin(connection, url, method, state);
+    auto* exchange = static_cast<Exchange*>(*state);
+    if (*upload_size > 0) {
+      const auto limit = static_cast<size_t>(listener->server->router_->body_limit());
+      if (exchange->request.body.size() + *upload_size > limit) {
+        exchange->too_large = true;  // read on and drop, so that the client gets to see the answer
+        exchange->request.body.clear();
+        exchange->request.body.shrink_to_fit();
+      }
+      if (!exchange->too_large) exchange->request.body.append(upload, *upload_size);
+      *upload_size = 0;
+      return MHD_YES;
+    }
+    return listener->Answer(connection, exchange);
+  }
+
+  MHD_Result Begin(MHD_Connection* connection, const char* url, const char* method, void** state) {
+    auto exchange = std::make_unique<Exchange>();
+    exchange->request.transport = transport;
+    exchange->request.method = method;
+    exchange->request.path = url;
+    MHD_get_connection_values(connection, MHD_HEADER_KIND, &AddHeader, &exchange->request.headers);
+    MHD_get_connection_values(connection, MHD_GET_ARGUMENT_KIND, &AddArgument, &exchange->request.query);
+    int64_t length = 0;
+    const std::string declared = exchange->request.header("content-length");
+    if (!declared.empty() && !absl::SimpleAtoi(declared, &length)) length = 0;
+    const bool has_body = length > 0 || !exchange->request.header("transfer-encoding").empty();
+    const std::optional<Response> early = server->router_->Precheck(exchange->request, length);
+    *state = exchange.release();
+    if (early) return Queue(connection, *early, /*close=*/has_body);
+    return MHD_YES;
+  }
+
+  MHD_Result Answer(MHD_Connection* connection, Exchange* exchange) {
+    if (exchange->done) return Queue(connection, exchange->response, /*close=*/false);
+    if (exchange->too_large) {
+      Response refused;
+      refused.status = 413;
+      refused.body = absl::StrCat("the body is larger than ", server->router_->body_limit(), " bytes\n");
+      return Queue(connection, refused, /*close=*/true);
+    }
+    if (exchange->posted) return MHD_YES;
+    MutexLock lock(&server->mutex_);
+    if (server->stopping_) {
+      Response refused;
+      refused.status = 503;
+      refused.body = "orchd is stopping\n";
+      return Queue(connection, refused, /*close=*/true);
+    }
+    exchange->posted = true;
+    MHD_suspend_connection(connection);
+    rpc::WorkerPool& pool = server->router_->Waits(exchange->request) ? server->waiters_ : server->workers_;
+    pool.Post([router = server->router_, connection, exchange] {
+      exchange->response = router->Serve(exchange->request);
+      exchange->request.body = std::string();
+      exchange->done = true;
+      MHD_resume_connection(connection);
+    });
+    return MHD_YES;
+  }
+
+  static void Completed(void*, MHD_Connection*, void** state, MHD_RequestTerminationCode) {
+    delete static_cast<Exchange*>(*state);
+    *state = nullptr;
+  }
+};
+
+HttpServer::HttpServer(const Router* router) : router_(router), workers_(kWorkers), waiters_(kWaiters) {}
+
+absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(const Router* router, const Options& options) {
+  std::unique_ptr<HttpServer> server(new HttpServer(router));
+  if (!options.listen.empty()) {
+    ASSIGN_OR_RETURN(const HostPort wanted, ParseAddress(options.listen));
+    ASSIGN_OR_RETURN(const auto bound, ListenTcp(wanted));
+    server->address_ = bound.second;
+    RETURN_IF_ERROR(server->Serve(bound.first, rpc::Transport::kTcp, options));
+  }
+  if (!options.unix_path.empty()) {
+    ASSIGN_OR_RETURN(const int fd, ListenUnix(options.unix_path));
+    server->unix_path_ = options.unix_path;
+    RETURN_IF_ERROR(server->Serve(fd, rpc::Transport::kUnix, options));
+  }
+  return server;
+}
+
+absl::Status HttpServer::Serve(int fd, rpc::Transport transport, const Options& options) {
+  auto listener = std::make_unique<Listener>();
+  listener->server = this;
+  listener->transport = transport;
+  listener->daemon =
+      MHD_start_daemon(MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, nullptr,
+                       nullptr, &Listener::Handle, listener.get(), MHD_OPTION_EXTERNAL_LOGGER, &LogLibrary, nullptr,
+                       MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT, options.connections,
+                       MHD_OPTION_CONNECTION_TIMEOUT, options.idle_seconds, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+                       kConnectionMemory, MHD_OPTION_NOTIFY_COMPLETED, &Listener::Completed, nullptr, MHD_OPTION_END);
+  if (listener->daemon == nullptr) {
+    ::close(fd);
+    return absl::InternalError("the HTTP server does not start");
+  }
+  listeners_.push_back(std::move(listener));
+  return absl::OkStatus();
+}
+
+HttpServer::~HttpServer() { Stop(); }
+
+void HttpServer::Stop() {
+  // Every suspended connection must be resumed before its daemon is stopped: handlers that run finish, those that are
+  // queued run too, and no more are queued.
+  {
+    MutexLock lock(&mutex_);
+    stopping_ = true;
+  }
+  for (const auto& listener : listeners_) {
+    if (listener->daemon != nullptr) {
+      const MHD_socket fd = MHD_quiesce_daemon(listener->daemon);
+      if (fd != MHD_INVALID_SOCKET) ::close(fd);
+    }
+  }
+  workers_.Drain();
+  waiters_.Drain();
+  for (const auto& listener : listeners_) {
+    if (listener->daemon != nullptr) MHD_stop_daemon(std::exchange(listener->daemon, nullptr));
+  }
+  workers_.Stop();
+  waiters_.Stop();
+  if (!unix_path_.empty()) ::unlink(unix_path_.c_str());
+  unix_path_.clear();
+}
+
+}  // namespace orch::http

@@ -1,0 +1,92 @@
+#include "server/rpc/admin_api.h"
+
+#include <google/protobuf/stubs/common.h>
+#include <grpcpp/grpcpp.h>
+#include <unistd.h>
+
+#include <fstream>
+
+#include "absl/strings/str_cat.h"
+#include "server/base/clock.h"
+#include "server/rpc/checks.h"
+#include "server/rpc/convert_rows.h"
+#include "server/rpc/urls.h"
+
+namespace orch::rpc {
+
+std::map<std::string, int64_t> LimitsByName(const Limits& limits) {
+  return {{"steps_per_run", limits.steps_per_run},
+          {"message_bytes", limits.message_bytes},
+          {"value_bytes", limits.value_bytes},
+          {"fanout_width", limits.fanout_width},
+          {"labels", limits.labels},
+          {"log_bytes", limits.log_bytes},
+          {"live_runs", limits.live_runs},
+          {"inline_blob_bytes", limits.inline_blob_bytes},
+          {"concurrent_calls", limits.concurrent_calls},
+          {"watch_streams", limits.watch_streams}};
+}
+
+int64_t ResidentMemory() {
+  std::ifstream statm("/proc/self/statm");
+  int64_t total = 0;
+  int64_t resident = 0;
+  statm >> total >> resident;
+  return resident * ::sysconf(_SC_PAGESIZE);
+}
+
+void AdminApi::Register(MethodTable* table) {
+  table->Add("orch.v1.AdminService/GetServerInfo", {}, this, &AdminApi::GetServerInfo);
+  table->Add("orch.v1.AdminService/CreateSignInLink", {}, this, &AdminApi::CreateSignInLink);
+}
+
+absl::Status AdminApi::GetServerInfo(const CallContext&, const v1::GetServerInfoRequest&, v1::ServerInfo* info) {
+  const EngineStats stats = api_.engine->stats();
+  const Addresses addresses = api_.facts->addresses();
+  info->set_version(api_.facts->version);
+  info->set_instance(api_.engine->instance());
+  info->set_epoch(api_.engine->epoch());
+  info->set_pid(::getpid());
+  *info->mutable_start_time() = ToTimestamp(api_.facts->start_wall);
+  info->set_data_dir(api_.facts->data_dir);
+  info->set_grpc(addresses.grpc);
+  info->set_http(addresses.http);
+  info->set_grpc_unix(addresses.grpc_unix);
+  info->set_http_unix(addresses.http_unix);
+  info->set_public_url(api_.facts->pages());
+  info->set_live_runs(stats.live_runs);
+  info->set_live_attempts(stats.live_attempts);
+  info->set_last_sequence(api_.engine->hub().last_sequence());
+  info->set_status(stats.status);
+  for (const auto& [name, value] : LimitsByName(api_.engine->limits())) (*info->mutable_limits())[name] = value;
+  auto& components = *info->mutable_components();
+  components["grpc"] = grpc::Version();
+  components["protobuf"] = google::protobuf::internal::VersionString(GOOGLE_PROTOBUF_VERSION);
+  info->set_supervisor_pid(stats.supervisor_pid);
+  info->set_resident_memory(ResidentMemory());
+  return absl::OkStatus();
+}
+
+absl::Status AdminApi::CreateSignInLink(const CallContext& context, const v1::CreateSignInLinkRequest& request,
+                                        v1::SignInLink* link) {
+  std::string path = "/runs";
+  if (!request.run().empty() && request.run()[0] == '/') {
+    path = request.run();
+    bool ours = path.size() <= 1000 && (path.size() < 2 || path[1] != '/');  // `//host` would lead elsewhere
+    for (const char c : path) ours = ours && c > ' ' && c < '\x7f' && c != '\\' && c != '"' && c != '<' && c != '>';
+    if (!ours) {
+      return InvalidInput("REQUEST_INVALID", "the path is none of our pages",
+                          {{"request.run", "give a path such as /runs, or a run", "WRONG_TYPE"}});
+    }
+  } else if (!request.run().empty()) {
+    ASSIGN_OR_RETURN(const store::RunRecord record, FindRun(api_, context, request.project(), request.run()));
+    path = RunUrl("", record.header.id);
+  }
+  const int64_t now = Clock::Real().Now().wall;
+  ASSIGN_OR_RETURN(const std::string code, api_.sign_in->MakeCode(path, now));
+  link->set_url(absl::StrCat(api_.facts->pages(), "/signin?code=", code));
+  *link->mutable_expire_time() = ToTimestamp(now + SignIn::kLinkMicros);
+  return absl::OkStatus();
+}
+
+}  // namespace orch::rpc

@@ -1,0 +1,66 @@
+#include "server/rpc/api.h"
+
+#include <utility>
+
+#include "server/base/clock.h"
+#include "server/rpc/admin_api.h"
+#include "server/rpc/artifact_api.h"
+#include "server/rpc/log_api.h"
+#include "server/rpc/orchestrator_api.h"
+#include "server/rpc/pipeline_api.h"
+#include "server/rpc/run_api.h"
+
+namespace orch::rpc {
+
+struct Api::Parts {
+  explicit Parts(ApiOptions options)
+      : names(options.engine),
+        facts(std::move(options.version), std::move(options.data_dir), std::move(options.public_url),
+              Clock::Real().Now().wall),
+        sign_in(options.token, options.engine->instance()),
+        guard(options.engine, &metrics, std::move(options.token)),
+        context{options.engine, &names, &facts, &sign_in},
+        runs(&context, &metrics),
+        pipelines(&context),
+        artifacts(&context),
+        logs(&context),
+        orchestrators(&context, options.flavors, options.fake_flavor),
+        admin(&context),
+        table(&metrics),
+        pool(4) {
+    runs.Register(&table);
+    pipelines.Register(&table);
+    artifacts.Register(&table);
+    logs.Register(&table);
+    orchestrators.Register(&table);
+    admin.Register(&table);
+  }
+
+  Metrics metrics;
+  RunNames names;
+  Facts facts;
+  SignIn sign_in;
+  Guard guard;
+  ApiContext context;
+  RunApi runs;
+  PipelineApi pipelines;
+  ArtifactApi artifacts;
+  LogApi logs;
+  OrchestratorApi orchestrators;
+  AdminApi admin;
+  MethodTable table;
+  WorkerPool pool;
+};
+
+Api::Api(ApiOptions options) : parts_(std::make_unique<Parts>(std::move(options))) {}
+Api::~Api() = default;
+
+const MethodTable& Api::table() const { return parts_->table; }
+Guard& Api::guard() { return parts_->guard; }
+Metrics& Api::metrics() { return parts_->metrics; }
+SignIn& Api::sign_in() { return parts_->sign_in; }
+Facts& Api::facts() { return parts_->facts; }
+const ApiContext& Api::context() const { return parts_->context; }
+WorkerPool& Api::pool() { return parts_->pool; }
+
+}  // namespace orch::rpc

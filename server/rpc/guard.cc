@@ -1,0 +1,114 @@
+#include "server/rpc/guard.h"
+
+#include <exception>
+#include <utility>
+
+#include "absl/cleanup/cleanup.h"
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "server/base/clock.h"
+#include "server/base/digest.h"
+#include "server/base/status.h"
+#include "server/rpc/errors.h"
+
+namespace orch::rpc {
+namespace {
+
+// The bare token, or nothing if it is no bearer.
+absl::string_view BearerOf(absl::string_view authorization) {
+  if (authorization.size() < 7 || !absl::EqualsIgnoreCase(authorization.substr(0, 7), "bearer ")) return {};
+  return absl::StripAsciiWhitespace(authorization.substr(7));
+}
+
+}  // namespace
+
+Guard::Guard(Engine* engine, Metrics* metrics, std::string token)
+    : engine_(engine), metrics_(metrics), token_(std::move(token)) {}
+
+bool Guard::IsOwner(absl::string_view authorization) const {
+  const absl::string_view bearer = BearerOf(authorization);
+  return !bearer.empty() && ConstantTimeEquals(bearer, token_);
+}
+
+absl::StatusOr<Identity> Guard::Identify(Transport transport, absl::string_view authorization) {
+  Identity identity;
+  if (authorization.empty()) {
+    if (transport == Transport::kUnix) {
+      identity.kind = Identity::Kind::kOwner;
+      return identity;
+    }
+    metrics_->refused_tokens.fetch_add(1, std::memory_order_relaxed);
+    return Error(absl::StatusCode::kUnauthenticated, "TOKEN_MISSING",
+                 "this call needs the token: send `authorization: Bearer TOKEN`; it is in the file `token` of the "
+                 "daemon's data directory");
+  }
+  if (IsOwner(authorization)) {
+    identity.kind = Identity::Kind::kOwner;
+    return identity;
+  }
+  const absl::string_view bearer = BearerOf(authorization);
+  if (!bearer.empty()) {
+    absl::StatusOr<AttemptIdentity> attempt = engine_->AuthenticateStep(bearer);
+    if (attempt.ok()) {
+      identity.kind = Identity::Kind::kStep;
+      identity.attempt = *attempt;
+      return identity;
+    }
+    if (attempt.status().code() == absl::StatusCode::kUnavailable) return attempt.status();
+  }
+  metrics_->refused_tokens.fetch_add(1, std::memory_order_relaxed);
+  return Error(absl::StatusCode::kUnauthenticated, "TOKEN_INVALID",
+               "the token is not this daemon's (or its step has ended); the right one is in the file `token` of the "
+               "daemon's data directory");
+}
+
+absl::Status Guard::Permit(const Identity& identity, absl::string_view method, const MethodTraits& traits) const {
+  switch (identity.kind) {
+    case Identity::Kind::kOwner:
+      return absl::OkStatus();
+    case Identity::Kind::kStep:
+      if (traits.for_steps) return absl::OkStatus();
+      return Error(
+          absl::StatusCode::kPermissionDenied, "STEP_TOKEN",
+          absl::StrCat("a step's own token may not call ", method, "; it publishes its outputs and reads its own run"));
+    case Identity::Kind::kNobody:
+      break;
+  }
+  return Error(absl::StatusCode::kUnauthenticated, "TOKEN_MISSING", "this call needs the token");
+}
+
+absl::Status Guard::Call(const Method& method, const CallContext& context, const google::protobuf::Message& request,
+                         google::protobuf::Message* response) {
+  const int64_t begin = Clock::Real().Now().mono;
+  method.metrics->running.fetch_add(1, std::memory_order_relaxed);
+  const int64_t running = running_.fetch_add(1, std::memory_order_relaxed) + 1;
+  const auto leave = absl::MakeCleanup([&] {
+    running_.fetch_sub(1, std::memory_order_relaxed);
+    method.metrics->running.fetch_sub(1, std::memory_order_relaxed);
+  });
+  absl::Status status = Permit(context.identity, method.name, method.traits);
+  if (status.ok() && draining_ && method.traits.mutates) {
+    status = WithRetryDelay(
+        Error(absl::StatusCode::kUnavailable, "DRAINING", "orchd is stopping; try again when it is back"), 1000);
+  }
+  if (status.ok() && running > engine_->limits().concurrent_calls) {
+    status = WithRetryDelay(Error(absl::StatusCode::kResourceExhausted, "TOO_MANY_CALLS",
+                                  absl::StrCat("more than ", engine_->limits().concurrent_calls,
+                                               " calls at a time (limit concurrent_calls)")),
+                            200);
+  }
+  if (status.ok()) {
+    try {
+      status = method.handler(context, request, response);
+    } catch (const std::exception& e) {  // a library's, that its edge should have caught
+      status = absl::InternalError(absl::StrCat("exception: ", e.what()));
+    }
+  }
+  status = Seal(std::move(status), method.name);
+  method.metrics->Count(status.code(), Clock::Real().Now().mono - begin);
+  return status;
+}
+
+}  // namespace orch::rpc

@@ -1,0 +1,34 @@
+#include "server/rpc/run_names.h"
+
+#include <utility>
+
+#include "server/rpc/convert_rows.h"
+
+namespace orch::rpc {
+
+absl::StatusOr<std::shared_ptr<const RunNames::Entry>> RunNames::Get(RunKey key) {
+  {
+    MutexLock lock(&mutex_);
+    const auto found = entries_.find(key);
+    if (found != entries_.end()) return found->second;
+  }
+  auto entry = std::make_shared<Entry>();
+  ASSIGN_OR_RETURN(store::RunRecord record, engine_->queries().GetRun(key));
+  entry->header = std::move(record.header);
+  ASSIGN_OR_RETURN(entry->pipeline, engine_->LoadPipeline(entry->header.pipeline_id));
+  MutexLock lock(&mutex_);
+  if (entries_.size() >= kMaxEntries) entries_.clear();  // rare, and one read each to fill again
+  entries_.emplace(key, entry);
+  return std::shared_ptr<const Entry>(std::move(entry));
+}
+
+v1::Event RunNames::Describe(const EventRow& row) {
+  const auto entry = Get(row.run);
+  if (!entry.ok()) return ToEvent(row, nullptr, "");
+  std::string step;
+  const Graph& graph = *(*entry)->pipeline->graph;
+  if (row.ix >= 0 && row.ix < int64_t{graph.step_count()}) step = graph.StepName(static_cast<StepIx>(row.ix));
+  return ToEvent(row, &(*entry)->header, std::move(step));
+}
+
+}  // namespace orch::rpc

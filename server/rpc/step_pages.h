@@ -1,0 +1,26 @@
+// The steps of a run in pages: stored rows, and in their places the steps that have none yet.
+#pragma once
+
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "orch/v1/run.pb.h"
+#include "server/engine/engine.h"
+#include "server/rpc/filter.h"
+
+namespace orch::rpc {
+
+struct StepPage {
+  std::vector<v1::Step> steps;
+  StepIx next = 0;  // where to go on
+  bool more = false;
+};
+
+// At most `limit` steps in the order of the pipeline from number `from`.
+absl::StatusOr<StepPage> ReadSteps(Engine& engine, const store::RunRecord& run, const Graph& graph,
+                                   const StepTerms& terms, StepIx from, int limit);
+
+// Fills `outputs`: ids of landed artifacts, by output name.
+absl::Status AddOutputs(Engine& engine, const store::RunRecord& run, const Graph& graph, v1::Step* step);
+
+}  // namespace orch::rpc

@@ -1,0 +1,199 @@
+#include "server/store/batch_writer.h"
+
+#include <SQLiteCpp/Exception.h>
+
+#include <algorithm>
+
+#include "server/store/encoding.h"
+#include "server/store/hot_statement.h"
+
+namespace orch::store {
+
+struct BatchWriter::Statements {
+  explicit Statements(SQLite::Database& db)
+      : slice(db, "INSERT OR IGNORE INTO spec_slice (digest, ix, bytes) VALUES (?, ?, ?)"),
+        pipeline(db,
+                 "INSERT INTO pipeline (id, project, name, version, digest, created, step_count, bytes) "
+                 "VALUES (?, ?, ?, ?, ?, ?, ?, ?)"),
+        run(db, "INSERT INTO run (key, id, project, name, pipeline, orchestrator, state) VALUES (?, ?, ?, ?, ?, ?, ?)"),
+        run_name(db, "INSERT INTO run_name (rowid, name) VALUES (?, ?)"),
+        run_header(db,
+                   "INSERT INTO run_header (run, pipeline_id, pipeline_version, parameters_json, labels, "
+                   "submitter_host, source_dir, environment, execution_mode, max_parallel, priority, use_cache, "
+                   "timeout_micros, created, step_count) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"),
+        run_label(db, "INSERT OR IGNORE INTO run_label (project, name, value, run) VALUES (?, ?, ?, ?)"),
+        run_progress(db,
+                     "REPLACE INTO run_progress (run, reason, message, generation, started, ended, deadline, "
+                     "deadline_mono, version, last_sequence, cancel_forced, counts) "
+                     "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"),
+        // An UPDATE rewrites the indices of the columns it names even if they keep their value.
+        run_state(db, "UPDATE run SET state = ?1 WHERE key = ?2 AND state <> ?1"),
+        step(db,
+             "REPLACE INTO step (run, ix, name, state, reason, message, attempt, exit_code, signal, ready, started, "
+             "ended, retry_at, retry_at_mono, orchestrator, cached_from) "
+             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"),
+        attempt(db,
+                "REPLACE INTO attempt (run, ix, number, state, reason, message, key, orchestrator, handle, "
+                "external_id, url, node, exit_code, signal, created, created_mono, started, started_mono, ended, "
+                "stopping, stop_reason, platform_failure, release_pending, cpu_seconds, peak_memory, stdout_bytes, "
+                "stderr_bytes, cache_key) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"),
+        release(db, "INSERT OR IGNORE INTO pending_release (run, ix, number) VALUES (?, ?, ?)"),
+        released(db, "DELETE FROM pending_release WHERE run = ? AND ix = ? AND number = ?"),
+        blob(db, "INSERT OR IGNORE INTO blob (digest, size, directory, inline_bytes) VALUES (?, ?, ?, ?)"),
+        artifact_name(db,
+                      "INSERT INTO artifact_name (project, name, versions) VALUES (?, ?, 1) "
+                      "ON CONFLICT (project, name) DO UPDATE SET versions = versions + 1 RETURNING id, versions"),
+        artifact(db,
+                 "INSERT INTO artifact (id, name_id, version, run, ix, attempt, output, type, digest, size, "
+                 "value_json, early, metadata_json, created) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"),
+        cache_entry(db,
+                    "REPLACE INTO cache_entry (project, key, run, ix, attempt, parts_json, artifacts, created) "
+                    "VALUES (?, ?, ?, ?, ?, ?, ?, ?)"),
+        event(db,
+              "INSERT INTO event (sequence, run, time, type, ix, attempt, state, reason, message, exit_code, artifact, "
+              "output) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"),
+        request(db,
+                "INSERT INTO request (project, method, request_id, fingerprint, answer, created) "
+                "VALUES (?, ?, ?, ?, ?, ?)"),
+        orchestrator(db,
+                     "REPLACE INTO orchestrator (project, name, flavor, config_json, max_parallel, created, updated, "
+                     "version) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"),
+        delete_orchestrator(db, "DELETE FROM orchestrator WHERE project = ? AND name = ?"),
+        pool(db, "REPLACE INTO pool (name, slots, description) VALUES (?, ?, ?)"),
+        delete_pool(db, "DELETE FROM pool WHERE name = ?"),
+        no_default_stack(db, "UPDATE stack SET is_default = 0 WHERE is_default = 1 AND name <> ?"),
+        stack(db,
+              "INSERT INTO stack (name, orchestrator, artifact_store, image_registry, is_default) "
+              "VALUES (?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET orchestrator = excluded.orchestrator, "
+              "artifact_store = excluded.artifact_store, image_registry = excluded.image_registry, "
+              "is_default = excluded.is_default") {}
+
+  HotStatement slice, pipeline, run, run_name, run_header, run_label, run_progress, run_state, step, attempt, release,
+      released, blob, artifact_name, artifact, cache_entry, event, request, orchestrator, delete_orchestrator, pool,
+      delete_pool, no_default_stack, stack;
+};
+
+namespace {
+int64_t Number(Reason r) { return static_cast<int64_t>(r); }
+}  // namespace
+
+BatchWriter::BatchWriter(SQLite::Database& db) : s_(std::make_unique<Statements>(db)) {}
+BatchWriter::~BatchWriter() = default;
+
+int64_t BatchWriter::Write(Batch* batch) {
+  for (const SpecSlice& row : batch->spec_slices) s_->slice.Blob(row.digest).Int(row.index).Blob(row.bytes).Run();
+  for (const PipelineRow& row : batch->pipelines) {
+    s_->pipeline.Int(row.id).Text(row.project).Text(row.name).Int(row.version).Blob(row.digest).Int(row.created);
+    s_->pipeline.Int(row.step_count).Int(row.bytes).Run();
+  }
+  WriteNewRuns(*batch);
+  for (const RunRow& row : batch->runs) WriteRun(row);
+  for (const StepRow& row : batch->steps) WriteStep(row);
+  for (const AttemptRow& row : batch->attempts) WriteAttempt(row);
+  for (const BlobRow& row : batch->blobs) {
+    s_->blob.Blob(row.digest).Int(row.size).Int(row.directory);
+    (row.inline_bytes ? s_->blob.Blob(*row.inline_bytes) : s_->blob.Null()).Run();
+  }
+  for (ArtifactRow& row : batch->artifacts) WriteArtifact(&row);
+  for (const CacheEntryRow& row : batch->cache_entries) {
+    const std::string ids = EncodeIds(row.artifacts);
+    s_->cache_entry.Text(row.project).Blob(row.key).Int(row.run).Int(row.ix).Int(row.attempt).Text(row.parts_json);
+    s_->cache_entry.Text(ids).Int(row.created).Run();
+  }
+  for (const EventRow& row : batch->events) WriteEvent(row);
+  for (const RequestRow& row : batch->requests) {
+    s_->request.Text(row.project).Text(row.method).Text(row.request_id).Blob(row.fingerprint).Blob(row.answer);
+    s_->request.Int(row.created).Run();
+  }
+  WriteRegistry(*batch);
+  const size_t rows = batch->spec_slices.size() + batch->pipelines.size() + batch->new_runs.size() +
+                      batch->runs.size() + batch->steps.size() + batch->attempts.size() + batch->blobs.size() +
+                      batch->artifacts.size() + batch->cache_entries.size() + batch->events.size() +
+                      batch->requests.size() + batch->orchestrators.size() + batch->deleted_orchestrators.size() +
+                      batch->pools.size() + batch->deleted_pools.size() + batch->stacks.size();
+  return static_cast<int64_t>(rows);
+}
+
+void BatchWriter::WriteNewRuns(const Batch& batch) {
+  // The rows mostly come in the order of the headers.
+  auto row = batch.runs.begin();
+  for (const RunHeader& h : batch.new_runs) {
+    const auto of_this = [&](const RunRow& r) { return r.key == h.key; };
+    row = std::find_if(row, batch.runs.end(), of_this);
+    if (row == batch.runs.end()) row = std::find_if(batch.runs.begin(), batch.runs.end(), of_this);
+    if (row == batch.runs.end()) throw SQLite::Exception("a new run came without its state", SQLITE_CONSTRAINT);
+    s_->run.Int(h.key).Text(h.id).Text(h.project).Text(h.name).Text(h.pipeline).Text(h.orchestrator);
+    s_->run.Int(static_cast<int64_t>(row->state)).Run();
+    s_->run_name.Int(h.key).Text(h.name).Run();
+    const std::string labels = EncodePairs(h.labels);
+    const std::string environment = EncodePairs(h.environment);
+    HotStatement& s = s_->run_header;
+    s.Int(h.key);
+    (h.pipeline_id == 0 ? s.Null() : s.Int(h.pipeline_id)).Int(h.pipeline_version).Text(h.parameters_json);
+    s.BlobOrNull(labels).TextOrNull(h.submitter_host).TextOrNull(h.source_dir).BlobOrNull(environment);
+    s.Int(static_cast<int64_t>(h.execution_mode)).Int(h.max_parallel).Int(h.priority).Int(h.use_cache);
+    s.Int(h.timeout_micros).Int(h.created).Int(h.step_count).Run();
+    for (const auto& [name, value] : h.labels) s_->run_label.Text(h.project).Text(name).Text(value).Int(h.key).Run();
+  }
+}
+
+void BatchWriter::WriteRun(const RunRow& r) {
+  const std::string counts = EncodeCounts(r.counts);
+  s_->run_progress.Int(r.key).Int(Number(r.reason)).TextOrNull(r.message).Int(r.generation).Int(r.started);
+  s_->run_progress.Int(r.ended).Int(r.deadline).Int(r.deadline_mono).Int(r.version).Int(r.last_sequence);
+  s_->run_progress.Int(r.cancel_forced).Text(counts).Run();
+  s_->run_state.Int(static_cast<int64_t>(r.state)).Int(r.key).Run();
+}
+
+void BatchWriter::WriteStep(const StepRow& r) {
+  HotStatement& s = s_->step;
+  s.Int(r.run).Int(r.ix).Text(r.name).Int(static_cast<int64_t>(r.state)).Int(Number(r.reason)).TextOrNull(r.message);
+  s.Int(r.attempt).IntOrNull(r.exit_code).IntOrNull(r.signal).Int(r.ready).Int(r.started).Int(r.ended);
+  s.Int(r.retry_at).Int(r.retry_at_mono).TextOrNull(r.orchestrator).TextOrNull(r.cached_from).Run();
+}
+
+void BatchWriter::WriteAttempt(const AttemptRow& r) {
+  HotStatement& s = s_->attempt;
+  s.Int(r.run).Int(r.ix).Int(r.number).Int(static_cast<int64_t>(r.state)).Int(Number(r.reason)).TextOrNull(r.message);
+  s.TextOrNull(r.key).TextOrNull(r.orchestrator).BlobOrNull(r.handle).TextOrNull(r.external_id).TextOrNull(r.url);
+  s.TextOrNull(r.node).IntOrNull(r.exit_code).IntOrNull(r.signal).Int(r.created).Int(r.created_mono).Int(r.started);
+  s.Int(r.started_mono).Int(r.ended).Int(r.stopping).Int(Number(r.stop_reason)).Int(r.platform_failure);
+  s.Int(r.release_pending).Real(r.cpu_seconds).Int(r.peak_memory).Int(r.stdout_bytes).Int(r.stderr_bytes);
+  s.BlobOrNull(r.cache_key).Run();
+  (r.release_pending ? s_->release : s_->released).Int(r.run).Int(r.ix).Int(r.number).Run();
+}
+
+void BatchWriter::WriteArtifact(ArtifactRow* r) {
+  int64_t name_id = 0;
+  s_->artifact_name.Text(r->project).Text(r->name).RunReturning(&name_id, &r->version);
+  HotStatement& s = s_->artifact;
+  s.Int(r->id).Int(name_id).Int(r->version).Int(r->run).Int(r->ix).Int(r->attempt).Text(r->output);
+  s.TextOrNull(r->type).BlobOrNull(r->digest).Int(r->size);
+  (r->value_json ? s.Text(*r->value_json) : s.Null()).Int(r->early).TextOrNull(r->metadata_json).Int(r->created).Run();
+}
+
+void BatchWriter::WriteEvent(const EventRow& r) {
+  HotStatement& s = s_->event;
+  s.Int(r.sequence).Int(r.run).Int(r.time).Int(static_cast<int64_t>(r.type));
+  (r.ix < 0 ? s.Null() : s.Int(r.ix)).Int(r.attempt).Int(r.state).Int(Number(r.reason)).TextOrNull(r.message);
+  s.IntOrNull(r.exit_code).Int(r.artifact).TextOrNull(r.output).Run();
+}
+
+void BatchWriter::WriteRegistry(const Batch& batch) {
+  for (const auto& [project, name] : batch.deleted_orchestrators)
+    s_->delete_orchestrator.Text(project).Text(name).Run();
+  for (const OrchestratorRow& r : batch.orchestrators) {
+    s_->orchestrator.Text(r.project).Text(r.name).Text(r.flavor).Text(r.config_json).Int(r.max_parallel);
+    s_->orchestrator.Int(r.created).Int(r.updated).Int(r.version).Run();
+  }
+  for (const std::string& name : batch.deleted_pools) s_->delete_pool.Text(name).Run();
+  for (const PoolRow& r : batch.pools) s_->pool.Text(r.name).Int(r.slots).TextOrNull(r.description).Run();
+  for (const StackRow& r : batch.stacks) {
+    if (r.is_default) s_->no_default_stack.Text(r.name).Run();
+    s_->stack.Text(r.name).Text(r.orchestrator).Text(r.artifact_store).TextOrNull(r.image_registry).Int(r.is_default);
+    s_->stack.Run();
+  }
+}
+
+}  // namespace orch::store

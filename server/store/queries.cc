@@ -1,0 +1,195 @@
+#include "server/store/queries.h"
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "server/base/status.h"
+#include "server/store/list_runs.h"
+#include "server/store/pragmas.h"
+#include "server/store/queries_impl.h"
+#include "server/store/row_readers.h"
+
+namespace orch::store {
+
+absl::StatusOr<std::unique_ptr<Queries>> Queries::Open(const Options& options) {
+  ASSIGN_OR_RETURN(auto pool, ConnectionPool::Open(DatabasePath(options.data_dir), options.connections,
+                                                   options.query_deadline_micros));
+  return std::unique_ptr<Queries>(std::make_unique<QueriesImpl>(std::move(pool)));
+}
+
+std::string NearNames(Connection& c, const char* table, absl::string_view project, absl::string_view name) {
+  // Ever shorter beginnings, down to two characters; each a range of the index of names.
+  for (size_t size = name.size(); size >= 2; size = size > 4 ? size / 2 : size - 1) {
+    std::string end(name.substr(0, size));
+    end.push_back('\xff');
+    auto s = c.Prepare(absl::StrCat("SELECT DISTINCT name FROM ", table,
+                                    " WHERE project = ? AND name >= ? AND name < ? ORDER BY name LIMIT 3"));
+    s.Text(project).Text(name.substr(0, size)).Text(end);
+    std::vector<std::string> near;
+    while (s.Next()) near.push_back(s->getColumn(0).getString());
+    if (!near.empty()) return absl::StrCat("; near names: ", absl::StrJoin(near, ", "));
+  }
+  return "";
+}
+
+namespace {
+
+std::string RunSql(const char* where) {
+  return absl::StrCat("SELECT ", kRunColumns, " FROM ", kRunFrom, " WHERE ", where);
+}
+
+}  // namespace
+
+absl::StatusOr<RunRecord> QueriesImpl::FindRun(absl::string_view project, absl::string_view name_or_id) {
+  return pool_->Read("reading a run", [&](Connection& c) -> absl::StatusOr<RunRecord> {
+    auto by_name = c.Prepare(RunSql("r.project = ? AND r.name = ?"));
+    if (by_name.Text(project).Text(name_or_id).Next()) return ReadRun(*by_name);
+    auto by_id = c.Prepare(RunSql("r.id = ? AND r.project = ?"));
+    if (by_id.Text(name_or_id).Text(project).Next()) return ReadRun(*by_id);
+    return Error(absl::StatusCode::kNotFound, "RUN_NOT_FOUND",
+                 absl::StrCat("there is no run '", name_or_id, "' in project '", project, "'",
+                              NearNames(c, "run", project, name_or_id), "; `orchctl list-runs` shows all"));
+  });
+}
+
+absl::StatusOr<RunRecord> QueriesImpl::GetRun(RunKey key) {
+  return pool_->Read("reading a run", [&](Connection& c) -> absl::StatusOr<RunRecord> {
+    auto s = c.Prepare(RunSql("r.key = ?"));
+    if (s.Int(key).Next()) return ReadRun(*s);
+    return Error(absl::StatusCode::kNotFound, "RUN_NOT_FOUND",
+                 absl::StrCat("there is no run with key ", key, ": it was deleted"));
+  });
+}
+
+absl::StatusOr<std::vector<RunRecord>> QueriesImpl::ListRuns(const RunFilter& filter, RunKey before, int limit) {
+  return pool_->Read("listing runs", [&](Connection& c) -> absl::StatusOr<std::vector<RunRecord>> {
+    std::vector<RunRecord> out;
+    for (RunKey key : FindRunKeys(c, filter, before, limit)) {
+      auto s = c.Prepare(RunSql("r.key = ?"));
+      if (s.Int(key).Next()) out.push_back(ReadRun(*s));
+    }
+    return out;
+  });
+}
+
+absl::StatusOr<std::vector<StepRow>> QueriesImpl::ListSteps(RunKey run, const StepFilter& filter, StepIx from,
+                                                            int limit) {
+  return pool_->Read("listing steps", [&](Connection& c) -> absl::StatusOr<std::vector<StepRow>> {
+    std::vector<int> states;
+    for (StepState state : filter.states) states.push_back(static_cast<int>(state));
+    auto s =
+        c.Prepare(absl::StrCat("SELECT ", kStepColumns, " FROM step WHERE run = ? AND ix >= ?",
+                               states.empty() ? "" : absl::StrCat(" AND state IN (", absl::StrJoin(states, ","), ")"),
+                               filter.name_prefix.empty() ? "" : " AND substr(name, 1, length(?3)) = ?3",
+                               " ORDER BY ix LIMIT ", filter.name_prefix.empty() ? "?3" : "?4"));
+    s.Int(run).Int(from);
+    if (!filter.name_prefix.empty()) s.Text(filter.name_prefix);
+    s.Int(limit);
+    std::vector<StepRow> out;
+    while (s.Next()) out.push_back(ReadStep(*s));
+    return out;
+  });
+}
+
+absl::StatusOr<std::optional<StepRow>> QueriesImpl::GetStep(RunKey run, StepIx ix) {
+  return pool_->Read("reading a step", [&](Connection& c) -> absl::StatusOr<std::optional<StepRow>> {
+    auto s = c.Prepare(absl::StrCat("SELECT ", kStepColumns, " FROM step WHERE run = ? AND ix = ?"));
+    if (!s.Int(run).Int(ix).Next()) return std::optional<StepRow>();
+    return std::optional<StepRow>(ReadStep(*s));
+  });
+}
+
+absl::StatusOr<std::vector<AttemptRow>> QueriesImpl::ListAttempts(RunKey run, StepIx ix) {
+  return pool_->Read("listing attempts", [&](Connection& c) -> absl::StatusOr<std::vector<AttemptRow>> {
+    auto s =
+        c.Prepare(absl::StrCat("SELECT ", kAttemptColumns, " FROM attempt WHERE run = ? AND ix = ? ORDER BY number"));
+    s.Int(run).Int(ix);
+    std::vector<AttemptRow> out;
+    while (s.Next()) out.push_back(ReadAttempt(*s));
+    return out;
+  });
+}
+
+absl::StatusOr<std::vector<EventRow>> QueriesImpl::ListEvents(RunKey run, int64_t after, int limit) {
+  return pool_->Read("listing events", [&](Connection& c) -> absl::StatusOr<std::vector<EventRow>> {
+    // `run = ?1` of one run; of all the parameter is only mentioned, so that both bind alike.
+    auto s = c.Prepare(absl::StrCat("SELECT ", kEventColumns, " FROM event ",
+                                    run != 0 ? "INDEXED BY event_by_run WHERE run = ?1" : "WHERE ?1 = 0",
+                                    " AND sequence > ?2 ORDER BY sequence LIMIT ?3"));
+    s.Int(run).Int(after).Int(limit);
+    std::vector<EventRow> out;
+    while (s.Next()) out.push_back(ReadEvent(*s));
+    return out;
+  });
+}
+
+absl::StatusOr<int64_t> QueriesImpl::CompactedSequence() {
+  return pool_->Read("reading the compaction mark", [&](Connection& c) -> absl::StatusOr<int64_t> {
+    auto s = c.Prepare("SELECT compacted_sequence FROM meta");
+    return s.Next() ? s->getColumn(0).getInt64() : 0;
+  });
+}
+
+absl::StatusOr<std::vector<OrchestratorRow>> QueriesImpl::ListOrchestrators(absl::string_view project) {
+  return pool_->Read("listing orchestrators", [&](Connection& c) -> absl::StatusOr<std::vector<OrchestratorRow>> {
+    auto s = c.Prepare(
+        "SELECT project, name, flavor, config_json, max_parallel, created, updated, version FROM orchestrator "
+        "WHERE project = ? ORDER BY name");
+    s.Text(project);
+    std::vector<OrchestratorRow> out;
+    while (s.Next()) {
+      OrchestratorRow& r = out.emplace_back();
+      r.project = s->getColumn(0).getString();
+      r.name = s->getColumn(1).getString();
+      r.flavor = s->getColumn(2).getString();
+      r.config_json = s->getColumn(3).getString();
+      r.max_parallel = s->getColumn(4).getInt();
+      r.created = s->getColumn(5).getInt64();
+      r.updated = s->getColumn(6).getInt64();
+      r.version = s->getColumn(7).getInt64();
+    }
+    return out;
+  });
+}
+
+absl::StatusOr<std::vector<PoolRow>> QueriesImpl::ListPools() {
+  return pool_->Read("listing pools", [&](Connection& c) -> absl::StatusOr<std::vector<PoolRow>> {
+    auto s = c.Prepare("SELECT name, slots, ifnull(description, '') FROM pool ORDER BY name");
+    std::vector<PoolRow> out;
+    while (s.Next()) {
+      out.push_back({s->getColumn(0).getString(), s->getColumn(1).getInt64(), s->getColumn(2).getString()});
+    }
+    return out;
+  });
+}
+
+absl::StatusOr<std::vector<StackRow>> QueriesImpl::ListStacks() {
+  return pool_->Read("listing stacks", [&](Connection& c) -> absl::StatusOr<std::vector<StackRow>> {
+    auto s = c.Prepare(
+        "SELECT name, orchestrator, artifact_store, ifnull(image_registry, ''), is_default FROM stack ORDER BY name");
+    std::vector<StackRow> out;
+    while (s.Next()) {
+      out.push_back({s->getColumn(0).getString(), s->getColumn(1).getString(), s->getColumn(2).getString(),
+                     s->getColumn(3).getString(), s->getColumn(4).getInt() != 0});
+    }
+    return out;
+  });
+}
+
+absl::StatusOr<std::optional<RequestRow>> QueriesImpl::FindRequest(absl::string_view method, absl::string_view project,
+                                                                   absl::string_view request_id) {
+  return pool_->Read("reading a request", [&](Connection& c) -> absl::StatusOr<std::optional<RequestRow>> {
+    auto s = c.Prepare(
+        "SELECT fingerprint, answer, created FROM request WHERE project = ? AND method = ? AND request_id = ?");
+    if (!s.Text(project).Text(method).Text(request_id).Next()) return std::optional<RequestRow>();
+    RequestRow r;
+    r.method = std::string(method);
+    r.project = std::string(project);
+    r.request_id = std::string(request_id);
+    r.fingerprint = s->getColumn(0).getString();
+    r.answer = s->getColumn(1).getString();
+    r.created = s->getColumn(2).getInt64();
+    return std::optional<RequestRow>(std::move(r));
+  });
+}
+
+}  // namespace orch::store

@@ -1,0 +1,58 @@
+// The one implementation of Queries; its functions are spread over queries*.cc by what they read.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "server/store/connection_pool.h"
+#include "server/store/queries.h"
+
+namespace orch::store {
+
+class QueriesImpl : public Queries {
+ public:
+  explicit QueriesImpl(std::unique_ptr<ConnectionPool> pool) : pool_(std::move(pool)) {}
+
+  absl::StatusOr<RunRecord> FindRun(absl::string_view project, absl::string_view name_or_id) override;
+  absl::StatusOr<RunRecord> GetRun(RunKey key) override;
+  absl::StatusOr<std::vector<RunRecord>> ListRuns(const RunFilter& filter, RunKey before, int limit) override;
+  absl::StatusOr<std::vector<StepRow>> ListSteps(RunKey run, const StepFilter& filter, StepIx from, int limit) override;
+  absl::StatusOr<std::optional<StepRow>> GetStep(RunKey run, StepIx ix) override;
+  absl::StatusOr<std::vector<AttemptRow>> ListAttempts(RunKey run, StepIx ix) override;
+  absl::StatusOr<std::vector<EventRow>> ListEvents(RunKey run, int64_t after, int limit) override;
+  absl::StatusOr<int64_t> CompactedSequence() override;
+
+  absl::StatusOr<ArtifactRecord> FindArtifact(absl::string_view project, absl::string_view name) override;
+  absl::StatusOr<std::vector<ArtifactRecord>> ListArtifacts(const ArtifactFilter& filter, ArtifactId before,
+                                                            int limit) override;
+  absl::StatusOr<std::vector<ArtifactRow>> GetArtifacts(const std::vector<ArtifactId>& ids) override;
+  absl::StatusOr<std::optional<BlobRow>> GetBlob(absl::string_view digest) override;
+  absl::StatusOr<std::optional<CacheHit>> FindCacheEntry(absl::string_view project, absl::string_view key) override;
+
+  absl::StatusOr<PipelineRow> FindPipeline(absl::string_view project, absl::string_view name, int64_t version) override;
+  absl::StatusOr<std::optional<PipelineRow>> FindPipelineByDigest(absl::string_view project, absl::string_view name,
+                                                                  absl::string_view digest) override;
+  absl::StatusOr<PipelineRow> GetPipeline(int64_t id) override;
+  absl::StatusOr<std::string> ReadSpec(absl::string_view digest) override;
+  absl::StatusOr<std::vector<PipelineRow>> ListPipelines(absl::string_view project, absl::string_view after,
+                                                         int limit) override;
+  absl::StatusOr<std::vector<PipelineRow>> ListPipelineVersions(absl::string_view project, absl::string_view name,
+                                                                int64_t before, int limit) override;
+
+  absl::StatusOr<std::vector<OrchestratorRow>> ListOrchestrators(absl::string_view project) override;
+  absl::StatusOr<std::vector<PoolRow>> ListPools() override;
+  absl::StatusOr<std::vector<StackRow>> ListStacks() override;
+  absl::StatusOr<std::optional<RequestRow>> FindRequest(absl::string_view method, absl::string_view project,
+                                                        absl::string_view request_id) override;
+
+ private:
+  std::unique_ptr<ConnectionPool> pool_;
+};
+
+// `; near names: a, b`, or nothing: up to three names of the table (`run`, `pipeline`, `artifact_name`) that begin as
+// `name` does. Throws SQLite::Exception.
+std::string NearNames(Connection& c, const char* table, absl::string_view project, absl::string_view name);
+
+}  // namespace orch::store

@@ -1,0 +1,21 @@
+// What a restart reads, on the writing connection.
+#pragma once
+
+#include <SQLiteCpp/Database.h>
+
+#include <vector>
+
+#include "server/store/store.h"
+
+namespace orch::store {
+
+// All throw SQLite::Exception.
+std::vector<RunKey> ReadLiveRunKeys(SQLite::Database& db);
+// False if there is no such run.
+bool ReadLiveRun(SQLite::Database& db, RunKey key, LiveRun* out);
+std::vector<AttemptRow> ReadPendingReleases(SQLite::Database& db);
+
+// Counts one more start, with this boot, and removes pieces of specs that a crash left. In one commit.
+Meta BeginEpoch(SQLite::Database& db, const std::string& boot_id, int64_t now);
+
+}  // namespace orch::store

@@ -1,0 +1,48 @@
+#include "server/store/sqlite_status.h"
+
+#include <sqlite3.h>
+
+#include "absl/strings/str_cat.h"
+#include "server/base/status.h"
+
+namespace orch::store {
+
+bool IsFull(const SQLite::Exception& e) { return (e.getErrorCode() & 0xff) == SQLITE_FULL; }
+
+absl::Status FromSqlite(const SQLite::Exception& e, absl::string_view doing) {
+  const std::string what = absl::StrCat(doing, " failed: ", e.what(), " (SQLite code ", e.getExtendedErrorCode(), ")");
+  switch (e.getErrorCode() & 0xff) {
+    case SQLITE_FULL:
+      return Error(absl::StatusCode::kResourceExhausted, "DISK_FULL",
+                   absl::StrCat(what, ": free space on the file system of the data directory"));
+    case SQLITE_CORRUPT:
+    case SQLITE_NOTADB:
+      return Error(absl::StatusCode::kDataLoss, "DATABASE_CORRUPT",
+                   absl::StrCat(what,
+                                ": the database is damaged; keep a copy of the data directory, then restore a backup "
+                                "of orchd.db or start with an empty data directory"));
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED:
+      return Error(absl::StatusCode::kUnavailable, "DATABASE_BUSY",
+                   absl::StrCat(what, ": another program uses the database; try again"));
+    case SQLITE_INTERRUPT:
+      return Error(absl::StatusCode::kDeadlineExceeded, "QUERY_DEADLINE",
+                   absl::StrCat(doing,
+                                " took too long and was stopped: ask for less, by a narrower filter or a "
+                                "smaller page"));
+    case SQLITE_CANTOPEN:
+    case SQLITE_PERM:
+    case SQLITE_READONLY:
+    case SQLITE_AUTH:
+      return Error(absl::StatusCode::kFailedPrecondition, "DATABASE_NOT_WRITABLE",
+                   absl::StrCat(what, ": check the owner and the mode of the data directory and its files"));
+    case SQLITE_CONSTRAINT:
+      return Error(absl::StatusCode::kInternal, "DATABASE_CONSTRAINT",
+                   absl::StrCat(what, ": rows contradict each other; this is a defect of orchd"));
+    default:
+      return Error(absl::StatusCode::kInternal, "DATABASE_IO",
+                   absl::StrCat(what, ": see the kernel's log for the disk"));
+  }
+}
+
+}  // namespace orch::store

@@ -1,0 +1,17 @@
+// From SQLite's errors to ours. Exceptions of SQLiteCpp end here and in the functions that call this.
+#pragma once
+
+#include <SQLiteCpp/Exception.h>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+
+namespace orch::store {
+
+// True if the disk was full.
+bool IsFull(const SQLite::Exception& e);
+
+// `doing` is what failed: "commit", "read of runs".
+absl::Status FromSqlite(const SQLite::Exception& e, absl::string_view doing);
+
+}  // namespace orch::store

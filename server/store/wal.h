@@ -1,0 +1,40 @@
+// The write-ahead log's file: its size and when it is written back.
+#pragma once
+
+#include <SQLiteCpp/Database.h>
+
+#include <cstdint>
+#include <string>
+
+namespace orch::store {
+
+// Belongs to the writing connection, the only one that checkpoints. Thread: that connection's.
+class Wal {
+ public:
+  // `db` must outlive it. `grow_bytes`: the file is written with zeros up to this size, since overwriting syncs faster
+  // than growing.
+  Wal(SQLite::Database* db, int64_t grow_bytes);
+  ~Wal();
+  Wal(const Wal&) = delete;
+  Wal& operator=(const Wal&) = delete;
+
+  // Bytes of the log that hold commits.
+  int64_t bytes() const { return bytes_; }
+
+  // Above 16 MiB: writes back what no reader needs, and the log starts anew at the next commit if that was all.
+  // Above 64 MiB: also waits up to 200 ms for readers and gives the file's space back. Throws SQLite::Exception.
+  void MaybeCheckpoint();
+
+ private:
+  static int OnCommit(void* self, sqlite3* db, const char* name, int pages);
+  void Grow();
+
+  SQLite::Database* const db_;
+  const std::string path_;
+  const int64_t grow_bytes_;
+  int64_t page_bytes_;
+  int64_t bytes_ = 0;
+  int64_t next_at_;
+};
+
+}  // namespace orch::store

@@ -1,0 +1,116 @@
+// Opening: epochs, the lock, damaged files.
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <fstream>
+
+#include "tests/store/fixture.h"
+
+namespace orch::store {
+namespace {
+
+using testing::HasSubstr;
+
+TEST_F(StoreTest, EachStartIsAnEpoch) {
+  EXPECT_EQ(writer_->meta().epoch, 1);
+  EXPECT_EQ(writer_->meta().boot_id, "");
+  EXPECT_EQ(writer_->meta().next_run_key, 1);
+  const std::string instance = writer_->meta().instance;
+  EXPECT_EQ(instance.size(), 36u);
+  Batch batch;
+  AddRun(&batch, 41, "r");
+  batch.events = {Event(1, 41), Event(2, 41)};
+  Commit(batch);
+  Reopen();
+  EXPECT_EQ(writer_->meta().epoch, 2);
+  EXPECT_EQ(writer_->meta().instance, instance);
+  EXPECT_EQ(writer_->meta().boot_id, BootId());
+  EXPECT_EQ(writer_->meta().next_run_key, 42);
+  EXPECT_EQ(writer_->meta().next_artifact_id, 1);
+  EXPECT_EQ(writer_->meta().last_sequence, 2);
+  EXPECT_EQ(writer_->meta().compacted_sequence, 0);
+}
+
+TEST_F(StoreTest, ASecondDaemonIsRefusedWithThePid) {
+  auto second = OpenWriter(dir_);
+  EXPECT_EQ(second.status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(ReasonOf(second.status()), "DATA_DIR_LOCKED");
+  EXPECT_THAT(std::string(second.status().message()), HasSubstr(absl::StrCat("pid ", getpid())));
+  // The refused one harmed nothing.
+  Batch batch;
+  AddRun(&batch, 1, "r");
+  Commit(batch);
+}
+
+TEST_F(StoreTest, FilesAreTheOwnersAlone) {
+  for (const char* name : {"orchd.db", "orchd.db-wal", "orchd.db-shm", "orchd.lock", "reserve"}) {
+    struct stat st;
+    ASSERT_EQ(stat((dir_ + "/" + name).c_str(), &st), 0) << name;
+    EXPECT_EQ(st.st_mode & 0777, 0600u) << name;
+  }
+}
+
+TEST_F(StoreTest, TheLogIsKeptAndGrownOnce) {
+  EXPECT_EQ(std::filesystem::file_size(dir_ + "/orchd.db-wal"), 1u << 20);
+  queries_.reset();
+  writer_.reset();
+  EXPECT_EQ(std::filesystem::file_size(dir_ + "/orchd.db-wal"), 1u << 20);
+}
+
+TEST_F(StoreTest, AMissingFolderIsNamed) {
+  auto writer = OpenWriter(dir_ + "/none");
+  EXPECT_EQ(ReasonOf(writer.status()), "DATA_DIR_UNUSABLE");
+  EXPECT_THAT(std::string(writer.status().message()), HasSubstr(dir_ + "/none"));
+}
+
+TEST_F(StoreTest, ADamagedHeaderIsDataLoss) {
+  queries_.reset();
+  writer_.reset();
+  {
+    std::fstream file(dir_ + "/orchd.db", std::ios::in | std::ios::out | std::ios::binary);
+    file.write("garbage garbage garbage garbage", 31);
+  }
+  // What the log holds would repair the page.
+  std::filesystem::remove(dir_ + "/orchd.db-wal");
+  auto writer = OpenWriter(dir_);
+  EXPECT_EQ(writer.status().code(), absl::StatusCode::kDataLoss) << writer.status();
+  EXPECT_EQ(ReasonOf(writer.status()), "DATABASE_CORRUPT");
+  EXPECT_THAT(std::string(writer.status().message()), HasSubstr("restore a backup"));
+}
+
+TEST_F(StoreTest, AnEmptiedDatabaseIsNotTakenForANewOne) {
+  queries_.reset();
+  writer_.reset();
+  std::filesystem::resize_file(dir_ + "/orchd.db", 0);
+  EXPECT_EQ(ReasonOf(OpenWriter(dir_).status()), "DATABASE_CORRUPT");
+  std::filesystem::remove(dir_ + "/orchd.db");
+  EXPECT_EQ(ReasonOf(OpenWriter(dir_).status()), "DATABASE_CORRUPT");
+}
+
+TEST_F(StoreTest, ADamagedPageIsDataLossWhenRead) {
+  Batch batch;
+  for (RunKey key = 1; key <= 2000; ++key) AddRun(&batch, key, absl::StrCat("run-", key));
+  Commit(batch);
+  queries_.reset();
+  writer_.reset();  // the last connection writes the log back, but leaves it; what it holds would repair the pages
+  std::filesystem::remove(dir_ + "/orchd.db-wal");
+  {
+    const auto size = static_cast<int64_t>(std::filesystem::file_size(dir_ + "/orchd.db"));
+    std::fstream file(dir_ + "/orchd.db", std::ios::in | std::ios::out | std::ios::binary);
+    const std::string garbage(4096, '\xee');
+    for (int64_t at = 40 * 4096; at < size; at += 4096) {
+      file.seekp(at);
+      file.write(garbage.data(), 4096);
+    }
+  }
+  auto queries = Queries::Open({.data_dir = dir_});
+  if (!queries.ok()) {
+    EXPECT_EQ(ReasonOf(queries.status()), "DATABASE_CORRUPT");
+    return;
+  }
+  RunFilter filter;
+  EXPECT_EQ(ReasonOf((*queries)->ListRuns(filter, 0, 2000).status()), "DATABASE_CORRUPT");
+}
+
+}  // namespace
+}  // namespace orch::store

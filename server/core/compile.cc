@@ -504,7 +504,8 @@ std::optional<StepReference> ParseStepReference(absl::string_view text) {
       ref.selector = StepReference::Selector::kAll;
     } else if (inside == "item") {
       ref.selector = StepReference::Selector::kItem;
-    } else if (absl::SimpleAtoi(inside, &ref.index)) {
+    } else if (inside.find_first_not_of("0123456789") == absl::string_view::npos &&
+               absl::SimpleAtoi(inside, &ref.index)) {
       ref.selector = StepReference::Selector::kIndex;
     } else {
       return std::nullopt;

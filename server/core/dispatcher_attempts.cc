@@ -62,7 +62,9 @@ std::vector<std::vector<ArtifactId>> Dispatcher::InputsOf(const RunInMemory& run
     std::vector<ArtifactId>& ids = out.emplace_back();
     if (input.source != InputSpec::Source::kFrom) continue;
     const StepTemplate& producer = run.graph->templates()[input.producer];
-    const auto landed = [&](uint32_t i) {
+    const auto landed = [&](uint32_t i) -> ArtifactId {
+      // What a failed producer published early is for early inputs alone.
+      if (!input.early && !IsOk(run.cells[producer.first + i].state)) return 0;
       return run.artifacts[producer.output_base + i * producer.outputs + input.output];
     };
     switch (input.kind) {
@@ -373,12 +375,15 @@ void Dispatcher::EndAttempt(RunInMemory& run, StepIx ix, AttemptState state, con
 }
 
 void Dispatcher::FailAttempt(RunInMemory& run, StepIx ix, const AttemptEnd& end) {
-  const Reason stop_reason = run.live.at(ix).row.stopping ? run.live.at(ix).row.stop_reason : Reason::kNone;
+  const Reason asked = run.live.at(ix).row.stopping ? run.live.at(ix).row.stop_reason : Reason::kNone;
+  // A command that had ended before the signal ended by itself.
+  const Reason stop_reason = end.stopped || end.reason == Reason::kLost ? asked : Reason::kNone;
   StepDetail& detail = Detail(run, ix);
   const RetryPolicy& policy = run.graph->SpecOf(ix).options().retry;
   ++(IsPlatformFailure(end) ? detail.budget.platform : detail.budget.charged);
   const Reason reason = IsTimeout(stop_reason) ? stop_reason : end.reason;
-  const bool again = (run.row.state == RunState::kRunning || run.row.state == RunState::kPaused) &&
+  const bool may_go_on = asked == Reason::kNone || IsTimeout(asked);  // nobody wants it any more otherwise
+  const bool again = may_go_on && (run.row.state == RunState::kRunning || run.row.state == RunState::kPaused) &&
                      MayRetry(policy, end, stop_reason, detail.budget);
   const std::string key = run.live.at(ix).row.key;
   EndAttempt(run, ix, EndState(end, stop_reason), end);

@@ -35,7 +35,7 @@ void Pools::ClearCapacity(PoolId pool) { pools_[pool].limited = false; }
 
 bool Pools::Fits(const SlotDemand& demand) const {
   for (const auto& [pool, amount] : demand) {
-    if (pools_[pool].limited && pools_[pool].used + amount > pools_[pool].capacity) return false;
+    if (!HasRoom(pool, amount)) return false;
   }
   return true;
 }
@@ -53,7 +53,7 @@ void Pools::Give(const SlotDemand& demand) {
 
 std::string Pools::FirstFull(const SlotDemand& demand) const {
   for (const auto& [pool, amount] : demand) {
-    if (pools_[pool].limited && pools_[pool].used + amount > pools_[pool].capacity) return pools_[pool].name;
+    if (!HasRoom(pool, amount)) return pools_[pool].name;
   }
   return "";
 }

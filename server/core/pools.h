@@ -29,6 +29,9 @@ class Pools {
   // It does not limit any more.
   void ClearCapacity(PoolId pool);
 
+  bool HasRoom(PoolId pool, int64_t slots) const {
+    return !pools_[pool].limited || pools_[pool].used + slots <= pools_[pool].capacity;
+  }
   bool Fits(const SlotDemand& demand) const;
   void Take(const SlotDemand& demand);
   void Give(const SlotDemand& demand);

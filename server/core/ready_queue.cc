@@ -51,7 +51,9 @@ bool ReadyQueue::Pass(Pools* pools, const std::function<bool(uint32_t)>& healthy
                                     [&](const auto& slot) { return reserved.count(slot.first) > 0; });
     if (barred || !pools->Fits(line.demand)) {
       if (now_mono - head.first.ready_mono >= reserve_after) {
-        for (const auto& [pool, amount] : line.demand) reserved.insert(pool);
+        for (const auto& [pool, amount] : line.demand) {
+          if (!pools->HasRoom(pool, amount)) reserved.insert(pool);
+        }
       }
       continue;  // the rest of this line needs the same and is later
     }

@@ -53,6 +53,7 @@ std::optional<StepIx> Graph::FindStep(absl::string_view name) const {
   uint32_t instance = 0;
   if (number.empty() || number.back() != ']' || !step.fan_out) return std::nullopt;
   number.remove_suffix(1);
+  if (number.find_first_not_of("0123456789") != absl::string_view::npos) return std::nullopt;
   if (!absl::SimpleAtoi(number, &instance) || instance >= step.count) return std::nullopt;
   return step.first + instance;
 }

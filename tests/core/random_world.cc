@@ -401,27 +401,29 @@ void RandomWorld::CheckOrder(const Intent& intent) {
   const auto graph = store_.GraphOf(intent.ref.run);
   const StepSpec& spec = graph->SpecOf(intent.ref.ix);
   const uint32_t t = graph->TemplateOf(intent.ref.ix);
-  if (spec.options().trigger_rule != TriggerRule::kAllSuccess) return;
+  const bool all_success = spec.options().trigger_rule == TriggerRule::kAllSuccess;
   const auto ok = [&](StepIx ix) {
     const StepRow* row = store_.FindStep(intent.ref.run, ix);
     return row != nullptr && IsOk(row->state);
   };
+  const std::vector<InputBinding>& inputs = graph->templates()[t].inputs;
+  if (intent.inputs.size() != inputs.size()) return Broken("an intent with the wrong number of inputs");
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    for (const ArtifactId id : intent.inputs[i]) {
+      if (id == 0 && !all_success) continue;  // simply absent
+      const auto artifact = std::find_if(store_.artifacts().begin(), store_.artifacts().end(),
+                                         [&](const ArtifactRow& a) { return a.id == id; });
+      if (artifact == store_.artifacts().end()) return Broken(absl::StrCat("input ", i, " has not landed: ", id));
+      if (!inputs[i].early && !ok(artifact->ix)) return Broken("an input counts before its producer has succeeded");
+    }
+  }
+  if (!all_success) return;
   for (const std::string& after : spec.after) {
     for (uint32_t u = 0; u < graph->templates().size(); ++u) {
       if (graph->spec().steps[u].name != after) continue;
       for (uint32_t i = 0; i < graph->templates()[u].count; ++i) {
         if (!ok(graph->templates()[u].first + i)) return Broken(absl::StrCat("started before `after` ", after));
       }
-    }
-  }
-  const std::vector<InputBinding>& inputs = graph->templates()[t].inputs;
-  if (intent.inputs.size() != inputs.size()) return Broken("an intent with the wrong number of inputs");
-  for (size_t i = 0; i < inputs.size(); ++i) {
-    for (const ArtifactId id : intent.inputs[i]) {
-      const auto artifact = std::find_if(store_.artifacts().begin(), store_.artifacts().end(),
-                                         [&](const ArtifactRow& a) { return a.id == id; });
-      if (artifact == store_.artifacts().end()) return Broken(absl::StrCat("input ", i, " has not landed: ", id));
-      if (!inputs[i].early && !ok(artifact->ix)) return Broken("an input counts before its producer has succeeded");
     }
   }
 }

@@ -30,7 +30,7 @@ void Scene::Offer(std::map<std::string, int64_t> capacity, int max_parallel) {
   EXPECT_TRUE(Apply(OrchestratorChanged{"o", true, std::move(capacity), max_parallel}).ok());
 }
 
-RunKey Scene::Submit(PipelineBuilder pipeline, RunOptions options) {
+RunKey Scene::Submit(PipelineBuilder& pipeline, RunOptions options) {
   RunSubmitted event;
   event.graph = pipeline.Graph();
   event.header.id = absl::StrCat("run-", ++runs_);

@@ -26,8 +26,10 @@ class Scene {
     int priority = 0;
   };
   // Becomes the current run.
-  RunKey Submit(PipelineBuilder pipeline, RunOptions options);
-  RunKey Submit(PipelineBuilder pipeline) { return Submit(std::move(pipeline), RunOptions()); }
+  RunKey Submit(PipelineBuilder& pipeline, RunOptions options);
+  RunKey Submit(PipelineBuilder&& pipeline, RunOptions options) { return Submit(pipeline, options); }
+  RunKey Submit(PipelineBuilder& pipeline) { return Submit(pipeline, RunOptions()); }
+  RunKey Submit(PipelineBuilder&& pipeline) { return Submit(pipeline, RunOptions()); }
   // Steps of this run are meant from here on.
   void Use(RunKey run) { run_ = run; }
 

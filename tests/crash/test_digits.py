@@ -88,7 +88,9 @@ class CrashInManySteps(unittest.TestCase):
                 daemon.kill(signal.SIGKILL)
                 kills += 1
                 daemon.start()
-            daemon.ctl("wait-run", run, timeout=120)
+            daemon.ctl("wait-run", run, timeout=120, code=None)
+            bad = {n: s for n, s in daemon.steps(run).items() if s["state"] not in ("SUCCEEDED", "SKIPPED")}
+            self.assertEqual({n: (s["state"], s["reason"], s["message"]) for n, s in bad.items()}, {})
             self.assertEqual(daemon.state(run), "SUCCEEDED")
             print(f"{kills} kills", flush=True)
             began = {p.name: p.read_text() for p in Path(marks).iterdir()}

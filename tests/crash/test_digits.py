@@ -74,29 +74,32 @@ class CrashInManySteps(unittest.TestCase):
         with Daemon() as daemon:
             marks = daemon.home / "marks"
             marks.mkdir()
-            width, depth = 8, 40
+            width, depth = 8, 60
             lines = ["name: mesh", "steps:"]
             for d in range(depth):
                 for w in range(width):
-                    command = f"[sh, -c, 'echo $ORCH_ATTEMPT >> {marks}/$ORCH_STEP; cat $ORCH_INPUT_* /dev/null > ${{outputs.o}}; echo {d}.{w} >> ${{outputs.o}}']"
+                    command = (f"[sh, -c, 'echo $ORCH_ATTEMPT >> {marks}/$ORCH_RUN_NAME.$ORCH_STEP; "
+                               f"cat /dev/null $ORCH_INPUT_A > ${{outputs.o}}; echo {d}.{w} >> ${{outputs.o}}']")
                     inputs = "" if d == 0 else f", inputs: {{a: s{d - 1}x{w}.o, b: s{d - 1}x{(w + 1) % width}.o}}"
                     lines.append(f"  - {{name: s{d}x{w}, command: {command}, outputs: {{o: {{}}}}, resources: {{cpu: 0.25}}{inputs}}}")
-            run = daemon.submit("\n".join(lines).replace("$ORCH_INPUT_* /dev/null", "/dev/null $(printenv ORCH_INPUT_A)"))
-            kills = 0
-            while daemon.state(run) == "RUNNING" and kills < max(10, KILLS):
-                time.sleep(10 ** rng.uniform(-3, -0.7))
-                daemon.kill(signal.SIGKILL)
-                kills += 1
-                daemon.start()
-            daemon.ctl("wait-run", run, timeout=120, code=None)
-            bad = {n: s for n, s in daemon.steps(run).items() if s["state"] not in ("SUCCEEDED", "SKIPPED")}
-            self.assertEqual({n: (s["state"], s["reason"], s["message"]) for n, s in bad.items()}, {})
-            self.assertEqual(daemon.state(run), "SUCCEEDED")
-            print(f"{kills} kills", flush=True)
+            kills, runs = 0, 0
+            while kills < KILLS:
+                runs += 1
+                run = daemon.submit("\n".join(lines), "--name", f"mesh-{runs}")
+                while kills < KILLS and daemon.state(run) == "RUNNING":
+                    time.sleep(10 ** rng.uniform(-3, -0.7))  # the random instant is the test
+                    daemon.kill(signal.SIGKILL)
+                    kills += 1
+                    daemon.start()
+                daemon.ctl("wait-run", run, timeout=120, code=None)
+                bad = {n: s for n, s in daemon.steps(run).items() if s["state"] not in ("SUCCEEDED", "SKIPPED")}
+                self.assertEqual({n: (s["state"], s["reason"], s["message"]) for n, s in bad.items()}, {})
+                self.assertEqual(daemon.state(run), "SUCCEEDED")
+            print(f"{kills} kills over {runs} runs", flush=True)
             began = {p.name: p.read_text() for p in Path(marks).iterdir()}
-            self.assertEqual(len(began), width * depth)
+            self.assertEqual(len(began), width * depth * runs)
             self.assertEqual({n: t for n, t in began.items() if t != "1\n"}, {})
-            wait_for("no step to be left", lambda: daemon.json("server-info").get("live_attempts", 0) == 0)
+            wait_for("no attempt to be left", lambda: daemon.json("server-info").get("live_attempts", 0) == 0)
 
 
 if __name__ == "__main__":

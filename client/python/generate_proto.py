@@ -18,7 +18,7 @@ def command():
     if shutil.which("protoc"):
         return ["protoc"]
     try:
-        import grpc_tools.protoc  # noqa: F401
+        import grpc_tools.protoc
     except ImportError:
         sys.exit("protoc is missing: apt-get install protobuf-compiler (or pip install grpcio-tools)")
     include = pathlib.Path(grpc_tools.protoc.__file__).with_name("_proto")

@@ -6,7 +6,7 @@ from setuptools.command.build_py import build_py
 from setuptools.command.sdist import sdist
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from generate_proto import generate  # noqa: E402
+from generate_proto import generate
 
 
 class BuildWithDescriptors(build_py):

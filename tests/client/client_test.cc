@@ -270,6 +270,43 @@ TEST(WatchTest, ResumesWithTheLastTokenWithoutLossOrRepetition) {
   EXPECT_EQ(troubles, 2);
 }
 
+TEST(WatchTest, GoesOnWithTheNextDaemonOnTheSameSocket) {
+  Scratch scratch;
+  const std::string address = "unix:" + scratch.path() + "/s.sock";
+  auto first = std::make_unique<ScriptedServer>(address);
+  first->watch_runs = [](const v1::WatchRunsRequest&, grpc::ServerContext* context, const auto& send) {
+    send(EventMessage(1));
+    while (!context->IsCancelled()) std::this_thread::yield();
+    return grpc::Status::CANCELLED;
+  };
+  const auto client = Dial(*first);
+  WatchLog log;
+  std::atomic<bool> seen{false};
+  absl::Status status = absl::UnknownError("");
+  v1::WatchRunsRequest request;
+  request.set_until_done(true);
+  std::thread watcher([&] {
+    const auto record = log.Recorder();
+    status = client->WatchRuns(request, [&](const v1::WatchRunsResponse& message) {
+      seen = true;
+      return record(message);
+    });
+  });
+  while (!seen) std::this_thread::yield();
+  first.reset();
+  ScriptedServer second(address);
+  second.watch_runs = [](const v1::WatchRunsRequest& resumed, grpc::ServerContext*, const auto& send) {
+    EXPECT_EQ(resumed.resume_token(), "t1");
+    send(EventMessage(2));
+    return grpc::Status::OK;
+  };
+  second.get_run = [](const v1::GetRunRequest&, v1::Run*) { return grpc::Status::OK; };
+  watcher.join();
+  EXPECT_TRUE(status.ok()) << status;
+  EXPECT_THAT(log.got, ElementsAre("1", "2"));
+  EXPECT_TRUE(client->GetRun("r").ok());
+}
+
 TEST(WatchTest, HalfASnapshotIsAskedForAgain) {
   ScriptedServer server;
   WatchLog log;

@@ -47,7 +47,7 @@ class Backoff:
 
     def sleep(self, at_least: float = 0.0) -> bool:
         """False: no patience is left, or would be after the wait."""
-        wait = max(at_least, self._wait * random.uniform(0.8, 1.2))  # noqa: S311
+        wait = max(at_least, self._wait * random.uniform(0.8, 1.2))
         if time.monotonic() + wait >= self._deadline:
             return False
         time.sleep(wait)
@@ -84,12 +84,11 @@ class Connection:
             if self._closed:
                 raise OrchdError("CLIENT_CLOSED", "this client was closed")
             if endpoint is None:
-                endpoint = self._endpoint if self._channel is not None else self._find()
+                endpoint = self._endpoint or self._find()
             if self._channel is None or endpoint != self._endpoint:
                 # The old channel goes when its last stream does.
                 self._channel = grpc.insecure_channel(_target(endpoint.address), options=_OPTIONS)
                 self._endpoint = endpoint
-            assert endpoint is not None
             return self._channel, endpoint
 
     def close(self) -> None:

@@ -1,8 +1,8 @@
 """Where the daemon is and what proves that we may talk to it.
 
-The address: what is given, else ORCH_SERVER, else `server.json` in the data directory (its Unix socket first). The token:
-what is given, else ORCH_TOKEN, else the file `token` in the data directory. The data directory: what is given, else
-ORCH_DATA_DIR, else $XDG_DATA_HOME/orchd, else ~/.local/share/orchd.
+The address: what is given, else ORCH_SERVER, else `server.json` in the data directory (its Unix socket first).
+The token: what is given, else ORCH_TOKEN, else the file `token` in the data directory.
+The data directory: what is given, else ORCH_DATA_DIR, else $XDG_DATA_HOME/orchd, else ~/.local/share/orchd.
 """
 
 from __future__ import annotations

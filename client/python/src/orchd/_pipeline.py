@@ -6,9 +6,9 @@ import sys
 from typing import Any, Callable
 
 from ._messages import fill_duration, fill_value, message_class
+from ._reader import MOST_ENTRIES, SKIP, Entry, Read, Reader, Ref, quote, variable_name
 from ._scalars import MAX_EXACT, Duration
 from ._tree import MAX_NODES, Node
-from ._reader import MOST_ENTRIES, SKIP, Entry, Read, Reader, Ref, quote, variable_name
 
 _INT32 = 2**31 - 1
 _PIPELINE = message_class("Pipeline").DESCRIPTOR

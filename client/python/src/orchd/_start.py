@@ -84,7 +84,7 @@ def start_daemon(data_dir: str | None, token: str | None) -> Endpoint:
         fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             begin = os.fstat(fd).st_size
-            child = subprocess.Popen(  # noqa: S603
+            child = subprocess.Popen(
                 [program, "--data-dir", folder, *ports],
                 stdin=subprocess.DEVNULL,
                 stdout=fd,

@@ -76,8 +76,8 @@ class Client:
     def _discover(self) -> Endpoint:
         return discover(self._server, self._token, self._data_dir)
 
-    def _request(self, name: str, **fields: Any) -> Any:
-        request = message_class(name)(**fields)
+    def _request(self, kind: str, /, **fields: Any) -> Any:
+        request = message_class(kind)(**fields)
         if "project" in request.DESCRIPTOR.fields_by_name:
             request.project = self._project
         return request
@@ -126,7 +126,10 @@ class Client:
             except (TypeError, ValueError) as fault:
                 raise Refused("PARAMETER_INVALID", f"the parameter `{key}`: {fault}") from None
         if execution_mode:
-            request.execution_mode = execution_mode.upper()
+            words = request.DESCRIPTOR.fields_by_name["execution_mode"].enum_type.values_by_name
+            if execution_mode.upper() not in words:
+                raise Refused("EXECUTION_MODE_INVALID", f"`{execution_mode}` is no execution mode")
+            request.execution_mode = words[execution_mode.upper()].number
         if timeout is not None:
             try:
                 fill_duration(request.timeout, timeout)
@@ -289,7 +292,7 @@ class Client:
     ) -> Iterator[LogChunk]:
         """What a step wrote, stdout and stderr in the order of time, or one `stream` (`stdout`, `stderr`).
 
-        By default the newest attempt's. With `follow` also what comes, until the attempt has ended; it resumes by itself.
+        By default the newest attempt's. With `follow` also what comes, until the attempt has ended, resuming by itself.
         """
         request = self._request(
             "TailLogsRequest", run=_name_of(run), step=step, attempt=attempt, follow=follow, tail_lines=tail_lines

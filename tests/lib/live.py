@@ -182,7 +182,7 @@ class Daemon:
         """The run's steps by name."""
         found, token = {}, ""
         while True:
-            page = self.http("RunService/ListSteps", {"name": name, "page_size": 1000, "page_token": token})
+            page = self.http("RunService/ListSteps", {"run": name, "page_size": 1000, "page_token": token})
             found.update({step["name"]: step for step in page.get("steps", [])})
             token = page.get("next_page_token", "")
             if not token:

@@ -53,7 +53,7 @@ class Refused(LiveTest):
 
     def test_64_mib_of_yaml(self):
         before = rss_kib(self.daemon.pid)
-        self.refused(b"name: big\nsteps:\n" + b"  - {name: a, command: [x]}\n" * (64 * 1024 * 1024 // 27), "32 MiB")
+        self.refused(b"name: big\nsteps:\n" + b"  - {name: a, command: [x]}\n" * (64 * 1024 * 1024 // 27), "33554432")
         self.assertLess(rss_kib(self.daemon.pid) - before, 4096)
 
     def test_anchor_bomb(self):
@@ -90,7 +90,7 @@ class Fails(LiveTest):
         self.fails("    command: [no-such-program-here]\n", "COMMAND_NOT_FOUND", "no-such-program-here")
 
     def test_missing_working_directory(self):
-        self.fails("    command: [/bin/true]\n    working_dir: /no/such/folder\n", "WORKING_DIR_MISSING", "/no/such/folder")
+        self.fails("    command: [/bin/true]\n    working_dir: /no/such/folder\n", "WORKING_DIR_INVALID", "/no/such/folder")
 
     def test_output_that_was_not_written(self):
         self.fails("    command: [/bin/true]\n    outputs: {x: {}}\n", "OUTPUT_MISSING", "x")
@@ -104,7 +104,7 @@ class Fails(LiveTest):
         self.assertEqual(self.fails('    command: [/bin/sh, -c, "exit 7"]\n', "EXIT_CODE")["exit_code"], 7)
 
     def test_signal(self):
-        self.assertEqual(self.fails('    command: [/bin/sh, -c, "kill -9 $$$$"]\n', "SIGNAL")["signal"], 9)
+        self.assertEqual(self.fails('    command: [/bin/sh, -c, "kill -9 $$$$"]\n', "SIGNALED")["signal"], 9)
 
     def test_1_gb_of_log_leaves_the_memory_flat(self):
         before = rss_kib(self.daemon.pid) + sum(map(rss_kib, self.daemon.supervisors()))
@@ -116,6 +116,7 @@ class Fails(LiveTest):
         total = 0
         while chunk := process.stdout.read(1 << 20):
             total += len(chunk)
+        process.stdout.close()
         self.assertEqual((process.wait(), total), (0, 1_000_000_000))
         after = rss_kib(self.daemon.pid) + sum(map(rss_kib, self.daemon.supervisors()))
         self.assertLess(after - before, 20 * 1024)

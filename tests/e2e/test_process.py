@@ -54,7 +54,7 @@ class Process(LiveTest):
         self.addCleanup(daemon.close)
         daemon.run(TRUE, "warm")
         total = rss_kib(daemon.pid) + sum(map(rss_kib, daemon.supervisors()))
-        self.assertLessEqual(total, 30 * 1024)
+        self.assertLessEqual(total, 30 * 1024, f"daemon {rss_kib(daemon.pid)} KiB and its supervisor")
 
 
 class Restart(LiveTest):
@@ -83,35 +83,37 @@ def can_mount():
 class FullDisk(unittest.TestCase):
     @unittest.skipUnless(can_mount(), "a small tmpfs needs root")
     def test_what_was_acknowledged_is_kept(self):
-        with tempfile.TemporaryDirectory() as folder:
-            subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m", "none", folder], check=True)
-            self.addCleanup(subprocess.run, ["umount", "-l", folder], check=True)
-            daemon = Daemon(folder=folder)
-            self.addCleanup(daemon.close)
-            daemon.start()
-            daemon.run(TRUE, "before")
-            with open(pathlib.Path(folder) / "ballast", "wb") as ballast:
-                try:
-                    while True:
-                        ballast.write(b"\0" * 65536)
-                        ballast.flush()
-                except OSError:
-                    pass
-            accepted, refused = [], None
-            for i in range(2000):
-                result = daemon.http_status({"name": f"r{i}", "pipeline": {
-                    "name": "p", "labels": {"pad": "x" * 60}, "steps": [{"name": "a", "command": ["/bin/true", "x" * 4000]}]}})
-                if result[0] == 200:
-                    accepted.append(f"r{i}")
-                else:
-                    refused = result
-                    break
-            self.assertIsNotNone(refused, "a full disk refused nothing")
-            self.assertIn("resource_exhausted", refused[1])
-            os.unlink(pathlib.Path(folder) / "ballast")
-            for name in ["before", *accepted]:
-                self.assertEqual(daemon.ended(name)["name"], name)
-            wait_for(lambda: daemon.submit(TRUE, f"again{time.monotonic_ns()}", check=False).returncode == 0, "it goes on")
+        folder = tempfile.mkdtemp(prefix="orchd-full-")
+        self.addCleanup(os.rmdir, folder)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256m", "none", folder], check=True)
+        self.addCleanup(subprocess.run, ["umount", "-l", folder], check=True)
+        daemon = Daemon(folder=folder)
+        self.addCleanup(daemon.close)
+        daemon.start()
+        daemon.run(TRUE, "before")
+        ballast = pathlib.Path(folder) / "ballast"
+        file = os.open(ballast, os.O_CREAT | os.O_WRONLY)
+        try:
+            while True:
+                os.write(file, b"\0" * 65536)
+        except OSError:
+            pass
+        finally:
+            os.close(file)
+        accepted, refused = [], None
+        for i in range(5000):
+            status, text = daemon.request("/orch.v1.RunService/SubmitRun", {"name": f"r{i}", "pipeline": {
+                "name": "p", "steps": [{"name": "a", "command": ["/bin/true", f"{i}" * 1000]}]}})
+            if status != 200:
+                refused = text
+                break
+            accepted.append(f"r{i}")
+        self.assertIsNotNone(refused, "a full disk refused nothing")
+        self.assertIn("resource_exhausted", refused)
+        os.unlink(ballast)
+        wait_for(lambda: daemon.submit(TRUE, f"again{time.monotonic_ns()}", check=False).returncode == 0, "it goes on")
+        for name in ["before", *accepted]:
+            self.assertEqual(daemon.ended(name)["name"], name)
 
 
 if __name__ == "__main__":

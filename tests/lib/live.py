@@ -213,10 +213,6 @@ class Daemon:
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode(errors="replace")
 
-    def http_status(self, body):
-        """(status, text) of SubmitRun."""
-        return self.request("/orch.v1.RunService/SubmitRun", body)
-
     def http(self, call, body):
         status, text = self.request(f"/orch.v1.{call}", body)
         if status != 200:

@@ -134,7 +134,7 @@ class Compiler {
       }
     }
     AddEdges(t, upstreams, early);
-    AddDemands(t, options);
+    templates_[t].demands = DemandsOf(options);
   }
 
   void RefuseWhatIsNotHere(uint32_t t, const StepOptions& options) {
@@ -342,19 +342,6 @@ class Compiler {
     templates_[producer].edges.push_back(std::move(edge));
   }
 
-  void AddDemands(uint32_t t, const StepOptions& options) {
-    std::vector<Demand>& demands = templates_[t].demands;
-    const Resources& r = options.resources;
-    if (r.cpu_millis > 0) demands.push_back({"cpu", r.cpu_millis});
-    if (r.memory > 0) demands.push_back({"memory", r.memory});
-    if (r.gpu > 0) demands.push_back({"gpu", r.gpu});
-    for (const auto& [name, count] : r.custom) {
-      if (count > 0) demands.push_back({absl::StrCat("custom/", name), count});
-    }
-    for (const auto& [name, slots] : options.pools) demands.push_back({absl::StrCat("pool/", name), slots});
-    std::sort(demands.begin(), demands.end());
-  }
-
   void CheckTemplates(uint32_t t) {
     const StepSpec& step = spec_.steps[t];
     const StepOptions& options = step.options();
@@ -487,6 +474,20 @@ class Compiler {
 };
 
 }  // namespace
+
+std::vector<Demand> DemandsOf(const StepOptions& options) {
+  std::vector<Demand> demands;
+  const Resources& r = options.resources;
+  if (r.cpu_millis > 0) demands.push_back({"cpu", r.cpu_millis});
+  if (r.memory > 0) demands.push_back({"memory", r.memory});
+  if (r.gpu > 0) demands.push_back({"gpu", r.gpu});
+  for (const auto& [name, count] : r.custom) {
+    if (count > 0) demands.push_back({absl::StrCat("custom/", name), count});
+  }
+  for (const auto& [name, slots] : options.pools) demands.push_back({absl::StrCat("pool/", name), slots});
+  std::sort(demands.begin(), demands.end());
+  return demands;
+}
 
 std::optional<StepReference> ParseStepReference(absl::string_view text) {
   StepReference ref;

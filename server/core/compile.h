@@ -24,6 +24,9 @@ struct Compiled {
 // single fields have been checked where the message was read.
 Compiled Compile(PipelineSpec spec, const CompileLimits& limits);
 
+// The slots a step takes, by pool.
+std::vector<Demand> DemandsOf(const StepOptions& options);
+
 // A step's input as written in `from`: `step.output`, `step[*].output`, `step[item].output`, `step[3].output`.
 struct StepReference {
   std::string step;

@@ -265,17 +265,31 @@ absl::StatusOr<BlobRow> BlobStore::TakeFile(const std::string& path, int64_t siz
   }
   const std::string name = NameOf(row.digest);
   const std::string folder = name.substr(0, name.rfind('/'));
-  if (Verified(row.digest)) {
-    unlink(path.c_str());
-    return row;
-  }
+  if (Verified(row.digest)) return row;
   RETURN_IF_ERROR(EnsureFolder(folder));
   if (chmod(path.c_str(), 0444) != 0) return Failed("change the mode of", path, errno);
   if (!row.inline_bytes.has_value()) RETURN_IF_ERROR(SyncPath(path, O_RDONLY));
-  if (rename(path.c_str(), name.c_str()) != 0) return Failed("move to", name, errno);
+  RETURN_IF_ERROR(Place(path, name, row.digest));
   if (!row.inline_bytes.has_value()) RETURN_IF_ERROR(SyncPath(folder, O_RDONLY | O_DIRECTORY));
   SetVerified(row.digest);
   return row;
+}
+
+// Gives the bytes their name. What is there under it already, and not known to be good, is looked at.
+absl::Status BlobStore::Place(const std::string& path, const std::string& name, absl::string_view digest) {
+  if (link(path.c_str(), name.c_str()) == 0) return absl::OkStatus();
+  if (errno == EEXIST) {
+    const auto there = DigestOfFile(name);
+    if (there.ok() && there->digest == digest) return absl::OkStatus();
+  }
+  const std::string staged = StagingName();
+  if (link(path.c_str(), staged.c_str()) != 0) {  // another file system, or too many links
+    RETURN_IF_ERROR(CopyFile(path, staged));
+    if (chmod(staged.c_str(), 0444) != 0) return Failed("change the mode of", staged, errno);
+    RETURN_IF_ERROR(SyncPath(staged, O_RDONLY));
+  }
+  if (rename(staged.c_str(), name.c_str()) != 0) return Failed("move to", name, errno);
+  return absl::OkStatus();
 }
 
 absl::StatusOr<BlobRow> BlobStore::TakeFolder(const std::string& path) {
@@ -286,10 +300,7 @@ absl::StatusOr<BlobRow> BlobStore::TakeFolder(const std::string& path) {
   row.directory = true;
   const std::string name = NameOf(row.digest);
   std::error_code error;
-  if (fs::exists(name, error)) {
-    fs::remove_all(path, error);
-    return row;
-  }
+  if (fs::exists(name, error)) return row;
   RETURN_IF_ERROR(EnsureFolder(name.substr(0, name.rfind('/'))));
   for (fs::recursive_directory_iterator it(path, error), end; !error && it != end; it.increment(error)) {
     if (it->is_symlink()) continue;
@@ -297,14 +308,22 @@ absl::StatusOr<BlobRow> BlobStore::TakeFolder(const std::string& path) {
       const mode_t mode = (it->status().permissions() & fs::perms::owner_exec) != fs::perms::none ? 0555 : 0444;
       if (chmod(it->path().c_str(), mode) != 0) return Failed("change the mode of", it->path().string(), errno);
       RETURN_IF_ERROR(SyncPath(it->path().string(), O_RDONLY));
-    } else if (it->is_directory()) {
-      RETURN_IF_ERROR(SyncPath(it->path().string(), O_RDONLY | O_DIRECTORY));
     }
   }
   if (error) return Failed("list", path, error.value());
-  RETURN_IF_ERROR(SyncPath(path, O_RDONLY | O_DIRECTORY));
-  if (rename(path.c_str(), name.c_str()) != 0 && errno != EEXIST && errno != ENOTEMPTY) {
-    return Failed("move to", name, errno);
+  // A tree of its own that shares the files, complete before it gets its name.
+  const std::string staged = StagingName();
+  fs::copy(path, staged,
+           fs::copy_options::recursive | fs::copy_options::copy_symlinks | fs::copy_options::create_hard_links, error);
+  if (error) return Failed("copy", path, error.value());
+  for (fs::recursive_directory_iterator it(staged, error), end; !error && it != end; it.increment(error)) {
+    if (!it->is_symlink() && it->is_directory()) RETURN_IF_ERROR(SyncPath(it->path().string(), O_RDONLY | O_DIRECTORY));
+  }
+  RETURN_IF_ERROR(SyncPath(staged, O_RDONLY | O_DIRECTORY));
+  if (rename(staged.c_str(), name.c_str()) != 0) {
+    const int why = errno;
+    fs::remove_all(staged, error);
+    if (why != EEXIST && why != ENOTEMPTY) return Failed("move to", name, why);
   }
   RETURN_IF_ERROR(SyncPath(name.substr(0, name.rfind('/')), O_RDONLY | O_DIRECTORY));
   return row;

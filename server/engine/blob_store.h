@@ -30,10 +30,11 @@ class BlobStore {
   static absl::StatusOr<std::unique_ptr<BlobStore>> Open(const std::string& data_dir, int64_t inline_bytes,
                                                          InlineReader reader);
 
-  // Takes a file or folder into the store; `path` is gone afterwards. INVALID_ARGUMENT (OUTPUT_INVALID) for what is
-  // neither, or a folder with a link out of itself.
+  // Takes a file or folder into the store. Its bytes are shared with `path`, which must not be written to any more and
+  // stays where it is: a crash before the commit may repeat the call. INVALID_ARGUMENT (OUTPUT_INVALID) for what is
+  // neither a file nor a folder, or a folder with a link out of itself.
   absl::StatusOr<BlobRow> Take(const std::string& path);
-  // The same, but `path` stays as it is.
+  // The same, but `path` may be written to afterwards.
   absl::StatusOr<BlobRow> Copy(const std::string& path);
 
   // Where the bytes are, made from the database if need be. NOT_FOUND (BLOB_MISSING).
@@ -49,6 +50,7 @@ class BlobStore {
   std::string NameOf(absl::string_view digest) const;
   absl::StatusOr<BlobRow> TakeFile(const std::string& path, int64_t size);
   absl::StatusOr<BlobRow> TakeFolder(const std::string& path);
+  absl::Status Place(const std::string& path, const std::string& name, absl::string_view digest);
   absl::Status EnsureFolder(const std::string& path);
   bool Verified(absl::string_view digest);
   void SetVerified(absl::string_view digest);

@@ -11,7 +11,8 @@ namespace orch {
 namespace {
 
 constexpr size_t kSliceBytes = 256 << 10;
-constexpr size_t kRecent = 8;  // compiled pipelines kept though nobody uses them
+constexpr size_t kRecent = 16;  // compiled pipelines kept though nobody uses them
+constexpr size_t kRecentSteps = 20'000;
 constexpr size_t kKnownIds = 10'000;
 
 }  // namespace
@@ -32,7 +33,13 @@ Catalog::Catalog(const EngineOptions& options, int64_t next_pipeline_id, store::
 void Catalog::Keep(std::shared_ptr<const CompiledPipeline> pipeline) {
   known_[pipeline->row.id] = pipeline;
   recent_.push_back(std::move(pipeline));
-  if (recent_.size() > kRecent) recent_.pop_front();
+  // Large ones go with their last run: they would hold their memory for nobody.
+  size_t steps = 0;
+  for (const auto& p : recent_) steps += p->graph->templates().size();
+  while (recent_.size() > kRecent || (steps > kRecentSteps && !recent_.empty())) {
+    steps -= recent_.front()->graph->templates().size();
+    recent_.pop_front();
+  }
   if (known_.size() > 1000) {
     for (auto it = known_.begin(); it != known_.end();) it = it->second.expired() ? known_.erase(it) : std::next(it);
   }

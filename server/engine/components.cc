@@ -128,8 +128,8 @@ std::string EngineImpl::DefaultOrchestrator() {
   return "local";
 }
 
-void EngineImpl::CheckAgainstComponents(const std::string& orchestrator, const Graph& graph,
-                                        std::vector<Violation>* violations, absl::Status* refusal) {
+absl::Status EngineImpl::CheckAgainstComponents(const std::string& orchestrator, const PipelineSpec& spec,
+                                                std::vector<Violation>* violations) {
   const Components now = components();
   std::map<std::string, std::map<std::string, int64_t>> offered;  // by orchestrator
   const auto known = [&](const std::string& name) -> absl::Status {
@@ -153,11 +153,9 @@ void EngineImpl::CheckAgainstComponents(const std::string& orchestrator, const G
     }
     return NoOrchestrator(name);
   };
-  *refusal = known(orchestrator);
-  if (!refusal->ok()) return;
-  const auto& templates = graph.templates();
-  for (uint32_t t = 0; t < templates.size() && violations->size() < 200; ++t) {
-    const StepOptions& options = graph.spec().steps[t].options();
+  RETURN_IF_ERROR(known(orchestrator));
+  for (size_t t = 0; t < spec.steps.size() && violations->size() < 200; ++t) {
+    const StepOptions& options = spec.steps[t].options();
     const std::string& name = options.orchestrator.empty() ? orchestrator : options.orchestrator;
     const auto add = [&](const std::string& field, absl::string_view reason, const std::string& what) {
       violations->push_back({absl::StrCat("steps[", t, "].", field), what, std::string(reason)});
@@ -166,7 +164,7 @@ void EngineImpl::CheckAgainstComponents(const std::string& orchestrator, const G
       add("orchestrator", "UNKNOWN_REFERENCE", std::string(status.message()));
       continue;
     }
-    for (const Demand& demand : templates[t].demands) {
+    for (const Demand& demand : DemandsOf(options)) {
       if (absl::StartsWith(demand.pool, "pool/")) {
         const auto pool = std::find_if(now.pools.begin(), now.pools.end(),
                                        [&](const PoolRow& p) { return "pool/" + p.name == demand.pool; });
@@ -203,6 +201,7 @@ void EngineImpl::CheckAgainstComponents(const std::string& orchestrator, const G
       }
     }
   }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<OrchestratorRow> EngineImpl::PutOrchestrator(OrchestratorRow row, int64_t expected_version,

@@ -4,6 +4,7 @@
 // asking the cache). Nothing here decides anything.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -46,6 +47,9 @@ class Effects {
 
   // Once, after the start's backends are in service: where are these?
   void Adopt(const std::vector<std::pair<AttemptRow, std::string>>& live);
+
+  // On the outbox's thread, behind what is there.
+  void Later(std::function<void()> work) { outbox_.Add(std::move(work)); }
 
   // From the loop's thread.
   void Start(std::vector<Intent> intents);

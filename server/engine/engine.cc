@@ -167,25 +167,20 @@ absl::StatusOr<std::string> EngineImpl::SubmitRun(SubmitCommand command, int64_t
   }
   const std::string orchestrator = command.orchestrator.empty() ? DefaultOrchestrator() : command.orchestrator;
   const std::string pipeline_name = command.spec.name;
-  std::shared_ptr<const CompiledPipeline> pipeline;
-  if (command.validate_only) {
-    Compiled compiled = Compile(std::move(command.spec), {options_.limits.steps_per_run, options_.limits.fanout_width});
-    if (compiled.graph == nullptr) return PipelineInvalid(pipeline_name, compiled.violations);
-    auto only = std::make_shared<CompiledPipeline>();
-    only->graph = std::move(compiled.graph);
-    pipeline = std::move(only);
-  } else {
-    // Checked before anything is stored: a refused submission leaves nothing behind.
-    Compiled compiled;
-    ASSIGN_OR_RETURN(pipeline, catalog_->Check(command.project, std::move(command.spec), command.spec_bytes));
-  }
+  // Everything is checked before anything is stored, and all faults are told at once.
   std::vector<Violation> violations;
-  absl::Status refusal;
-  CheckAgainstComponents(orchestrator, *pipeline->graph, &violations, &refusal);
-  RETURN_IF_ERROR(refusal);
-  FilledParameters parameters = FillParameters(pipeline->graph->spec(), command.parameters_json, false);
+  RETURN_IF_ERROR(CheckAgainstComponents(orchestrator, command.spec, &violations));
+  FilledParameters parameters = FillParameters(command.spec, command.parameters_json, false);
   violations.insert(violations.end(), parameters.violations.begin(), parameters.violations.end());
+  auto checked = catalog_->Check(command.project, std::move(command.spec), command.spec_bytes);
+  if (!checked.ok()) {
+    std::vector<Violation> all = ViolationsOf(checked.status());
+    if (all.empty()) return checked.status();
+    all.insert(all.end(), violations.begin(), violations.end());
+    return PipelineInvalid(pipeline_name, all);
+  }
   if (!violations.empty()) return PipelineInvalid(pipeline_name, violations);
+  std::shared_ptr<const CompiledPipeline> pipeline = *std::move(checked);
 
   const std::string name = command.name.empty() ? RunNameOf(pipeline_name, now.wall) : command.name;
   const Reservations::Handle name_held = reservations_.Hold(absl::StrCat("run/", command.project, "/", name));
@@ -254,18 +249,17 @@ absl::StatusOr<std::string> EngineImpl::SubmitRun(SubmitCommand command, int64_t
 absl::StatusOr<CheckedPipeline> EngineImpl::CheckPipeline(const SubmitCommand& command) {
   CheckedPipeline out;
   ASSIGN_OR_RETURN(PipelineSpec spec, options_.parse_spec(command.spec_bytes));
+  std::vector<Violation> others;
+  const absl::Status refusal = CheckAgainstComponents(
+      command.orchestrator.empty() ? DefaultOrchestrator() : command.orchestrator, spec, &others);
+  if (!refusal.ok()) others.push_back({"orchestrator", std::string(refusal.message()), ReasonOf(refusal)});
   const FilledParameters parameters = FillParameters(spec, command.parameters_json, true);
+  others.insert(others.end(), parameters.violations.begin(), parameters.violations.end());
   Compiled compiled = Compile(std::move(spec), {options_.limits.steps_per_run, options_.limits.fanout_width});
   out.violations = std::move(compiled.violations);
+  out.violations.insert(out.violations.end(), others.begin(), others.end());
   out.warnings = std::move(compiled.warnings);
-  out.violations.insert(out.violations.end(), parameters.violations.begin(), parameters.violations.end());
-  if (compiled.graph != nullptr) {
-    out.step_count = compiled.graph->step_count();
-    absl::Status refusal;
-    CheckAgainstComponents(command.orchestrator.empty() ? DefaultOrchestrator() : command.orchestrator, *compiled.graph,
-                           &out.violations, &refusal);
-    if (!refusal.ok()) out.violations.push_back({"orchestrator", std::string(refusal.message()), ReasonOf(refusal)});
-  }
+  if (compiled.graph != nullptr && out.violations.empty()) out.step_count = compiled.graph->step_count();
   return out;
 }
 

@@ -73,8 +73,8 @@ class EngineImpl : public Engine {
   // handlers
   absl::Status PostAndWait(Post post, int64_t deadline_micros, int64_t* number = nullptr);
   std::string DefaultOrchestrator();
-  void CheckAgainstComponents(const std::string& orchestrator, const Graph& graph, std::vector<Violation>* violations,
-                              absl::Status* refusal);
+  absl::Status CheckAgainstComponents(const std::string& orchestrator, const PipelineSpec& spec,
+                                      std::vector<Violation>* violations);
   absl::Status RefuseWhenFull();
   Components components();
 

@@ -1,4 +1,5 @@
 // The loop: drain, apply, commit, and only then publish, answer and act.
+#include <malloc.h>
 #include <unistd.h>
 
 #include <utility>
@@ -12,6 +13,7 @@ namespace {
 
 // At most this many posts in one transaction, so that none does more than about 10 ms of work.
 constexpr size_t kPostsPerBatch = 512;
+constexpr int64_t kLargeRun = 5'000;   // steps
 constexpr size_t kSlicesPerBatch = 4;  // of 256 KiB
 constexpr int64_t kStatsEveryMicros = 200'000;
 
@@ -131,7 +133,12 @@ void EngineImpl::Commit() {
   }
   effects_->Start(std::move(decisions.intents));
   for (const RunRow& run : pending_.runs) {
-    if (IsTerminal(run.state)) effects_->RemoveRun(run.key);
+    if (!IsTerminal(run.state)) continue;
+    effects_->RemoveRun(run.key);
+    int64_t steps = 0;
+    for (const int64_t count : run.counts) steps += count;
+    // Give a large run's memory back to the machine.
+    if (steps >= kLargeRun) effects_->Later([] { malloc_trim(0); });
   }
   pending_ = Batch();
   for (Waiting& w : waiting_) w.receipt->Complete(std::move(w.status), w.number);

@@ -118,17 +118,25 @@ int main(int argc, char** argv) {
   const int rounds = argc > 2 ? 0 : 3;
   if (argc > 2) {
     for (const int n : {1000, 10'000, 100'000}) {
-      Measure(engine->get(), "chain fake", n, [n] { return Chain(n, false); }, "fake");
-      Measure(engine->get(), "wide fake", n, [n] { return Wide(n, false); }, "fake");
+      Measure(
+          engine->get(), "chain fake", n, [n] { return Chain(n, false); }, "fake");
+      Measure(
+          engine->get(), "wide fake", n, [n] { return Wide(n, false); }, "fake");
     }
   }
   for (int round = 0; round < rounds; ++round) {
-    Measure(engine->get(), "chain /bin/true", 1000 + round, [round] { return Chain(1000 + round, false); }, "eight");
-    Measure(engine->get(), "wide /bin/true", 3000 + round, [round] { return Wide(3000 + round, false); }, "eight");
-    Measure(engine->get(), "chain files", 1000 + round, [round] { return Chain(1000 + round, true); }, "eight");
-    Measure(engine->get(), "wide files", 2000 + round, [round] { return Wide(2000 + round, true); }, "eight");
-    Measure(engine->get(), "chain fake", 2000 + round, [round] { return Chain(2000 + round, false); }, "fake");
-    Measure(engine->get(), "wide fake", 20000 + round, [round] { return Wide(20000 + round, false); }, "fake");
+    Measure(
+        engine->get(), "chain /bin/true", 1000 + round, [round] { return Chain(1000 + round, false); }, "eight");
+    Measure(
+        engine->get(), "wide /bin/true", 3000 + round, [round] { return Wide(3000 + round, false); }, "eight");
+    Measure(
+        engine->get(), "chain files", 1000 + round, [round] { return Chain(1000 + round, true); }, "eight");
+    Measure(
+        engine->get(), "wide files", 2000 + round, [round] { return Wide(2000 + round, true); }, "eight");
+    Measure(
+        engine->get(), "chain fake", 2000 + round, [round] { return Chain(2000 + round, false); }, "fake");
+    Measure(
+        engine->get(), "wide fake", 20000 + round, [round] { return Wide(20000 + round, false); }, "fake");
   }
   (*engine)->Shutdown();
   std::filesystem::remove_all(dir);

@@ -220,15 +220,17 @@ TEST_F(EngineFixture, EarlyConsumersStartBeforeTheProducerEnds) {
 TEST_F(EngineFixture, RunsOnAnotherOrchestrator) {
   const OrchestratorRow row{"default", "pretend", "fake", "{}", 0, 0, 0, 1};
   ASSERT_TRUE(engine_->PutOrchestrator(row, 0, false, 5'000'000).ok());
-  Submit([] {
-    PipelineBuilder b("elsewhere");
-    b.Step("here", {"/bin/true"});
-    b.Step("there", {"/bin/true"}, {"here"});
-    b.options().orchestrator = "pretend";
-    b.Step("there-too", {"/bin/true"}, {"there"}).Output("x");
-    b.options().orchestrator = "pretend";
-    return std::move(b.spec());
-  }, "r");
+  Submit(
+      [] {
+        PipelineBuilder b("elsewhere");
+        b.Step("here", {"/bin/true"});
+        b.Step("there", {"/bin/true"}, {"here"});
+        b.options().orchestrator = "pretend";
+        b.Step("there-too", {"/bin/true"}, {"there"}).Output("x");
+        b.options().orchestrator = "pretend";
+        return std::move(b.spec());
+      },
+      "r");
   EXPECT_EQ(WaitEnd("r", 5).row.state, RunState::kSucceeded);
   for (const StepRow& s : Steps("r")) EXPECT_EQ(s.state, StepState::kSucceeded) << s.name << " " << Name(s.state);
 }

@@ -116,6 +116,16 @@ void CgroupPool::KillAll(const std::string& base, const std::string& slot) {
   for (const pid_t pid : Processes(base, slot)) kill(pid, SIGKILL);
 }
 
+void CgroupPool::Renew(const std::string& slot) {
+  if (!on()) return;
+  const auto found = fds_.find(slot);
+  if (found != fds_.end()) {
+    close(found->second);
+    fds_.erase(found);
+  }
+  rmdir((base_ + "/" + Flat(slot)).c_str());
+}
+
 void CgroupPool::RemoveAll() {
   if (!on()) return;
   for (const auto& [slot, fd] : fds_) {

@@ -25,6 +25,9 @@ class CgroupPool {
   // Processes in the slot's group now. `base` may be another supervisor's.
   static std::vector<pid_t> Processes(const std::string& base, const std::string& slot);
   static void KillAll(const std::string& base, const std::string& slot);
+  // After KillAll, when nothing is left: the group is made anew for its next use. Kernels from 6.14 compare how often a
+  // group was killed with the count of the parent's group, and kill at once what clone3 puts into one that ever was.
+  void Renew(const std::string& slot);
   // Removes all groups; when the supervisor ends.
   void RemoveAll();
 

@@ -171,6 +171,7 @@ void Supervisor::EndLost(const std::string& key, Step& step, const std::string& 
     timespec pause{0, 1'000'000};
     nanosleep(&pause, nullptr);
   }
+  cgroups_->Renew(step.record.slot);
   step.end.kind = End::Kind::kLost;
   step.end.ended_wall = Wall();
   step.record.has_end = true;
@@ -489,6 +490,7 @@ std::vector<pid_t> Supervisor::ProcessesOf(const std::string& key, const Step& s
 }
 
 void Supervisor::KillStep(const std::string& key, Step& step) {
+  step.killed = true;
   if (cgroups_->on()) {
     CgroupPool::KillAll(cgroups_->base(), step.record.slot);
     return;
@@ -507,6 +509,7 @@ bool Supervisor::Finish(const std::string& key, Step& step) {
     KillStep(key, step);
     return false;  // looked at again in kKillMicros
   }
+  if (step.killed) cgroups_->Renew(step.record.slot);
   Sample(step);
   step.end.stdout_bytes = SlotOf(step.record.slot).stdout_bytes();
   step.end.stderr_bytes = SlotOf(step.record.slot).stderr_bytes();

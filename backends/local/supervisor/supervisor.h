@@ -44,6 +44,7 @@ class Supervisor {
     bool live = false;  // its main process has not been reaped, or others are left
     bool main_gone = false;
     bool stop_sent = false;
+    bool killed = false;
     bool adopted = false;      // started by an earlier image of this process
     int64_t kill_at_mono = 0;  // when the grace is over; 0: no stop
     End end;

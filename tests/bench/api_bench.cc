@@ -1,0 +1,127 @@
+// Measures a running daemon from outside, through the client library; one line of JSON a measurement. Not a test.
+//
+//   api_bench WORKLOAD N ORCHESTRATOR     workloads: chain wide files-chain files-wide submit first-step
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "client/lib/client.h"
+
+namespace {
+
+using namespace orch;
+using Clock = std::chrono::steady_clock;
+
+double Seconds(Clock::time_point from) { return std::chrono::duration<double>(Clock::now() - from).count(); }
+
+v1::Pipeline Make(const std::string& workload, int n) {
+  v1::Pipeline pipeline;
+  pipeline.set_name("bench-" + workload);
+  const bool files = workload.compare(0, 5, "files") == 0;
+  const bool chain = workload.find("chain") != std::string::npos;
+  for (int i = 0; i < n; ++i) {
+    v1::StepSpec* step = pipeline.add_steps();
+    step->set_name("s" + std::to_string(i));
+    step->mutable_resources()->set_cpu(1);
+    const int upstream = chain ? i - 1 : 0;
+    if (!files) {
+      step->add_command("/bin/true");
+      if (chain && i > 0) step->add_after("s" + std::to_string(upstream));
+      continue;
+    }
+    (*step->mutable_outputs())["x"];
+    step->add_command("/bin/sh");
+    step->add_command("-c");
+    if (i == 0) {
+      step->add_command("echo 0123456789abcdef > ${outputs.x}");
+    } else {
+      step->add_command("cat ${inputs.y} > ${outputs.x}");
+      (*step->mutable_inputs())["y"].set_from("s" + std::to_string(upstream) + ".x");
+    }
+  }
+  return pipeline;
+}
+
+int Fail(const absl::Status& status) {
+  fprintf(stderr, "api_bench: %s\n", std::string(status.message()).c_str());
+  return 1;
+}
+
+void PrintQuantiles(const char* what, std::vector<double> ms) {
+  std::sort(ms.begin(), ms.end());
+  const auto at = [&](double q) {
+    return ms[std::min(ms.size() - 1, static_cast<size_t>(q * static_cast<double>(ms.size())))];
+  };
+  printf("{\"workload\":\"%s\",\"n\":%zu,\"p50_ms\":%.3f,\"p99_ms\":%.3f,\"max_ms\":%.3f}\n", what, ms.size(), at(0.5),
+         at(0.99), ms.back());
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc != 4) {
+    fprintf(stderr, "usage: api_bench WORKLOAD N ORCHESTRATOR\n");
+    return 2;
+  }
+  const std::string workload = argv[1];
+  const int n = atoi(argv[2]);
+  auto client = client::Client::Connect({});
+  if (!client.ok()) return Fail(client.status());
+  if (workload == "submit" || workload == "first-step") {
+    std::vector<double> ms;
+    for (int i = 0; i < n; ++i) {
+      v1::SubmitRunRequest request;
+      *request.mutable_pipeline() = Make("chain", 1);
+      request.set_orchestrator(argv[3]);
+      const auto wall = std::chrono::system_clock::now();
+      const auto begin = Clock::now();
+      auto run = (*client)->SubmitRun(request);
+      if (!run.ok()) return Fail(run.status());
+      const double acknowledged = Seconds(begin) * 1000;
+      run = (*client)->WaitRun(run->name(), std::chrono::seconds(30));
+      if (!run.ok()) return Fail(run.status());
+      if (workload == "submit") {
+        ms.push_back(acknowledged);
+        continue;
+      }
+      v1::GetStepRequest get;
+      get.set_run(run->name());
+      get.set_step("s0");
+      const auto step = (*client)->GetStep(get);
+      if (!step.ok()) return Fail(step.status());
+      const double started = static_cast<double>(step->start_time().seconds()) * 1000 +
+                             static_cast<double>(step->start_time().nanos()) / 1e6;
+      ms.push_back(started - std::chrono::duration<double, std::milli>(wall.time_since_epoch()).count());
+    }
+    PrintQuantiles(workload.c_str(), std::move(ms));
+    return 0;
+  }
+  v1::SubmitRunRequest request;
+  *request.mutable_pipeline() = Make(workload, n);
+  request.set_orchestrator(argv[3]);
+  const auto begin = Clock::now();
+  auto run = (*client)->SubmitRun(request);
+  if (!run.ok()) return Fail(run.status());
+  const double accepted = Seconds(begin);
+  // Asked for every millisecond: a watch would measure the delivery of every event instead.
+  const std::string name = run->name();
+  while (run.ok() && run->state() < v1::Run::SUCCEEDED) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    run = (*client)->GetRun(name);
+  }
+  if (!run.ok()) return Fail(run.status());
+  const double seconds = Seconds(begin);
+  if (run->state() != v1::Run::SUCCEEDED) {
+    fprintf(stderr, "api_bench: the run ended as %s\n", v1::Run::State_Name(run->state()).c_str());
+    return 1;
+  }
+  printf(
+      "{\"workload\":\"%s\",\"n\":%d,\"seconds\":%.6f,\"ms_per_step\":%.4f,\"steps_per_s\":%.0f,\"accepted_ms\":%.2f}"
+      "\n",
+      workload.c_str(), n, seconds, seconds * 1000 / n, n / seconds, accepted * 1000);
+  return 0;
+}

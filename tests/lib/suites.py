@@ -1,0 +1,222 @@
+"""Runs the tests: installs what they need, builds, and prints one closing line.
+
+tests/run               what Debian's packages allow, in at most 10 minutes after the build
+tests/run NAME…         these suites
+tests/run --all         every suite
+tests/run --list        what there is
+tests/run crash --kills N    N kills of the daemon
+"""
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+CI = os.environ.get("CI") == "true"
+
+
+@dataclass
+class Outcome:
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    reasons: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Suite:
+    name: str
+    minutes: float
+    what: str
+    presets: list[str]  # built before it runs
+    command: list[str]
+    counts: str  # how its output is read: ctest, unittest, figures
+    default: bool = True
+    required_in_ci: bool = True
+    targets: list[str] = field(default_factory=list)  # empty: all
+
+
+def ctest(preset: str, *more: str) -> list[str]:
+    return ["ctest", "--preset", preset, *more]
+
+
+def unittest(folder: str) -> list[str]:
+    # Debian's python3, which has the packages; the first on PATH may be another.
+    return ["/usr/bin/python3", "-m", "unittest", "discover", "-v", "-s", folder, "-t", str(ROOT)]
+
+
+SUITES = [
+    Suite("unit", 0.5, "everything in C++ but the API and the clients, optimised", ["release"], ctest("release"), "ctest"),
+    Suite("asan", 1.5, "the same under AddressSanitizer and UBSan", ["asan"], ctest("asan"), "ctest"),
+    Suite("tsan", 1.0, "what is gRPC-free under ThreadSanitizer", ["tsan"], ctest("tsan"), "ctest"),
+    Suite("tidy", 0.1, "layers, banned calls, links, the API's baseline", [], unittest("tests/tidy"), "unittest"),
+    Suite("python", 0.5, "the Python client, on Debian's grpcio and, where PyPI is in reach, on the newest", [],
+          ["tests/python/run"], "unittest"),
+    Suite("e2e", 2.0, "the real binaries: orchctl, HTTP, gRPC, bad input, faults", ["release"],
+          unittest("tests/e2e"), "unittest"),
+    Suite("docs", 0.3, "links, and the commands in the documentation as pasted", ["release"], unittest("tests/docs"),
+          "unittest"),
+    Suite("crash", 1.5, "kill -9 in the middle of digits, at random instants", ["release"], unittest("tests/crash"),
+          "unittest"),
+    Suite("bench", 4.0, "figures beside ninja and make; prints, judges nothing", ["release"],
+          ["/usr/bin/python3", "tests/bench/run"], "figures", default=False, required_in_ci=False),
+    Suite("clang-tidy", 6.0, "the short list of .clang-tidy over all sources", ["dev"],
+          ["tests/tidy/clang-tidy"], "figures", default=False, required_in_ci=False),
+]
+
+
+def say(text: str = "") -> None:
+    print(text, flush=True)
+
+
+def run(command: list[str], **more: object) -> int:
+    return subprocess.run(command, cwd=ROOT, **more).returncode  # type: ignore[call-overload]
+
+
+def build(preset: str) -> bool:
+    started = time.monotonic()
+    log = ROOT / "build" / f"{preset}.log"
+    log.parent.mkdir(exist_ok=True)
+    configure = ["cmake", "--preset", preset]
+    if CI:
+        configure.append("-DORCH_WERROR=ON")
+    with log.open("w") as out:
+        good = run(configure, stdout=out, stderr=subprocess.STDOUT) == 0 and (
+            run(["cmake", "--build", "--preset", preset], stdout=out, stderr=subprocess.STDOUT) == 0)
+    if not good:
+        lines = log.read_text(errors="replace").splitlines()
+        errors = [n for n, line in enumerate(lines) if re.search(r"error:|FAILED:|CMake Error", line)]
+        begin = max(0, errors[0] - 2) if errors else max(0, len(lines) - 40)
+        say("\n".join(lines[begin:begin + 60]))
+        say(f"build {preset} failed; the whole of it is in build/{preset}.log")
+        return False
+    say(f"built {preset} in {time.monotonic() - started:.0f} s")
+    return True
+
+
+def read_ctest(text: str) -> Outcome:
+    found = re.search(r"(\d+)% tests passed, (\d+) tests failed out of (\d+)", text)
+    if not found:
+        return Outcome(failed=1, reasons=["ctest printed no closing line"])
+    failed, total = int(found[2]), int(found[3])
+    skipped = len(re.findall(r"\*\*\*Skipped", text))
+    return Outcome(total - failed - skipped, failed, skipped, ["some tests skipped themselves"] if skipped else [])
+
+
+def read_unittest(text: str) -> Outcome:
+    out = Outcome()
+    for found in re.finditer(r"^Ran (\d+) tests? in .*?\n\n(OK|FAILED)(?: \(([^)]*)\))?", text, re.M | re.S):
+        total = int(found[1])
+        numbers = dict(re.findall(r"(\w+)=(\d+)", found[3] or ""))
+        failed = int(numbers.get("failures", 0)) + int(numbers.get("errors", 0))
+        skipped = int(numbers.get("skipped", 0))
+        out.passed += total - failed - skipped
+        out.failed += failed
+        out.skipped += skipped
+    out.reasons = sorted(set(re.findall(r"skipped ['\"](.*?)['\"]$", text, re.M)) | set(re.findall(r"^SKIPPED:? (.*)$", text, re.M)))
+    if out.passed + out.failed + out.skipped == 0:
+        return Outcome(failed=1, reasons=["no test ran"])
+    return out
+
+
+def execute(suite: Suite, environment: dict[str, str]) -> Outcome:
+    say(f"\n== {suite.name}: {suite.what}")
+    started = time.monotonic()
+    process = subprocess.Popen(suite.command, cwd=ROOT, env=environment, text=True, errors="replace",
+                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        print(line, end="", flush=True)
+    code = process.wait()
+    text = "".join(lines)
+    if suite.counts == "ctest":
+        outcome = read_ctest(text)
+    elif suite.counts == "unittest":
+        outcome = read_unittest(text)
+    else:
+        outcome = Outcome(passed=1 if code == 0 else 0, failed=0 if code == 0 else 1)
+    if code != 0 and outcome.failed == 0:
+        outcome.failed = 1
+        outcome.reasons.append(f"it ended with exit code {code}")
+    if outcome.failed == 0 and outcome.passed == 0 and CI and suite.required_in_ci:
+        outcome.failed = 1
+        outcome.reasons.append("it is required in CI and ran nothing")
+    say(f"== {suite.name}: {outcome.passed} passed, {outcome.failed} failed, {outcome.skipped} skipped"
+        f" in {time.monotonic() - started:.0f} s")
+    return outcome
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="tests/run", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("suites", nargs="*", metavar="NAME")
+    parser.add_argument("--all", action="store_true", help="every suite")
+    parser.add_argument("--list", action="store_true", help="name the suites and end")
+    parser.add_argument("--kills", type=int, help="of the suite crash: how often the daemon is killed")
+    parser.add_argument("--no-install", action="store_true", help="the packages are there")
+    args = parser.parse_args()
+    known = {suite.name: suite for suite in SUITES}
+    unknown = [name for name in args.suites if name not in known]
+    if unknown:
+        say(f"tests/run: there is no suite `{unknown[0]}`; there are: {' '.join(known)}")
+        return 2
+    if args.all:
+        chosen = SUITES
+    elif args.suites:
+        chosen = [known[name] for name in args.suites]
+    else:
+        chosen = [suite for suite in SUITES if suite.default]
+    left_out = [suite for suite in SUITES if suite not in chosen]
+
+    say("suites (estimated minutes after the build):")
+    for suite in chosen:
+        say(f"  {suite.name:<11}{suite.minutes:>5.1f}  {suite.what}")
+    if left_out:
+        say("left out:")
+        for suite in left_out:
+            say(f"  {suite.name:<11}{suite.minutes:>5.1f}  {suite.what}: tests/run {suite.name}")
+    if args.list:
+        return 0
+
+    if not args.no_install and run(["deploy/install-packages"]) != 0:
+        return 1
+    total = Outcome()
+    notes: list[str] = []
+    built: dict[str, bool] = {}
+    for preset in dict.fromkeys(p for suite in chosen for p in suite.presets):
+        built[preset] = build(preset)
+        if not built[preset]:
+            total.failed += 1
+            notes.append(f"build {preset}: failed")
+    environment = dict(os.environ, PYTHONDONTWRITEBYTECODE="1", PYTHONUNBUFFERED="1")
+    for name in ("ORCH_SERVER", "ORCH_TOKEN", "ORCH_DATA_DIR"):
+        environment.pop(name, None)
+    environment["PATH"] = f"{ROOT}/build/release/bin:{environment['PATH']}"
+    if args.kills:
+        environment["ORCH_TEST_KILLS"] = str(args.kills)
+    for suite in chosen:
+        if not all(built.get(preset, True) for preset in suite.presets):
+            notes.append(f"{suite.name}: not run, its build failed")
+            continue
+        outcome = execute(suite, environment)
+        total.passed += outcome.passed
+        total.failed += outcome.failed
+        total.skipped += outcome.skipped
+        notes += [f"{suite.name}: {reason}" for reason in outcome.reasons]
+    say("\nsummary")
+    for note in notes:
+        say(f"  {note}")
+    say(f"{total.passed} passed, {total.failed} failed, {total.skipped} skipped")
+    return 1 if total.failed or not total.passed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,80 @@
+"""The documentation says what is: links, commands as pasted, every field and verb, the tables of states."""
+import re
+import subprocess
+import unittest
+from pathlib import Path
+
+from tests.lib.daemon import BIN, ROOT, Daemon
+
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/**/*.md"), *ROOT.glob("backends/**/*.md")])
+
+
+def blocks(page: Path, mark: str) -> list[str]:
+    return re.findall(rf"^```{mark}\n(.*?)^```", page.read_text(), re.M | re.S)
+
+
+class Docs(unittest.TestCase):
+    def test_links_resolve(self) -> None:
+        for page in PAGES:
+            text = re.sub(r"```.*?```", "", page.read_text(), flags=re.S)
+            for link in re.findall(r"\]\(([^)\s]+)\)", text):
+                if re.match(r"https?:|mailto:|#", link):
+                    continue
+                with self.subTest(page=page.name, link=link):
+                    self.assertTrue((page.parent / link.split("#")[0]).exists())
+
+    def test_state_tables_are_the_code_s(self) -> None:
+        made = subprocess.run([BIN / "orch-state-tables"], capture_output=True, text=True, check=True).stdout.strip()
+        page = (ROOT / "docs/architecture.md").read_text()
+        self.assertIn("<!-- states:begin -->\n" + made + "\n<!-- states:end -->", page)
+
+    def test_every_field_of_a_pipeline_is_described(self) -> None:
+        proto = (ROOT / "proto/orch/v1/pipeline.proto").read_text()
+        page = (ROOT / "docs/pipelines.md").read_text()
+        for message in ("Pipeline", "StepSpec"):
+            body = re.search(rf"^message {message} {{(.*?)^}}", proto, re.M | re.S)
+            assert body
+            for field in re.findall(r"^  (?:repeated |optional )?[\w.<>, ]+ ([a-z_]+) = \d+;", body[1], re.M):
+                with self.subTest(message=message, field=field):
+                    self.assertTrue(f"`{field}`" in page, f"{field} is not described")
+
+    def test_every_verb_is_described(self) -> None:
+        page = (ROOT / "docs/cli.md").read_text()
+        help_text = subprocess.run([BIN / "orchctl", "--help"], capture_output=True, text=True).stdout
+        verbs = re.findall(r"^  ([a-z]+(?:-[a-z]+)*)  +\S", help_text.split("Verbs:")[1], re.M)
+        self.assertGreater(len(verbs), 15)
+        for verb in verbs:
+            with self.subTest(verb):
+                self.assertTrue(re.search(rf"`{verb}\b", page), f"{verb} is not described")
+
+    def test_every_field_of_the_configuration_is_described(self) -> None:
+        page = (ROOT / "docs/operations.md").read_text()
+        printed = subprocess.run([BIN / "orchd", "--print-config"], capture_output=True, text=True, check=True).stdout
+        for field in re.findall(r"^\s*(\w+):", printed, re.M):
+            with self.subTest(field):
+                self.assertTrue(re.search(rf"\b{field}\b", page), f"{field} is not described")
+
+    def test_commands_work_as_pasted(self) -> None:
+        with Daemon() as daemon:
+            for page in PAGES:
+                for block in blocks(page, "bash test"):
+                    with self.subTest(page=page.name, block=block.splitlines()[0]):
+                        done = subprocess.run(["bash", "-euo", "pipefail", "-c", block], cwd=daemon.home, text=True,
+                                              env=daemon.environment(), capture_output=True, timeout=120)
+                        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+
+    def test_the_clients_in_the_readme(self) -> None:
+        with Daemon() as daemon:
+            found = blocks(ROOT / "README.md", "python")
+            self.assertEqual(len(found), 2)
+            for code in found:
+                with self.subTest(code.splitlines()[0]):
+                    environment = daemon.environment(PYTHONPATH=str(ROOT / "client/python/src"))
+                    done = subprocess.run(["/usr/bin/python3", "-c", code], env=environment, text=True, capture_output=True,
+                                          timeout=60)
+                    self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+                    self.assertIn("SUCCEEDED", done.stdout)
+
+
+if __name__ == "__main__":
+    unittest.main()

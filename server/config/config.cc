@@ -66,11 +66,19 @@ bool ParseWithUnit(absl::string_view text, const std::map<std::string, int64_t>&
 }
 
 bool ParseSize(absl::string_view text, int64_t* out) {
-  static const std::map<std::string, int64_t> kUnits = {
-      {"", 1},           {"K", 1000},           {"KB", 1000},           {"M", 1000'000},
-      {"MB", 1000'000},  {"G", 1000'000'000},   {"GB", 1000'000'000},   {"T", 1000'000'000'000},
-      {"TB", 1000'000'000'000}, {"Ki", 1 << 10}, {"Mi", 1 << 20},       {"Gi", 1 << 30},
-      {"Ti", kTera}};
+  static const std::map<std::string, int64_t> kUnits = {{"", 1},
+                                                        {"K", 1000},
+                                                        {"KB", 1000},
+                                                        {"M", 1000'000},
+                                                        {"MB", 1000'000},
+                                                        {"G", 1000'000'000},
+                                                        {"GB", 1000'000'000},
+                                                        {"T", 1000'000'000'000},
+                                                        {"TB", 1000'000'000'000},
+                                                        {"Ki", 1 << 10},
+                                                        {"Mi", 1 << 20},
+                                                        {"Gi", 1 << 30},
+                                                        {"Ti", kTera}};
   return ParseWithUnit(text, kUnits, out);
 }
 
@@ -177,7 +185,8 @@ class Reader {
           return Fault(value, absl::StrCat(limit.name, " must be a number, perhaps with K M G T or Ki Mi Gi Ti"));
         }
         if (number < limit.low || number > limit.high) {
-          return Fault(value, absl::StrCat(limit.name, ": ", number, " is not between ", limit.low, " and ", limit.high));
+          return Fault(value,
+                       absl::StrCat(limit.name, ": ", number, " is not between ", limit.low, " and ", limit.high));
         }
         config_.limits.*limit.field = number;
       });
@@ -236,17 +245,19 @@ std::vector<std::string> Finish(Config* config) {
   std::string& url = config->public_url;
   while (!url.empty() && url.back() == '/') url.pop_back();
   bool good = url.empty() || absl::StartsWith(url, "http://") || absl::StartsWith(url, "https://");
-  for (const char c : url) good = good && c > ' ' && c < '\x7f' && c != '"' && c != '<' && c != '>' && c != '?' && c != '#';
-  if (!good) faults.push_back("public_url: it must be an http or https URL without a query, such as https://host/orchd");
+  for (const char c : url)
+    good = good && c > ' ' && c < '\x7f' && c != '"' && c != '<' && c != '>' && c != '?' && c != '#';
+  if (!good)
+    faults.push_back("public_url: it must be an http or https URL without a query, such as https://host/orchd");
   return faults;
 }
 
 std::string ToYaml(const Config& config) {
-  std::string out = absl::StrCat(
-      "data_dir: ", JsonQuote(config.data_dir), "\nlisten: ", JsonQuote(config.listen),
-      "\nhttp_listen: ", JsonQuote(config.http_listen), "\npublic_url: ", JsonQuote(config.public_url),
-      "\nlog_level: ", WordOf(config.log_level), "\ngrace: ", config.grace_micros / 1000,
-      "ms\nflavors:\n  fake: ", config.fake_flavor ? "true" : "false", "\nlimits:\n");
+  std::string out =
+      absl::StrCat("data_dir: ", JsonQuote(config.data_dir), "\nlisten: ", JsonQuote(config.listen),
+                   "\nhttp_listen: ", JsonQuote(config.http_listen), "\npublic_url: ", JsonQuote(config.public_url),
+                   "\nlog_level: ", WordOf(config.log_level), "\ngrace: ", config.grace_micros / 1000,
+                   "ms\nflavors:\n  fake: ", config.fake_flavor ? "true" : "false", "\nlimits:\n");
   for (const LimitField& limit : kLimits) {
     absl::StrAppend(&out, "  ", limit.name, ": ", config.limits.*limit.field, "\n");
   }

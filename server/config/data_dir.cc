@@ -34,8 +34,9 @@ absl::Status MakePrivate(const std::string& dir) {
   const auto close_fd = absl::MakeCleanup([fd] { ::close(fd); });
   if (::fstat(fd, &info) != 0) return SystemError("use", dir);
   if (info.st_uid != ::geteuid()) {
-    return Error(absl::StatusCode::kFailedPrecondition, "DATA_DIR_FOREIGN",
-                 absl::StrCat(dir, " belongs to another user (uid ", info.st_uid, "); choose an own one with --data-dir"));
+    return Error(
+        absl::StatusCode::kFailedPrecondition, "DATA_DIR_FOREIGN",
+        absl::StrCat(dir, " belongs to another user (uid ", info.st_uid, "); choose an own one with --data-dir"));
   }
   if ((info.st_mode & 07777) != 0700 && ::fchmod(fd, 0700) != 0) return SystemError("make 0700", dir);
   return absl::OkStatus();
@@ -114,11 +115,11 @@ absl::StatusOr<SocketPaths> PrepareSockets(const std::string& dir) {
 }
 
 absl::Status WriteServerFile(const std::string& dir, const ServerFile& file) {
-  return Replace(dir + "/server.json",
-                 absl::StrCat("{\"grpc\": ", JsonQuote(file.grpc), ", \"http\": ", JsonQuote(file.http),
-                              ", \"grpc_unix\": ", JsonQuote(file.grpc_unix), ", \"http_unix\": ",
-                              JsonQuote(file.http_unix), ", \"pid\": ", file.pid, ", \"version\": ",
-                              JsonQuote(file.version), "}\n"));
+  return Replace(
+      dir + "/server.json",
+      absl::StrCat("{\"grpc\": ", JsonQuote(file.grpc), ", \"http\": ", JsonQuote(file.http),
+                   ", \"grpc_unix\": ", JsonQuote(file.grpc_unix), ", \"http_unix\": ", JsonQuote(file.http_unix),
+                   ", \"pid\": ", file.pid, ", \"version\": ", JsonQuote(file.version), "}\n"));
 }
 
 void RemoveServerFile(const std::string& dir) { ::unlink((dir + "/server.json").c_str()); }

@@ -1,7 +1,6 @@
 #include "server/config/flags.h"
 
 #include <CLI/CLI.hpp>
-
 #include <fstream>
 #include <sstream>
 
@@ -28,9 +27,11 @@ CommandLine ReadCommandLine(int argc, const char* const* argv, const std::string
   std::string data_dir, listen, http_listen, file, public_url, log_level;
   bool check = false;
   bool print = false;
-  CLI::App app("orchd owns the execution of pipelines: it stores runs, starts their steps, and answers clients.", "orchd");
+  CLI::App app("orchd owns the execution of pipelines: it stores runs, starts their steps, and answers clients.",
+               "orchd");
   app.set_version_flag("--version", "orchd " + version);
-  app.add_option("--data-dir", data_dir, "Where everything is kept (default: $XDG_DATA_HOME/orchd or ~/.local/share/orchd)");
+  app.add_option("--data-dir", data_dir,
+                 "Where everything is kept (default: $XDG_DATA_HOME/orchd or ~/.local/share/orchd)");
   app.add_option("--listen", listen, "Address for gRPC (default 127.0.0.1:7433; port 0: any free one)");
   app.add_option("--http-listen", http_listen, "Address for HTTP (default 127.0.0.1:7434; port 0: any free one)");
   app.add_option("--config", file, "A YAML file; flags override it");

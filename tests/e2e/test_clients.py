@@ -186,8 +186,8 @@ class Clients(unittest.TestCase):
 
         learn(ask(4, "orch.v1.RunService"))
 
-        def message(name: str, **values: object):
-            kind = GetMessageClass(pool.FindMessageTypeByName(f"orch.v1.{name}"))
+        def message(kind_name: str, **values: object):
+            kind = GetMessageClass(pool.FindMessageTypeByName(f"orch.v1.{kind_name}"))
             return json_format.ParseDict(values, kind(), descriptor_pool=pool)
 
         def unary(method: str, request, answer: str):

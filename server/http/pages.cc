@@ -14,6 +14,7 @@
 #include "server/http/html.h"
 #include "server/rpc/errors.h"
 #include "server/rpc/urls.h"
+#include "server/rpc/values.h"
 
 namespace orch::http {
 namespace {
@@ -80,11 +81,11 @@ std::string Fact(absl::string_view name, absl::string_view html) {
 std::string StepRow(const v1::Run& run, const v1::Step& step) {
   const std::string log = rpc::StepLogUrl("", run.id(), step.name());
   return absl::StrCat(
-      "<tr><th scope=\"row\">", HtmlEscape(step.name()), "</th><td>", StateText(v1::Step::State_Name(step.state())),
-      "</td><td class=\"num\">", step.attempt(), "</td><td class=\"num\">",
-      step.has_exit_code() ? absl::StrCat(step.exit_code()) : "–", "</td><td>", Took(step), "</td><td>",
-      Why(step.reason(), step.message()),
-      step.cached_from().empty() ? "" : absl::StrCat(" from ", HtmlEscape(step.cached_from())), "</td><td>",
+      "<tr><th scope=\"row\">", HtmlEscape(step.name()),
+      step.item().fields().empty() ? "" : absl::StrCat(" <small>", HtmlEscape(rpc::ToJson(step.item())), "</small>"),
+      "</th><td>", StateText(v1::Step::State_Name(step.state())), "</td><td class=\"num\">", step.attempt(),
+      "</td><td class=\"num\">", step.has_exit_code() ? absl::StrCat(step.exit_code()) : "–", "</td><td>", Took(step),
+      "</td><td>", Why(step.reason(), step.message()), "</td><td>",
       step.attempt() > 0
           ? absl::StrCat("<a href=\"", log, "\" aria-label=\"Log of ", HtmlEscape(step.name()), "\">log</a>")
           : "",

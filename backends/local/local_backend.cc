@@ -112,13 +112,18 @@ AttemptEnd Translate(const local::End& end) {
     case local::End::Kind::kExecFailed:
       out.reason = Reason::kCommandNotFound;
       out.never_started = true;
-      out.message = end.status == ENOENT ? "the program does not exist in PATH or at its path"
-                                         : absl::StrCat("the program cannot be executed: ", strerror(end.status));
+      if (end.status != ENOENT) {
+        out.message = absl::StrCat("`", end.subject, "` cannot be executed: ", strerror(end.status));
+      } else if (absl::StrContains(end.subject, '/')) {
+        out.message = absl::StrCat("the program `", end.subject, "` does not exist, or its interpreter does not");
+      } else {
+        out.message = absl::StrCat("the program `", end.subject, "` is not in the step's PATH");
+      }
       return out;
     case local::End::Kind::kChdirFailed:
       out.reason = Reason::kWorkingDirInvalid;
       out.never_started = true;
-      out.message = absl::StrCat("the working directory cannot be entered: ", strerror(end.status));
+      out.message = absl::StrCat("the working directory `", end.subject, "` cannot be entered: ", strerror(end.status));
       return out;
     case local::End::Kind::kSpawnFailed:
       out.reason = Reason::kUnschedulable;

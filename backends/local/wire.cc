@@ -38,6 +38,7 @@ class Writer {
     I64(e.peak_memory);
     I64(e.stdout_bytes);
     I64(e.stderr_bytes);
+    Text(e.subject);
   }
   std::string Done() {
     const auto n = static_cast<uint32_t>(out_.size() - 4);
@@ -102,6 +103,7 @@ class Reader {
     e.peak_memory = I64();
     e.stdout_bytes = I64();
     e.stderr_bytes = I64();
+    e.subject = Text();
     return e;
   }
   bool ok() const { return ok_; }

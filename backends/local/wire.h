@@ -49,6 +49,7 @@ struct End {
   int64_t peak_memory = 0;
   int64_t stdout_bytes = 0;
   int64_t stderr_bytes = 0;
+  std::string subject;  // what could not be executed or entered: the program, the folder
 };
 
 struct Hello {

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -22,6 +23,12 @@ absl::StatusOr<std::string> ReadInput(const std::string& path, int64_t limit) {
   const bool standard = path == "-";
   const int fd = standard ? STDIN_FILENO : open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) return UsageError(absl::StrCat("cannot read ", path, ": ", strerror(errno)));
+  struct stat st {};
+  if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size > limit) {
+    if (!standard) close(fd);
+    return Error(absl::StatusCode::kInvalidArgument, "FILE_TOO_LARGE",
+                 absl::StrCat(path, " has ", st.st_size, " bytes; at most ", limit, " are read"));
+  }
   std::string text;
   std::string buffer(64 * 1024, '\0');
   absl::Status status;

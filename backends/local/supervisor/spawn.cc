@@ -124,6 +124,7 @@ SpawnResult SpawnProcess(const Spawn& spawn, int in_fd, int out_fd, int err_fd, 
     waitpid(static_cast<pid_t>(pid), nullptr, 0);
     result.end.kind = static_cast<End::Kind>(failure->where);
     result.end.status = failure->error;
+    result.end.subject = result.end.kind == End::Kind::kChdirFailed ? spawn.cwd : spawn.argv[0];
     return result;
   }
   result.pid = static_cast<pid_t>(pid);

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "server/base/log.h"
+#include "server/base/startup_pages.h"
 #include "server/base/status.h"
 #include "server/config/flags.h"
 #include "server/daemon.h"
@@ -51,6 +52,7 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "orchd: %s\n", std::string(daemon.status().message()).c_str());
     return 1;
   }
+  orch::ReleaseStartupPages();
   int signal = 0;
   while (sigwait(&signals, &signal) == 0 && signal == SIGHUP) {
   }

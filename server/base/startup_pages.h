@@ -1,0 +1,10 @@
+// What a program's start alone has touched.
+#pragma once
+
+namespace orch {
+
+// Gives back the pages of code that start-up has mapped: most of it never runs again, and what does comes back from the
+// page cache by itself, once, in about a millisecond altogether. Any thread; fails silently, since nothing depends on it.
+void ReleaseStartupPages();
+
+}  // namespace orch

@@ -129,21 +129,25 @@ class LocalTest : public ::testing::TestWithParam<const char*> {
     backend_ = *std::move(made);
     ASSERT_TRUE(backend_->Start(listener_.get()).ok());
     std::vector<KnownAttempt> attempts;
-    for (const std::string& key : known) {
+    for (const std::string& name : known) {
       KnownAttempt attempt;
-      attempt.name.key = key;
+      attempt.name.key = KeyOf(name);
       attempts.push_back(std::move(attempt));
     }
     backend_->Adopt(std::move(attempts));
   }
 
-  Workspace Submit(const std::string& key, const std::string& script, std::vector<std::string> command = {}) {
+  // Tests run side by side, and without groups a step's processes are found by their key on the whole machine.
+  std::string KeyOf(const std::string& name) const { return fs::path(dir_).filename().string() + "-" + name; }
+
+  Workspace Submit(const std::string& name, const std::string& script, std::vector<std::string> command = {}) {
+    const std::string key = KeyOf(name);
     AttemptWork work;
     work.name.key = key;
     work.name.run_id = "run";
     work.name.step_index = next_++;
     work.name.attempt = 1;
-    addresses_[key] = {"run", work.name.step_index, 1, ""};
+    addresses_[name] = {"run", work.name.step_index, 1, ""};
     const auto workspace = backend_->Prepare(work.name);
     EXPECT_TRUE(workspace.ok());
     work.workspace = *workspace;
@@ -158,8 +162,8 @@ class LocalTest : public ::testing::TestWithParam<const char*> {
     backend_->Submit(std::move(unit));
     return *workspace;
   }
-  std::string Log(const std::string& key, LogStreamName stream) {
-    auto log = backend_->OpenLog(addresses_[key], stream);
+  std::string Log(const std::string& name, LogStreamName stream) {
+    auto log = backend_->OpenLog(addresses_[name], stream);
     EXPECT_TRUE(log.ok());
     return log.ok() ? (*log)->Read(0, 1 << 20).value_or("") : "";
   }
@@ -185,28 +189,28 @@ class LocalTest : public ::testing::TestWithParam<const char*> {
 
 TEST_P(LocalTest, StreamsAreApartAndExactAndEndsAreToldApart) {
   Submit("a", R"(printf 'a\000b'; printf err >&2; exit 3)");
-  const AttemptEnd end = listener_->WaitEnd("a");
+  const AttemptEnd end = listener_->WaitEnd(KeyOf("a"));
   EXPECT_EQ(end.exit_code, 3);
   EXPECT_EQ(end.reason, Reason::kExitCode);
   EXPECT_EQ(end.stdout_bytes, 3);
   EXPECT_EQ(Log("a", LogStreamName::kStdout), std::string("a\0b", 3));
   EXPECT_EQ(Log("a", LogStreamName::kStderr), "err");
   Submit("b", "kill -9 $$");
-  EXPECT_EQ(listener_->WaitEnd("b").signal, 9);
+  EXPECT_EQ(listener_->WaitEnd(KeyOf("b")).signal, 9);
   Submit("c", "", {"no-such-program"});
-  EXPECT_EQ(listener_->WaitEnd("c").reason, Reason::kCommandNotFound);
+  EXPECT_EQ(listener_->WaitEnd(KeyOf("c")).reason, Reason::kCommandNotFound);
   working_dir_ = "/no/such/place";
   Submit("d", "true");
-  EXPECT_EQ(listener_->WaitEnd("d").reason, Reason::kWorkingDirInvalid);
+  EXPECT_EQ(listener_->WaitEnd(KeyOf("d")).reason, Reason::kWorkingDirInvalid);
 }
 
 TEST_P(LocalTest, AKnownKeyIsNeverStartedAgain) {
   const std::string marks = dir_ + "/marks";
   Submit("a", "echo x >> " + marks);
-  listener_->WaitEnd("a");
+  listener_->WaitEnd(KeyOf("a"));
   Submit("a", "echo x >> " + marks);
   Submit("b", "true");
-  listener_->WaitEnd("b");
+  listener_->WaitEnd(KeyOf("b"));
   std::ifstream in(marks);
   EXPECT_EQ(std::string(std::istreambuf_iterator<char>(in), {}), "x\n");
 }
@@ -214,15 +218,15 @@ TEST_P(LocalTest, AKnownKeyIsNeverStartedAgain) {
 TEST_P(LocalTest, ARestartedDaemonAdoptsWhatRunsAndWhatHasEnded) {
   const std::string gate = dir_ + "/gate";
   Submit("ended", "echo done");
-  listener_->WaitEnd("ended");
+  listener_->WaitEnd(KeyOf("ended"));
   Submit("runs", "echo begin; while [ ! -e " + gate + " ]; do sleep 0.01; done; echo end; exit 5");
-  listener_->Wait("runs", [](const auto& s) { return s.started > 0; });
+  listener_->Wait(KeyOf("runs"), [](const auto& s) { return s.started > 0; });
   Connect({"ended", "runs", "never"});
-  EXPECT_EQ(listener_->WaitEnd("ended").exit_code, 0);
-  listener_->Wait("runs", [](const auto& s) { return s.started == 1; });
-  listener_->Wait("never", [](const auto& s) { return s.not_found == 1; });
+  EXPECT_EQ(listener_->WaitEnd(KeyOf("ended")).exit_code, 0);
+  listener_->Wait(KeyOf("runs"), [](const auto& s) { return s.started == 1; });
+  listener_->Wait(KeyOf("never"), [](const auto& s) { return s.not_found == 1; });
   std::ofstream(gate).put('x');
-  EXPECT_EQ(listener_->WaitEnd("runs").exit_code, 5);
+  EXPECT_EQ(listener_->WaitEnd(KeyOf("runs")).exit_code, 5);
   EXPECT_EQ(Log("runs", LogStreamName::kStdout), "begin\nend\n");
 }
 
@@ -234,45 +238,45 @@ TEST_P(LocalTest, AGracefulStopReachesEverySessionAndAStubbornOneIsKilled) {
     std::ifstream in(pids);
     return std::count(std::istreambuf_iterator<char>(in), {}, '\n') == 2;
   }));
-  backend_->Cancel("a", CancelMode::kGraceful);
-  backend_->Cancel("a", CancelMode::kGraceful);
-  const AttemptEnd end = listener_->WaitEnd("a");
+  backend_->Cancel(KeyOf("a"), CancelMode::kGraceful);
+  backend_->Cancel(KeyOf("a"), CancelMode::kGraceful);
+  const AttemptEnd end = listener_->WaitEnd(KeyOf("a"));
   EXPECT_TRUE(end.stopped);
   EXPECT_EQ(end.signal, 9);
   std::ifstream in(pids);
   for (pid_t pid; in >> pid;) EXPECT_FALSE(Alive(pid)) << pid;
-  backend_->Cancel("a", CancelMode::kForced);  // ended: nothing happens
-  backend_->Cancel("nobody", CancelMode::kForced);
+  backend_->Cancel(KeyOf("a"), CancelMode::kForced);  // ended: nothing happens
+  backend_->Cancel(KeyOf("nobody"), CancelMode::kForced);
 }
 
 TEST_P(LocalTest, AStoppedStepIsKilledAfterItsGrace) {
   Submit("a", "kill -STOP $$; sleep 100");
-  const auto seen = listener_->Wait("a", [](const auto& s) { return s.started > 0; });
+  const auto seen = listener_->Wait(KeyOf("a"), [](const auto& s) { return s.started > 0; });
   ASSERT_TRUE(WaitUntil([&] {
     std::ifstream in("/proc/" + seen.external_id + "/stat");
     std::string text;
     std::getline(in, text);
     return text.find(") T ") != std::string::npos;
   }));
-  backend_->Cancel("a", CancelMode::kGraceful);
-  EXPECT_TRUE(listener_->WaitEnd("a").stopped);
+  backend_->Cancel(KeyOf("a"), CancelMode::kGraceful);
+  EXPECT_TRUE(listener_->WaitEnd(KeyOf("a")).stopped);
 }
 
 TEST_P(LocalTest, WhatIsLeftBehindDiesWithItsStepAndTheSlotIsClean) {
   const std::string pid_file = dir_ + "/pid";
   const Workspace first =
       Submit("a", "(setsid sleep 300 & echo $! > " + pid_file + "); touch $OUT/x; mkdir -p $OUT/../scratch/d/e");
-  listener_->WaitEnd("a");
+  listener_->WaitEnd(KeyOf("a"));
   pid_t pid = 0;
   std::ifstream(pid_file) >> pid;
   ASSERT_GT(pid, 0);
   EXPECT_FALSE(Alive(pid));
   EXPECT_TRUE(fs::exists(first.output_dir + "/x"));
-  backend_->Release("a");
-  const Workspace second = Submit("b", "ls -A $OUT $OUT/../scratch");
+  backend_->Release(KeyOf("a"));
+  const Workspace second = Submit("b", "cd $OUT && ls -A . ../scratch");
   EXPECT_EQ(second.output_dir, first.output_dir);
-  listener_->WaitEnd("b");
-  EXPECT_EQ(Log("b", LogStreamName::kStdout).find('x'), std::string::npos);
+  listener_->WaitEnd(KeyOf("b"));
+  EXPECT_EQ(Log("b", LogStreamName::kStdout), ".:\n\n../scratch:\n");
 }
 
 // A kill of a slot's group must not reach what runs in the slot afterwards.
@@ -281,20 +285,20 @@ TEST_P(LocalTest, ASlotIsUsableAfterAForcedStop) {
     const std::string stopped = "stopped" + std::to_string(round);
     const std::string after = "after" + std::to_string(round);
     Submit(stopped, "sleep 100");
-    listener_->Wait(stopped, [](const auto& s) { return s.started > 0; });
-    backend_->Cancel(stopped, CancelMode::kForced);
-    listener_->WaitEnd(stopped);
-    backend_->Release(stopped);
+    listener_->Wait(KeyOf(stopped), [](const auto& s) { return s.started > 0; });
+    backend_->Cancel(KeyOf(stopped), CancelMode::kForced);
+    listener_->WaitEnd(KeyOf(stopped));
+    backend_->Release(KeyOf(stopped));
     Submit(after, "sleep 0.05; exit 0");
-    EXPECT_EQ(listener_->WaitEnd(after).exit_code, 0);
-    backend_->Release(after);
+    EXPECT_EQ(listener_->WaitEnd(KeyOf(after)).exit_code, 0);
+    backend_->Release(KeyOf(after));
   }
 }
 
 TEST_P(LocalTest, AFloodOfLogMeetsItsLimit) {
   log_limit_ = 1 << 20;
   Submit("a", "yes");
-  EXPECT_EQ(listener_->WaitEnd("a").reason, Reason::kLogLimit);
+  EXPECT_EQ(listener_->WaitEnd(KeyOf("a")).reason, Reason::kLogLimit);
 }
 
 TEST_P(LocalTest, TheDeathOfTheSupervisorIsToldAndNothingIsLeft) {
@@ -303,16 +307,16 @@ TEST_P(LocalTest, TheDeathOfTheSupervisorIsToldAndNothingIsLeft) {
   pid_t pid = 0;
   ASSERT_TRUE(WaitUntil([&] { return static_cast<bool>(std::ifstream(pid_file) >> pid); }));
   kill(SupervisorPid(), SIGKILL);
-  EXPECT_TRUE(listener_->Wait("a", [](const auto& s) { return s.lost; }).lost);
+  EXPECT_TRUE(listener_->Wait(KeyOf("a"), [](const auto& s) { return s.lost; }).lost);
   EXPECT_FALSE(Alive(pid));
   Submit("b", "exit 0");
-  EXPECT_EQ(listener_->WaitEnd("b").exit_code, 0);
+  EXPECT_EQ(listener_->WaitEnd(KeyOf("b")).exit_code, 0);
 }
 
 TEST_P(LocalTest, AnUpgradeKeepsItsChildren) {
   const std::string gate = dir_ + "/gate";
   Submit("a", "echo begin; while [ ! -e " + gate + " ]; do sleep 0.01; done; echo end; exit 4");
-  listener_->Wait("a", [](const auto& s) { return s.started > 0; });
+  listener_->Wait(KeyOf("a"), [](const auto& s) { return s.started > 0; });
   const pid_t before = SupervisorPid();
   // Another daemon of another version: it asks the supervisor to become its own program.
   local::SupervisorLink::Options options;
@@ -340,7 +344,7 @@ TEST_P(LocalTest, AnUpgradeKeepsItsChildren) {
   }
   EXPECT_EQ(SupervisorPid(), before);
   std::ofstream(gate).put('x');
-  EXPECT_EQ(listener_->WaitEnd("a").exit_code, 4);
+  EXPECT_EQ(listener_->WaitEnd(KeyOf("a")).exit_code, 4);
   EXPECT_EQ(Log("a", LogStreamName::kStdout), "begin\nend\n");
 }
 

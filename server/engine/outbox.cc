@@ -42,21 +42,17 @@ class Outbox::Reports : public Listener {
     }
   }
   void Ended(absl::string_view key, AttemptEnd end) override {
-    if (const auto ref = Find(key)) {
-      if (!end.output_dir.empty()) outbox_->SetOutputDir(key, end.output_dir);
-      Put(AttemptEnded{*ref, std::move(end)}, true);
-      return;
-    }
-    outbox_->executor_->InOrder([outbox = outbox_, name = orchestrator_, k = std::string(key)] {
-      if (const auto backend = outbox->FindBackend(name)) backend->Release(k);
-    });
+    const auto ref = Find(key);
+    if (!ref) return Release(key);
+    if (!end.output_dir.empty()) outbox_->SetOutputDir(key, end.output_dir);
+    Put(AttemptEnded{*ref, std::move(end)}, true);
   }
   void NotFound(absl::string_view key) override {
     if (const auto ref = Find(key)) Put(AttemptNotFound{*ref}, false);
   }
   void Lost(absl::string_view key, std::string message) override {
     const auto ref = Find(key);
-    if (!ref) return;
+    if (!ref) return Release(key);
     AttemptEnd end;
     end.reason = Reason::kLost;
     end.message = std::move(message);
@@ -70,6 +66,12 @@ class Outbox::Reports : public Listener {
 
  private:
   std::optional<AttemptRef> Find(absl::string_view key) { return outbox_->FindRef(key); }
+  // Its end is committed already, and the word of it did not reach the platform.
+  void Release(absl::string_view key) {
+    outbox_->executor_->InOrder([outbox = outbox_, name = orchestrator_, k = std::string(key)] {
+      if (const auto backend = outbox->FindBackend(name)) backend->Release(k);
+    });
+  }
   void Put(Event event, bool lazy) {
     Post post;
     post.event = std::move(event);

@@ -112,6 +112,7 @@ Plan SwarmPlan(uint64_t seed) {
   plan.reports_strangers = dice.Percent(50);
   if (dice.Percent(50)) plan.posts_per_turn = 1 + dice.Draw(8);
   plan.ring = 8 + dice.Draw(120);
+  plan.turn = dice.Percent(50) ? 1 : dice.Delay(kSecond / 20);
   plan.delay = dice.Percent(30) ? kSecond / 20 : kSecond;
   const bool large = dice.Percent(4);
   const size_t runs = large ? 1 : 1 + dice.Draw(3);
@@ -139,6 +140,7 @@ Plan PlainPlan(Shape shape, uint32_t steps, uint64_t seed) {
   plan.accept_is_start = true;
   plan.parallel = 512;
   plan.ring = 16'384;
+  plan.turn = 200;
   plan.runs.push_back({seed, shape, steps});
   return plan;
 }

@@ -35,6 +35,7 @@ struct Plan {
   bool reports_strangers = true;  // the platform tells of ended jobs that nobody asked about
   size_t posts_per_turn = 512;
   size_t ring = 64;         // of the hub
+  int64_t turn = 1;         // the longest a turn waits for company: what a commit before it takes
   int64_t delay = kSecond;  // the longest of what the platform and the client do
   std::vector<RunPlan> runs;
 

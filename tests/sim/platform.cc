@@ -61,9 +61,12 @@ const Platform::Job* Platform::Find(const std::string& key) const {
 }
 
 uint32_t Platform::Know(absl::string_view key) {
-  const auto [it, fresh] = by_key_.try_emplace(std::string(key), static_cast<uint32_t>(jobs_.size()));
-  if (fresh) jobs_.emplace_back().key = it->first;
-  return it->second;
+  const auto found = by_key_.find(key);
+  if (found != by_key_.end()) return found->second;
+  const auto number = static_cast<uint32_t>(jobs_.size());
+  jobs_.emplace_back().key = std::string(key);
+  by_key_.emplace(jobs_.back().key, number);
+  return number;
 }
 
 void Platform::Submit(Unit unit) {

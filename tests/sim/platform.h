@@ -8,9 +8,9 @@
 #include <deque>
 #include <memory>
 #include <string>
-#include <unordered_map>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "backends/api/backend.h"
 #include "server/model/graph.h"
 #include "tests/sim/fate.h"
@@ -79,7 +79,7 @@ class Platform {
   uint32_t life_ = 0;
   bool adopted_ = false;
   std::deque<Job> jobs_;
-  std::unordered_map<std::string, uint32_t> by_key_;
+  absl::flat_hash_map<std::string, uint32_t> by_key_;
   std::vector<std::vector<uint32_t>> newest_;   // by run and step: the highest attempt made
   std::vector<std::vector<uint32_t>> current_;  // by run and step: the job of that attempt
   int64_t made_ = 0;

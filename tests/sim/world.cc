@@ -63,7 +63,7 @@ std::string World::Play() {
       break;
     }
     if (daemon_ != nullptr && daemon_->mailbox().depth() > 0 && !std::exchange(turn_scheduled_, true)) {
-      fate_.Later(1, What::kTurn, 0, 0, life_);
+      fate_.Later(fate_.dice.Delay(plan_.turn), What::kTurn, 0, 0, life_);
     }
     const int64_t deadline = daemon_ != nullptr ? daemon_->NextDeadline() : INT64_MAX;
     if (fate_.empty() && deadline == INT64_MAX) break;

@@ -141,6 +141,7 @@ Decisions Dispatcher::Take() {
     runs_.erase(found);
   }
   dirty_runs_.clear();
+  run_ended_ = false;
   return std::exchange(out_, {});
 }
 
@@ -321,7 +322,10 @@ void Dispatcher::SetRun(RunInMemory& run, RunEvent event, RunState to, Reason re
   run.row.state = to;
   run.row.reason = reason;
   run.row.message = std::move(message);
-  if (IsTerminal(to)) run.row.ended = now_.wall;
+  if (IsTerminal(to)) {
+    run.row.ended = now_.wall;
+    run_ended_ = true;
+  }
   LogRun(run, EventType::kRunStateChanged);
 }
 

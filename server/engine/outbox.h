@@ -1,35 +1,36 @@
 // The outbox: performs what the core decided, after the commit that records it, and brings the results back as events.
 //
-// One thread talks to the backends, in the order of the decisions; a small pool does what may block (storing outputs,
-// asking the cache). Nothing here decides anything.
+// What talks to backends runs in the order of the decisions; what may block (storing outputs, asking the cache) runs
+// aside. Nothing here decides anything, and nothing here reads a clock or a file.
 #pragma once
 
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
+#include "absl/strings/string_view.h"
 #include "backends/api/backend.h"
 #include "server/base/mutex.h"
 #include "server/core/messages.h"
-#include "server/engine/blob_store.h"
-#include "server/engine/engine.h"
-#include "server/engine/inputs.h"
+#include "server/engine/executor.h"
 #include "server/engine/mailbox.h"
 #include "server/engine/run_context.h"
-#include "server/engine/worker_pool.h"
-#include "server/store/queries.h"
+#include "server/engine/workshop.h"
 
 namespace orch {
 
-class Effects {
+class Outbox {
  public:
-  Effects(const EngineOptions& options, std::string token_key, store::Queries* queries, BlobStore* blobs,
-          FileDigests* files, Inputs* inputs, Mailbox* mailbox);
-  ~Effects();
-  // Stops the backends (their jobs go on) and waits for what is under way.
+  // All three outlive it.
+  Outbox(Workshop* workshop, Executor* executor, Mailbox* mailbox);
+  ~Outbox();
+  // Stops the executor and the backends (their jobs go on) and waits for what is under way.
   void Stop();
 
   void AddRun(std::shared_ptr<const RunContext> run);
@@ -48,8 +49,8 @@ class Effects {
   // Once, after the start's backends are in service: where are these?
   void Adopt(const std::vector<std::pair<AttemptRow, std::string>>& live);
 
-  // On the outbox's thread, behind what is there.
-  void Later(std::function<void()> work) { outbox_.Add(std::move(work)); }
+  // Behind what is in order.
+  void Later(std::function<void()> work) { executor_->InOrder(std::move(work)); }
 
   // From the loop's thread.
   void Start(std::vector<Intent> intents);
@@ -60,10 +61,7 @@ class Effects {
     std::string orchestrator;
     std::string output_dir;
   };
-  std::optional<Attempt> FindAttempt(const std::string& key);
-  // The token of a step: its key and a signature over it.
-  std::string TokenOf(const std::string& key) const;
-  absl::StatusOr<Attempt> Authenticate(absl::string_view token);
+  std::optional<Attempt> FindAttempt(absl::string_view key);
 
  private:
   class Reports;
@@ -72,28 +70,23 @@ class Effects {
   void Submit(const Intent& intent);
   void Store(const Intent& intent);
   void Resolve(const Intent& intent);
-  void SetOutputDir(const std::string& key, const std::string& dir);
+  std::optional<AttemptRef> FindRef(absl::string_view key);
+  void SetOutputDir(absl::string_view key, const std::string& dir);
   void Refuse(const AttemptRef& ref, Reason reason, absl::string_view message);
 
-  const EngineOptions& options_;
-  const std::string token_key_;
-  store::Queries* const queries_;
-  BlobStore* const blobs_;
-  FileDigests* const files_;
-  Inputs* const inputs_;
+  Workshop* const workshop_;
+  Executor* const executor_;
   Mailbox* const mailbox_;
 
   Mutex mutex_;
   std::unordered_map<RunKey, std::shared_ptr<const RunContext>> runs_ ABSL_GUARDED_BY(mutex_);
-  std::unordered_map<std::string, Attempt> attempts_ ABSL_GUARDED_BY(mutex_);
+  absl::flat_hash_map<std::string, Attempt> attempts_ ABSL_GUARDED_BY(mutex_);
   struct Service {
     std::shared_ptr<Reports> reports;
     std::shared_ptr<Backend> backend;
   };
   std::map<std::string, Service> backends_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, std::string> flavors_ ABSL_GUARDED_BY(mutex_);
-  WorkerPool outbox_{1};
-  WorkerPool workers_{2};
 };
 
 }  // namespace orch

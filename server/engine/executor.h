@@ -1,0 +1,19 @@
+// Where the outbox's work runs: a few threads in the daemon, a line of pending work in the simulation.
+#pragma once
+
+#include <functional>
+
+namespace orch {
+
+class Executor {
+ public:
+  virtual ~Executor() = default;
+  // One after the other, in the order of the calls: what talks to platforms. Any thread; returns at once.
+  virtual void InOrder(std::function<void()> work) = 0;
+  // In any order, several at a time: what may block. Any thread; returns at once.
+  virtual void Aside(std::function<void()> work) = 0;
+  // Takes no more and waits for what is queued.
+  virtual void Stop() = 0;
+};
+
+}  // namespace orch

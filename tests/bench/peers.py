@@ -1,8 +1,10 @@
-"""The same workloads for tools that start processes and promise nothing durable: ninja, GNU make, GNU parallel."""
+"""The same workloads for others: ninja, GNU make and GNU parallel, which promise nothing durable, and libraries of Python."""
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -61,6 +63,25 @@ def parallel(folder: Path, jobs: int) -> Peer:
     return run
 
 
+PYTHON = os.environ.get("ORCH_BENCH_PYTHON", sys.executable)  # one that may have the libraries
+
+
+def python(folder: Path, library: str, workload: str) -> Peer:
+    program = str(Path(__file__).with_name("python_peers.py"))
+
+    def run(n: int) -> float:
+        few = min(n, 200)  # they take their time
+        with tempfile.TemporaryDirectory(dir=folder) as place:
+            done = subprocess.run([PYTHON, program, library, workload, str(few), place], check=True, capture_output=True, text=True)
+        return float(done.stdout) * n / few
+
+    return run
+
+
+def has(library: str) -> bool:
+    return subprocess.run([PYTHON, "-c", f"import {library}"], capture_output=True).returncode == 0
+
+
 def of(folder: Path, workload: str) -> dict[str, Peer]:
     """Those that are installed and can do the workload, by their names in the table."""
     out: dict[str, Peer] = {}
@@ -71,4 +92,6 @@ def of(folder: Path, workload: str) -> dict[str, Peer]:
         out["make -j2"] = make(folder, workload, 2)
     if shutil.which("parallel") and workload == "wide":
         out["parallel -j2"] = parallel(folder, 2)
+    if not workload.startswith("files"):
+        out.update({library: python(folder, library, workload) for library in ("dbos", "luigi") if has(library)})
     return out

@@ -65,9 +65,10 @@ def measure(daemon: Daemon, folder: Path, rounds: int, scale: float) -> None:
         n = max(10, int(size * scale))
         ours: list[float] = []
         theirs: dict[str, list[float]] = {}
+        others = peers.of(folder, workload)
         for _ in range(rounds):
             ours.append(api(daemon, workload, n, "eight")["ms_per_step"])
-            for name, run in peers.of(folder, workload).items():
+            for name, run in others.items():
                 theirs.setdefault(name, []).append(run(n) * 1000 / n)
         middle = statistics.median(ours)
         print(f"{title}, n={n}: ms a step, min / median / max")

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/base/digest.h"
+#include "server/base/fault.h"
 #include "server/base/log.h"
 #include "server/base/status.h"
 #include "server/engine/cache_key.h"
@@ -244,21 +245,26 @@ void Effects::Start(std::vector<Intent> intents) {
 }
 
 void Effects::Perform(Intent intent) {
+  ORCH_FAULT("effects.next");
   if (intent.kind == Intent::Kind::kSubmitAttempt) {
     Submit(intent);
+    ORCH_FAULT("effects.submitted");
     return;
   }
   const auto backend = FindBackend(intent.orchestrator);
   if (intent.kind == Intent::Kind::kCancelAttempt) {
     if (backend != nullptr) backend->Cancel(intent.key, intent.forced ? CancelMode::kForced : CancelMode::kGraceful);
+    ORCH_FAULT("effects.cancelled");
     return;
   }
+  ORCH_FAULT("effects.before_release");
   {
     MutexLock lock(&mutex_);
     attempts_.erase(intent.key);
   }
   inputs_->Remove(intent.key);
   if (backend != nullptr) backend->Release(intent.key);
+  ORCH_FAULT("effects.released");
 }
 
 void Effects::Refuse(const AttemptRef& ref, Reason reason, absl::string_view message) {
@@ -319,6 +325,7 @@ void Effects::Submit(const Intent& intent) {
   Unit unit;
   unit.key = intent.key;
   unit.attempts.push_back(*std::move(work));
+  ORCH_FAULT("effects.prepared");
   backend->Submit(std::move(unit));
 }
 
@@ -328,6 +335,7 @@ void Effects::Store(const Intent& intent) {
   OutputsStored event;
   event.ref = intent.ref;
   const std::vector<OutputSpec>& specs = run->graph->SpecOf(intent.ref.ix).outputs;
+  ORCH_FAULT("store.before");
   auto stored = StoreOutputs(specs, intent.published, intent.output_dir, options_.limits.value_bytes, blobs_);
   if (stored.ok()) {
     event.outputs = *std::move(stored);
@@ -335,6 +343,7 @@ void Effects::Store(const Intent& intent) {
     event.failure = ReasonOfFailure(stored.status());
     event.message = std::string(stored.status().message());
   }
+  ORCH_FAULT("store.after");
   if (!intent.cache_key.empty() && event.failure == Reason::kNone) {
     // Were the files that the key was made of the same at the end?
     const auto inputs = inputs_->Make(*run, intent.ref.ix, intent.key, intent.inputs, /*paths=*/false);
@@ -391,6 +400,7 @@ void Effects::Resolve(const Intent& intent) {
     }
   }
   post.event = std::move(event);
+  ORCH_FAULT("resolve.after");
   mailbox_->Put(std::move(post));
 }
 

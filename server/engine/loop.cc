@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/base/fault.h"
 #include "server/base/log.h"
 #include "server/engine/engine_impl.h"
 
@@ -118,6 +119,7 @@ void EngineImpl::Commit() {
   Merge(&pending_, &decisions.batch);
   if (!pending_.empty()) {
     const int64_t before = Clock::Real().Now().mono;
+    ORCH_FAULT("commit.before");
     const absl::Status status = writer_->Commit(&pending_);
     commit_micros_ += Clock::Real().Now().mono - before;
     ++batches_;
@@ -127,9 +129,11 @@ void EngineImpl::Commit() {
           {{"why", status.ToString()}});
       _exit(70);
     }
+    ORCH_FAULT("commit.after");
     low_on_space_ = writer_->LowOnSpace();
     inputs_->Note(pending_.artifacts);
     hub_->Publish(pending_.events);
+    ORCH_FAULT("commit.published");
   }
   effects_->Start(std::move(decisions.intents));
   for (const RunRow& run : pending_.runs) {
@@ -141,8 +145,10 @@ void EngineImpl::Commit() {
     if (steps >= kLargeRun) effects_->Later([] { malloc_trim(0); });
   }
   pending_ = Batch();
+  ORCH_FAULT("commit.effects");
   for (Waiting& w : waiting_) w.receipt->Complete(std::move(w.status), w.number);
   waiting_.clear();
+  ORCH_FAULT("commit.answered");
 }
 
 void EngineImpl::Publish() {

@@ -166,6 +166,9 @@ class LocalBackend : public Backend {
     options.data_dir = context_.data_dir;
     options.program = context_.binary_dir + "/orch-supervisor";
     options.version = absl::StrCat(ORCH_VERSION, local::kWireLayout);
+    if (const char* other = faults_armed ? getenv("ORCH_VERSION_AS") : nullptr) {
+      options.version = options.version_as = other;  // a test of what an upgrade does
+    }
     options.epoch = context_.epoch;
     options.name = context_.orchestrator;
     options.cgroups = config_.cgroups;

@@ -121,6 +121,7 @@ bool SupervisorLink::Launch(std::string* why) {
                                    socket_path_.c_str()};
   if (!options_.cgroups) argv.push_back("--no-cgroups");
   if (faults_armed) argv.push_back("--fault-points");
+  if (!options_.version_as.empty()) argv.insert(argv.end(), {"--version-as", options_.version_as.c_str()});
   argv.push_back(nullptr);
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);

@@ -19,8 +19,9 @@ class SupervisorLink {
  public:
   struct Options {
     std::string data_dir;
-    std::string program;  // orch-supervisor
-    std::string version;  // another version there is asked to become `program`
+    std::string program;     // orch-supervisor
+    std::string version;     // another version there is asked to become `program`
+    std::string version_as;  // for tests: the version that a supervisor we start shall say it has; empty: its own
     int64_t epoch = 0;
     std::string name;  // of this link, among those of one daemon
     bool cgroups = true;

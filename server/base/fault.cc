@@ -20,6 +20,7 @@ struct Order {
   int pass = 1;
   enum class Act : unsigned char { kKill, kAbort, kStall } act = Act::kKill;
   int stall_millis = 0;
+  std::string once;  // a file; empty: each time
 };
 
 std::multimap<std::string, Order>& Orders() {
@@ -40,7 +41,11 @@ std::string ReadOrder(const std::string& text, std::string* name, Order* order) 
     name->resize(colon);
     if (order->pass < 1) return "`" + text + "`: passes count from 1";
   }
-  const std::string act = text.substr(equals + 1);
+  std::string act = text.substr(equals + 1);
+  if (const size_t file = act.find('@'); file != std::string::npos) {
+    order->once = act.substr(file + 1);
+    act.resize(file);
+  }
   if (act == "kill") {
     order->act = Order::Act::kKill;
   } else if (act == "abort") {
@@ -62,19 +67,20 @@ void PassFault(FaultPoint* point) {
   const int pass = ++point->passes;
   const auto found = Orders().equal_range(point->name);
   for (auto it = found.first; it != found.second; ++it) {
-    if (it->second.pass != pass) continue;
+    const Order& order = it->second;
+    if (order.pass != pass || (!order.once.empty() && unlink(order.once.c_str()) != 0)) continue;
     const std::string line = std::string("fault ") + point->name + " at pass " + std::to_string(pass) + "\n";
     if (write(STDERR_FILENO, line.data(), line.size()) < 0) {
       // Nobody listens; what was ordered happens all the same.
     }
-    switch (it->second.act) {
+    switch (order.act) {
       case Order::Act::kKill:
         kill(getpid(), SIGKILL);
         for (;;) pause();  // it comes at once, but maybe not before this returns
       case Order::Act::kAbort:
         abort();
       case Order::Act::kStall:
-        poll(nullptr, 0, it->second.stall_millis);
+        poll(nullptr, 0, order.stall_millis);
         break;
     }
   }

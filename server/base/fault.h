@@ -21,7 +21,8 @@ extern bool faults_armed;
 void PassFault(FaultPoint* point);
 
 // `a.b:3=kill,c.d=stall:200,e=abort`: at its third pass (none given: the first) the process is ended by SIGKILL, stalls
-// for so many milliseconds, or aborts. Before anything happens a line says so on stderr. Names beginning with
+// for so many milliseconds, or aborts. `kill@FILE` does so only if FILE is there, and removes it first: once, however
+// many processes read the order. Before anything happens a line says so on stderr. Names beginning with
 // `supervisor.` are those of orch-supervisor; each program takes its own and leaves the other's.
 // Returns what is wrong with the text, and then arms nothing; empty: nothing. Call it before the first thread.
 std::string ArmFaults(const std::string& orders, bool supervisor);

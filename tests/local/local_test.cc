@@ -437,7 +437,7 @@ TEST_P(LocalTest, WhatIsLeftBehindDiesWithItsStepAndTheSlotIsClean) {
   const Workspace second = Submit("b", "ls -A $OUT $OUT/../scratch");
   EXPECT_EQ(second.output_dir, first.output_dir);
   listener_->WaitEnd("b");
-  EXPECT_EQ(Log("b", LogStreamName::kStdout).find('x'), std::string::npos);
+  EXPECT_EQ(Log("b", LogStreamName::kStdout).find("\nx\n"), std::string::npos);
 }
 
 // A kill of a slot's group must not reach what runs in the slot afterwards.

@@ -597,7 +597,7 @@ bool Supervisor::Finish(const std::string& key, Step& step) {
     KillStep(key, step);
     return false;  // looked at again in kKillMicros
   }
-  if (!cgroups_->on() && MayBeHidden(step)) return false;
+  if (!cgroups_->on() && MayBeHidden(key, step)) return false;
   if (step.killed) cgroups_->Renew(step.record.slot);
   Sample(step);
   step.end.stdout_bytes = SlotOf(step.record.slot).stdout_bytes();
@@ -614,12 +614,14 @@ bool Supervisor::Finish(const std::string& key, Step& step) {
   return true;
 }
 
-bool Supervisor::MayBeHidden(Step& step) {
-  if (++step.looks > kMaxLooks) return false;  // it has no variables at all: see EndOrphans
-  for (const Child& child : LivingChildren()) {
-    if (child.no_variables && by_pid_.count(child.pid) == 0) return true;
+bool Supervisor::MayBeHidden(const std::string& key, Step& step) {
+  bool unclear = false;
+  for (const Child& child : LivingChildren()) {  // what is left of a step has become a child of ours
+    if (by_pid_.count(child.pid) > 0) continue;
+    if (child.fence == key) return true;
+    unclear = unclear || child.no_variables;
   }
-  return false;
+  return unclear && ++step.looks <= kMaxLooks;  // then it has no variables at all: see EndOrphans
 }
 
 void Supervisor::EndOrphans() {

@@ -85,8 +85,9 @@ class Supervisor {
   // True when nothing of the step is left; kills what is.
   bool Finish(const std::string& key, Step& step);
   std::vector<pid_t> ProcessesOf(const std::string& key, const Step& step) const;
-  // Where there are no cgroups: true while a process may be one of an ended step that cannot be told yet.
-  bool MayBeHidden(Step& step);
+  // Where there are no cgroups: true while a process is left that a look at all of them, which takes its time, missed,
+  // or one that cannot be told yet.
+  bool MayBeHidden(const std::string& key, Step& step);
   // … and ends what no step that lives can have made.
   void EndOrphans();
   void KillStep(const std::string& key, Step& step);

@@ -280,6 +280,7 @@ class LocalBackend : public Backend {
         Job& job = jobs_[known.name.key];
         job.sent = true;
         job.cancelled = job.cancelled || known.stopping;
+        job.grace_micros = known.grace_micros;
       }
       adopted_ = true;
     });

@@ -186,12 +186,18 @@ void Effects::Adopt(const std::vector<std::pair<AttemptRow, std::string>>& live)
       }
       known.handle = row.handle;
       known.stopping = row.stopping;
+      known.grace_micros = options_.grace_micros;
       by_orchestrator[row.orchestrator].push_back(std::move(known));
     }
   }
   for (auto& [name, attempts] : by_orchestrator) {
     const auto backend = FindBackend(name);
-    if (backend != nullptr) backend->Adopt(std::move(attempts));
+    if (backend == nullptr) continue;
+    backend->Adopt(attempts);
+    for (const KnownAttempt& known : attempts) {  // a step that was adopted may publish what is in its folder
+      const auto workspace = backend->Prepare(known.name);
+      if (workspace.ok()) SetOutputDir(known.name.key, workspace->output_dir);
+    }
   }
 }
 

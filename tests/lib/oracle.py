@@ -285,7 +285,6 @@ class Oracle:
             allowed.add("FAILED")
         if one.dag.cancel and one.state_at_cancel in TERMINAL_RUN:
             allowed = {one.state_at_cancel}
-        self.expect(state in allowed, f"{where}: the run is {state}, not {allowed}")
         marks = all_marks.get(one.name, [])
         began = Counter((s, a) for _, what, s, a in marks if what == "B")
         ended = Counter((s, a) for _, what, s, a in marks if what == "E")
@@ -294,6 +293,7 @@ class Oracle:
         for step in steps.values():
             self.totals.steps += 1
             self.check_step(one, step, began, ended, where)
+        self.expect(state in allowed, f"{where}: the run is {state}, not {allowed}")
         first = {s: min(n for n, what, t, _ in marks if t == s and what == "B") for _, w, s, _ in marks if w == "B"}
         last = {s: max(n for n, what, t, _ in marks if t == s and what == "E") for _, w, s, _ in marks if w == "E"}
         for producer, consumer in one.dag.edges:

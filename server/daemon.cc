@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "backends/api/registry.h"
+#include "server/base/fault.h"
 #include "server/base/log.h"
 #include "server/base/status.h"
 #include "server/config/data_dir.h"
@@ -61,11 +62,13 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const config::Config& conf
   addresses.grpc_unix = sockets.grpc;
   addresses.http_unix = sockets.http;
   daemon->api_->facts().SetAddresses(addresses);
+  ORCH_FAULT("start.before_serving");
   daemon->grpc_->SetServing(true);
   daemon->router_->SetServing(true);
   RETURN_IF_ERROR(config::WriteServerFile(config.data_dir, {addresses.grpc, addresses.http, addresses.grpc_unix,
                                                             addresses.http_unix, ::getpid(), ORCH_VERSION}));
   daemon->announced_ = true;
+  ORCH_FAULT("start.announced");
   Log(LogLevel::kInfo, "serving",
       {{"version", ORCH_VERSION}, {"data_dir", config.data_dir}, {"grpc", addresses.grpc}, {"http", addresses.http}});
   return daemon;
@@ -76,6 +79,7 @@ Daemon::~Daemon() { Stop(); }
 void Daemon::Stop() {
   if (engine_ == nullptr) return;
   Log(LogLevel::kInfo, "stopping");
+  ORCH_FAULT("stop.begin");
   if (announced_) config::RemoveServerFile(config_.data_dir);
   if (router_) router_->SetServing(false);
   if (grpc_) grpc_->SetServing(false);
@@ -83,6 +87,7 @@ void Daemon::Stop() {
   engine_->hub().Close();  // streams and waiters end now
   if (grpc_) grpc_->Shutdown(kCutOffMicros);
   if (http_) http_->Stop();
+  ORCH_FAULT("stop.calls");
   if (api_) api_->pool().Stop();
   engine_->Shutdown();
   grpc_.reset();

@@ -4,10 +4,12 @@
 #include <sys/resource.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <string>
 
 #include "absl/synchronization/mutex.h"
+#include "server/base/fault.h"
 #include "server/base/log.h"
 #include "server/base/startup_pages.h"
 #include "server/base/status.h"
@@ -44,6 +46,14 @@ int main(int argc, char** argv) {
   if (line.mode != orch::config::CommandLine::Mode::kServe) {
     std::fputs(line.message.c_str(), line.exit_code == 0 ? stdout : stderr);
     return line.exit_code;
+  }
+  if (line.fault_points) {
+    const char* orders = std::getenv("ORCH_FAULTS");
+    const std::string fault = orch::ArmFaults(orders == nullptr ? "" : orders, /*supervisor=*/false);
+    if (!fault.empty()) {
+      std::fprintf(stderr, "orchd: ORCH_FAULTS: %s\n", fault.c_str());
+      return 2;
+    }
   }
   const sigset_t signals = BlockSignals();
   RaiseFileLimit();

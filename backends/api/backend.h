@@ -95,6 +95,7 @@ struct KnownAttempt {
   AttemptName name;
   std::string handle;  // empty: Accepted was never committed
   bool stopping = false;
+  int64_t grace_micros = 10'000'000;  // as in its AttemptWork
 };
 
 // Reads one stream of an attempt's log. Not thread-safe; cheap to open.
@@ -141,7 +142,8 @@ class Backend {
   // Checks a step's settings and needs at submit time; all that is wrong, with field paths below the step.
   virtual std::vector<std::string> Check(const Resources& resources, absl::string_view settings_json) const = 0;
 
-  // The folders for an attempt that is about to be submitted. No I/O. The place is kept until Release.
+  // The folders for an attempt that is about to be submitted or has been adopted. No I/O. The place is kept until
+  // Release.
   virtual absl::StatusOr<Workspace> Prepare(const AttemptName& name) = 0;
   virtual void Submit(Unit unit) = 0;
   virtual void Cancel(absl::string_view key, CancelMode mode) = 0;

@@ -5,7 +5,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <atomic>
 #include <cctype>
 #include <cerrno>
 #include <cmath>
@@ -20,6 +19,7 @@
 #include "absl/strings/str_cat.h"
 #include "backends/local/log_file.h"
 #include "backends/local/supervisor_link.h"
+#include "server/base/fault.h"
 #include "server/base/mutex.h"
 #include "server/base/status.h"
 
@@ -165,15 +165,25 @@ class LocalBackend : public Backend {
     local::SupervisorLink::Options options;
     options.data_dir = context_.data_dir;
     options.program = context_.binary_dir + "/orch-supervisor";
-    options.version = ORCH_VERSION;
+    options.version = absl::StrCat(ORCH_VERSION, local::kWireLayout);
+    if (const char* other = faults_armed ? getenv("ORCH_VERSION_AS") : nullptr) {
+      options.version = options.version_as = other;  // a test of what an upgrade does
+    }
     options.epoch = context_.epoch;
+    options.name = context_.orchestrator;
     options.cgroups = config_.cgroups;
     local::SupervisorLink::Handlers handlers;
-    handlers.welcomed = [this](local::Welcome welcome) { Welcomed(std::move(welcome)); };
+    handlers.welcomed = [this](uint64_t connection, local::Welcome welcome) {
+      Welcomed(connection, std::move(welcome));
+    };
     handlers.started = [this](const local::Started& started) { OnStarted(started); };
     handlers.exited = [this](const local::Exited& exited) { OnExited(exited); };
     handlers.health = [this](bool up, std::string why) {
-      if (reconciled_) listener_->HealthChanged(up, std::move(why));
+      {
+        MutexLock lock(&mutex_);
+        if (!adopted_) return;
+      }
+      listener_->HealthChanged(up, std::move(why));
     };
     link_ = std::make_unique<local::SupervisorLink>(std::move(options), std::move(handlers));
     return link_->Start();
@@ -222,57 +232,58 @@ class LocalBackend : public Backend {
       spawn.log_prefix = LogPrefix(work.name.run_id, work.name.step_index, work.name.attempt);
       spawn.log_limit = work.log_limit_bytes;
       for (auto& [name, value] : work.env) spawn.env.push_back(absl::StrCat(name, "=", value));
-      {
-        MutexLock lock(&mutex_);
-        Job& job = jobs_[spawn.key];
-        job.sent = true;
-        job.grace_micros = work.grace_micros;
-        spawn.slot = job.slot;
-      }
-      // Without a connection nothing is lost: the next Welcome does not know the key, and it is submitted again.
-      (void)link_->Send(Encode(spawn));
+      MutexLock lock(&mutex_);
+      Job& job = jobs_[spawn.key];
+      job.sent = true;
+      job.gone = false;
+      job.grace_micros = work.grace_micros;
+      spawn.slot = job.slot;
+      // Under the lock, so that no Welcome can be judged between the word and the note of it. Without a connection
+      // nothing is lost: the next Welcome does not know the key, and it is submitted again.
+      job.connection = link_->Send(Encode(spawn));
+      ORCH_FAULT("local.spawn_sent");
     }
   }
 
   void Cancel(absl::string_view key, CancelMode mode) override {
     int64_t grace = 10'000'000;
-    {
-      MutexLock lock(&mutex_);
-      const auto found = jobs_.find(std::string(key));
-      if (found == jobs_.end()) return;
-      if (found->second.grace_micros > 0) grace = found->second.grace_micros;
-      found->second.cancelled = true;
-      found->second.forced = found->second.forced || mode == CancelMode::kForced;
-    }
-    (void)link_->Send(Encode(local::Cancel{std::string(key), mode == CancelMode::kForced, grace}));
-  }
-
-  void Release(absl::string_view key) override {
-    // First the word, then the slot: the next Spawn into it comes behind the Ack that cleans it.
-    (void)link_->Send(Encode(local::Ack{std::string(key)}));
     MutexLock lock(&mutex_);
     const auto found = jobs_.find(std::string(key));
     if (found == jobs_.end()) return;
-    FreeSlot(found->second.slot);
+    if (found->second.grace_micros > 0) grace = found->second.grace_micros;
+    found->second.cancelled = true;
+    found->second.forced = found->second.forced || mode == CancelMode::kForced;
+    (void)link_->Send(Encode(local::Cancel{found->first, mode == CancelMode::kForced, grace}));
+    ORCH_FAULT("local.cancel_sent");
+  }
+
+  void Release(absl::string_view key) override {
+    MutexLock lock(&mutex_);
+    const auto found = jobs_.find(std::string(key));
+    if (found == jobs_.end()) {
+      Settle(std::string(key), "", true);
+      return;
+    }
+    const Job job = found->second;
     jobs_.erase(found);
+    if (!job.sent) {
+      FreeSlot(job.slot);
+    } else {
+      Settle(std::string(key), job.slot, job.ended || job.gone);
+    }
+    ORCH_FAULT("local.ack_sent");
   }
 
   void Adopt(std::vector<KnownAttempt> attempts) override {
-    std::vector<std::string> strangers;
-    {
-      MutexLock lock(&mutex_);
+    Reconcile([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
       for (const KnownAttempt& known : attempts) {
         Job& job = jobs_[known.name.key];
         job.sent = true;
         job.cancelled = job.cancelled || known.stopping;
+        job.grace_micros = known.grace_micros;
       }
-      for (const local::Entry& entry : welcome_.entries) {
-        if (Ours(entry.slot) && jobs_.count(entry.key) == 0) strangers.push_back(entry.key);
-      }
-    }
-    for (const std::string& key : strangers) (void)link_->Send(Encode(local::Ack{key}));  // ended, and long committed
-    reconciled_ = true;
-    Reconcile();
+      adopted_ = true;
+    });
   }
 
   absl::StatusOr<std::unique_ptr<LogReader>> OpenLog(const LogAddress& address, LogStreamName stream) override {
@@ -287,7 +298,14 @@ class LocalBackend : public Backend {
     bool cancelled = false;
     bool forced = false;
     bool ended = false;
+    bool gone = false;        // the supervisor does not know it
+    uint64_t connection = 0;  // that its Spawn went to
     int64_t grace_micros = 0;
+  };
+
+  struct Unsettled {
+    std::string slot;
+    uint64_t connection = 0;  // that the last word of it went to
   };
 
   std::string SlotDir(const std::string& slot) const { return absl::StrCat(context_.data_dir, "/local/slots/", slot); }
@@ -309,45 +327,83 @@ class LocalBackend : public Backend {
     free_.erase(number);
   }
 
-  void Welcomed(local::Welcome welcome) {
-    {
-      MutexLock lock(&mutex_);
-      for (const local::Entry& entry : welcome.entries) {
-        if (!Ours(entry.slot)) continue;
-        UseSlot(entry.slot);  // also those we do not know: they hold it until they are acknowledged
-      }
-      welcome_ = std::move(welcome);
+  // The supervisor shall forget this one, whose slot is free only once it has: what is still in the slot, or is cleaned
+  // out of it late, would be another attempt's. `over`: no process of it is left.
+  void Settle(const std::string& key, const std::string& slot, bool over) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    const uint64_t sent =
+        link_->Send(over ? Encode(local::Ack{key}) : Encode(local::Cancel{key, /*forced=*/true, /*grace_micros=*/0}));
+    if (over && sent != 0) {  // a Spawn into the slot comes behind it
+      unsettled_.erase(key);
+      FreeSlot(slot);
+    } else {
+      unsettled_[key] = {slot, sent};
     }
-    if (reconciled_) Reconcile();
   }
 
-  // Tells where every attempt of ours stands, from what the supervisor last said it has.
-  void Reconcile() {
-    std::map<std::string, local::Entry> entries;
-    std::vector<std::pair<std::string, Job>> jobs;
+  void Welcomed(uint64_t connection, local::Welcome welcome) {
+    Reconcile([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+      for (const local::Entry& entry : welcome.entries) {
+        if (Ours(entry.slot)) UseSlot(entry.slot);  // also those we do not know: they hold it until they are settled
+      }
+      welcome_ = std::move(welcome);
+      connection_ = connection;
+    });
+  }
+
+  // Tells where every attempt of ours stands, from what the supervisor last said it has, and settles what nobody waits
+  // for any more: the word of it was lost with a connection, or the daemon that had it with its place.
+  // `news`: what has come to be known, under the same lock.
+  template <typename News>
+  void Reconcile(const News& news) {
+    std::vector<local::Entry> found;
+    std::vector<std::string> missing;
+    bool journal_read = false;
     {
       MutexLock lock(&mutex_);
-      for (local::Entry& entry : welcome_.entries) entries[entry.key] = std::move(entry);
-      welcome_.entries.clear();
+      news();
+      if (!adopted_ || !welcome_.has_value()) return;
+      const local::Welcome welcome = *std::exchange(welcome_, std::nullopt);
+      journal_read = welcome.journal_read;
+      std::map<std::string, local::Entry> entries;
+      for (const local::Entry& entry : welcome.entries) {
+        if (Ours(entry.slot)) entries[entry.key] = entry;
+      }
       for (auto& [key, job] : jobs_) {
         const auto entry = entries.find(key);
-        if (entry != entries.end()) job.slot = entry->second.slot;
-        if (job.sent && !job.ended) jobs.emplace_back(key, job);
+        if (entry == entries.end()) {
+          // One that went to this connection is behind the Welcome.
+          if (!job.sent || job.ended || job.connection == connection_) continue;
+          job.gone = true;
+          missing.push_back(key);
+          continue;
+        }
+        job.slot = entry->second.slot;
+        if (job.cancelled && !entry->second.end.has_value()) {
+          (void)link_->Send(Encode(local::Cancel{key, job.forced, job.grace_micros}));
+        }
+        if (!job.ended) found.push_back(std::move(entry->second));
+        entries.erase(entry);
+      }
+      for (auto left = unsettled_.begin(); left != unsettled_.end();) {
+        if (entries.count(left->first) > 0 || left->second.connection == connection_) {
+          ++left;
+          continue;
+        }
+        FreeSlot(left->second.slot);
+        left = unsettled_.erase(left);
+      }
+      for (const auto& [key, entry] : entries) Settle(key, entry.slot, entry.end.has_value());
+    }
+    for (const std::string& key : missing) {
+      if (journal_read) {
+        listener_->NotFound(key);  // it never began
+      } else {
+        listener_->Lost(key, "the supervisor's journal is gone; what was left of its steps has been ended");
       }
     }
-    for (const auto& [key, job] : jobs) {
-      const auto found = entries.find(key);
-      if (found == entries.end()) {
-        listener_->NotFound(key);  // the journal has been read: it never began
-        continue;
-      }
-      const local::Entry& entry = found->second;
-      if (entry.pid != 0) OnStarted({key, entry.pid, entry.started_wall});
-      if (entry.end.has_value()) {
-        OnExited({key, *entry.end});
-      } else if (job.cancelled) {
-        (void)link_->Send(Encode(local::Cancel{key, job.forced, job.grace_micros}));
-      }
+    for (const local::Entry& entry : found) {
+      if (entry.pid != 0) OnStarted({entry.key, entry.pid, entry.started_wall});
+      if (entry.end.has_value()) OnExited({entry.key, *entry.end});
     }
   }
 
@@ -364,7 +420,16 @@ class LocalBackend : public Backend {
     {
       MutexLock lock(&mutex_);
       const auto found = jobs_.find(exited.key);
-      if (found == jobs_.end()) return;
+      if (found == jobs_.end()) {
+        if (welcome_.has_value()) {  // told by Adopt, which knows whose it is
+          for (local::Entry& entry : welcome_->entries) {
+            if (entry.key == exited.key) entry.end = exited.end;
+          }
+        } else if (const auto left = unsettled_.find(exited.key); left != unsettled_.end()) {
+          Settle(exited.key, std::string(left->second.slot), true);
+        }
+        return;
+      }
       found->second.ended = true;
       end.output_dir = SlotDir(found->second.slot) + "/output";
       end.scratch_dir = SlotDir(found->second.slot) + "/scratch";
@@ -380,12 +445,15 @@ class LocalBackend : public Backend {
   const Config config_;
   Listener* listener_ = nullptr;
   std::unique_ptr<local::SupervisorLink> link_;
-  std::atomic<bool> reconciled_{false};
   Mutex mutex_;
   std::unordered_map<std::string, Job> jobs_ ABSL_GUARDED_BY(mutex_);
   std::set<int64_t> free_ ABSL_GUARDED_BY(mutex_);
   int64_t next_slot_ ABSL_GUARDED_BY(mutex_) = 0;
-  local::Welcome welcome_ ABSL_GUARDED_BY(mutex_);
+  bool adopted_ ABSL_GUARDED_BY(mutex_) = false;
+  std::optional<local::Welcome> welcome_ ABSL_GUARDED_BY(mutex_);  // until Reconcile has judged it
+  uint64_t connection_ ABSL_GUARDED_BY(mutex_) = 0;                // of the welcome
+  // Slots, by key, of attempts that the daemon is done with and the supervisor may not be.
+  std::map<std::string, Unsettled> unsettled_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace

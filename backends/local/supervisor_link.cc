@@ -12,12 +12,14 @@
 
 #include <cerrno>
 #include <chrono>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "server/base/digest.h"
+#include "server/base/fault.h"
 #include "server/base/status.h"
 
 namespace orch::local {
@@ -25,10 +27,22 @@ namespace {
 
 constexpr int kConnectTries = 500;  // of 10 ms, after a launch
 constexpr int64_t kStartMicros = 10'000'000;
+constexpr int64_t kUpgradeMicros = 2'000'000;
 
 absl::Status Unusable(absl::string_view what, absl::string_view path) {
   return Error(absl::StatusCode::kInternal, "SUPERVISOR_UNUSABLE",
                absl::StrCat("cannot ", what, " ", path, ": ", strerror(errno)));
+}
+
+bool SendAll(int fd, const std::string& frame) {
+  size_t at = 0;
+  while (at < frame.size()) {
+    const ssize_t n = send(fd, frame.data() + at, frame.size() - at, MSG_NOSIGNAL);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) return false;
+    at += static_cast<size_t>(n);
+  }
+  return true;
 }
 
 }  // namespace
@@ -83,21 +97,13 @@ void SupervisorLink::Stop() {
   }
 }
 
-bool SupervisorLink::Send(const std::string& frame) {
+uint64_t SupervisorLink::Send(const std::string& frame) {
   MutexLock lock(&mutex_);
-  if (fd_ < 0) return false;
-  size_t at = 0;
-  while (at < frame.size()) {
-    const ssize_t n = send(fd_, frame.data() + at, frame.size() - at, MSG_NOSIGNAL);
-    if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) {
-      shutdown(fd_, SHUT_RDWR);  // the thread sees it and connects anew
-      fd_ = -1;
-      return false;
-    }
-    at += static_cast<size_t>(n);
-  }
-  return true;
+  if (fd_ < 0) return 0;
+  if (SendAll(fd_, frame)) return connection_;
+  shutdown(fd_, SHUT_RDWR);  // the thread sees it and connects anew
+  fd_ = -1;
+  return 0;
 }
 
 int SupervisorLink::Connect() {
@@ -114,6 +120,8 @@ bool SupervisorLink::Launch(std::string* why) {
   std::vector<const char*> argv = {options_.program.c_str(), "--data-dir", options_.data_dir.c_str(), "--socket",
                                    socket_path_.c_str()};
   if (!options_.cgroups) argv.push_back("--no-cgroups");
+  if (faults_armed) argv.push_back("--fault-points");
+  if (!options_.version_as.empty()) argv.insert(argv.end(), {"--version-as", options_.version_as.c_str()});
   argv.push_back(nullptr);
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
@@ -132,7 +140,9 @@ bool SupervisorLink::Launch(std::string* why) {
   posix_spawnattr_setsigdefault(&attributes, &all);
   posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
   pid_t pid = 0;
-  const char* env[] = {"PATH=/usr/bin:/bin", nullptr};
+  const char* orders = faults_armed ? getenv("ORCH_FAULTS") : nullptr;
+  const std::string faults = absl::StrCat("ORCH_FAULTS=", orders == nullptr ? "" : orders);
+  const char* env[] = {"PATH=/usr/bin:/bin", faults_armed ? faults.c_str() : nullptr, nullptr};
   const int error = posix_spawn(&pid, options_.program.c_str(), &actions, &attributes,
                                 const_cast<char* const*>(argv.data()), const_cast<char* const*>(env));
   posix_spawn_file_actions_destroy(&actions);
@@ -166,10 +176,6 @@ void SupervisorLink::Run() {
       poll(&wait, 1, launched ? 10 : 1000);
       continue;
     }
-    {
-      MutexLock lock(&mutex_);
-      fd_ = fd;
-    }
     const bool greeted = Serve(fd);
     {
       MutexLock lock(&mutex_);
@@ -181,8 +187,51 @@ void SupervisorLink::Run() {
   }
 }
 
+// The supervisor is of another version: it is asked to become ours, keeping its children, and the connection ends with
+// its image. Nothing else of it is looked at, since its frames may look different.
+bool SupervisorLink::AskToUpgrade(int fd, const std::string& version) {
+  {
+    MutexLock lock(&mutex_);
+    trouble_ = absl::StrCat("it is of version ", version, " and does not become ", options_.version);
+    changed_.NotifyAll();
+  }
+  if (!SendAll(fd, Encode(Upgrade{options_.program}))) return false;
+  char buffer[4096];
+  const auto until = std::chrono::steady_clock::now() + std::chrono::microseconds(kUpgradeMicros);
+  while (!stopping_ && std::chrono::steady_clock::now() < until) {  // then it is asked again
+    pollfd waits[2] = {{fd, POLLIN, 0}, {wake_[0], POLLIN, 0}};
+    if (poll(waits, 2, 100) < 0 && errno != EINTR) break;
+    if ((waits[0].revents & (POLLIN | POLLHUP | POLLERR)) == 0) continue;
+    const ssize_t n = recv(fd, buffer, sizeof(buffer), MSG_DONTWAIT);
+    if (n == 0 || (n < 0 && errno != EINTR && errno != EAGAIN)) break;
+  }
+  return false;
+}
+
+// True: the Welcome is of our version and has been handled, and Send may be used.
+bool SupervisorLink::Greet(int fd, const Frame& frame) {
+  std::string version;
+  if (frame.type != FrameType::kWelcome || !DecodeVersion(frame.body, &version)) return false;
+  if (version != options_.version) return AskToUpgrade(fd, version);
+  Welcome welcome;
+  if (!Decode(frame.body, &welcome)) return false;
+  pid_ = welcome.pid;
+  uint64_t connection = 0;
+  {
+    MutexLock lock(&mutex_);
+    fd_ = fd;
+    connection = ++connection_;
+  }
+  handlers_.welcomed(connection, std::move(welcome));
+  handlers_.health(true, "");
+  MutexLock lock(&mutex_);
+  welcomed_ = true;
+  changed_.NotifyAll();
+  return true;
+}
+
 bool SupervisorLink::Serve(int fd) {
-  if (!Send(Encode(Hello{options_.version, options_.epoch}))) return false;
+  if (!SendAll(fd, Encode(Hello{options_.version, options_.epoch, options_.name}))) return false;
   FrameReader reader;
   bool greeted = false;
   char buffer[65536];
@@ -197,17 +246,9 @@ bool SupervisorLink::Serve(int fd) {
     reader.Append(std::string_view(buffer, static_cast<size_t>(n)));
     bool broken = false;
     while (const auto frame = reader.Next(&broken)) {
-      if (frame->type == FrameType::kWelcome) {
-        Welcome welcome;
-        if (!Decode(frame->body, &welcome)) return greeted;
-        pid_ = welcome.pid;
-        if (welcome.version != options_.version) Send(Encode(Upgrade{options_.program}));
-        handlers_.welcomed(std::move(welcome));
-        handlers_.health(true, "");
+      if (!greeted) {
+        if (!Greet(fd, *frame)) return false;
         greeted = true;
-        MutexLock lock(&mutex_);
-        welcomed_ = true;
-        changed_.NotifyAll();
       } else if (frame->type == FrameType::kStarted) {
         Started started;
         if (!Decode(frame->body, &started)) return greeted;

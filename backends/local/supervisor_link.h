@@ -19,14 +19,17 @@ class SupervisorLink {
  public:
   struct Options {
     std::string data_dir;
-    std::string program;  // orch-supervisor
-    std::string version;  // another version there is asked to become `program`
+    std::string program;     // orch-supervisor
+    std::string version;     // another version there is asked to become `program`
+    std::string version_as;  // for tests: the version that a supervisor we start shall say it has; empty: its own
     int64_t epoch = 0;
+    std::string name;  // of this link, among those of one daemon
     bool cgroups = true;
   };
   struct Handlers {
-    // Called on the link's thread: once after each connection, with everything the supervisor has …
-    std::function<void(Welcome)> welcomed;
+    // Called on the link's thread: once after each connection, with everything the supervisor had before it read
+    // anything that Send said is on this connection …
+    std::function<void(uint64_t connection, Welcome)> welcomed;
     // … and then for what happens.
     std::function<void(const Started&)> started;
     std::function<void(const Exited&)> exited;
@@ -40,8 +43,9 @@ class SupervisorLink {
   absl::Status Start();
   void Stop();
 
-  // False: there is no connection now; the next Welcome says what the supervisor knows.
-  bool Send(const std::string& frame);
+  // The number of the connection it went to, from 1. 0: there is none now; a later Welcome says what the supervisor
+  // knows. Even on a connection a frame may be lost, and then a later Welcome comes too.
+  uint64_t Send(const std::string& frame);
   pid_t supervisor_pid() const { return pid_; }
 
  private:
@@ -49,6 +53,8 @@ class SupervisorLink {
   int Connect();
   bool Launch(std::string* why);
   bool Serve(int fd);
+  bool Greet(int fd, const Frame& frame);
+  bool AskToUpgrade(int fd, const std::string& version);
 
   const Options options_;
   const Handlers handlers_;
@@ -59,7 +65,8 @@ class SupervisorLink {
   int wake_[2] = {-1, -1};  // ends the thread's waits
   Mutex mutex_;
   CondVar changed_;
-  int fd_ ABSL_GUARDED_BY(mutex_) = -1;
+  int fd_ ABSL_GUARDED_BY(mutex_) = -1;  // only after the Welcome
+  uint64_t connection_ ABSL_GUARDED_BY(mutex_) = 0;
   bool welcomed_ ABSL_GUARDED_BY(mutex_) = false;
   std::string trouble_ ABSL_GUARDED_BY(mutex_);
 };

@@ -120,13 +120,16 @@ std::string Encode(const Hello& m) {
   Writer w(FrameType::kHello);
   w.Text(m.version);
   w.I64(m.epoch);
+  w.Text(m.name);
   return w.Done();
 }
 bool Decode(std::string_view body, Hello* m) {
   Reader r(body);
   m->version = r.Text();
+  const bool good = r.ok();
   m->epoch = r.I64();
-  return r.Done();
+  m->name = r.Text();
+  return good;  // of another version the rest may look different
 }
 
 std::string Encode(const Welcome& m) {
@@ -134,6 +137,7 @@ std::string Encode(const Welcome& m) {
   w.Text(m.version);
   w.I32(m.pid);
   w.U8(m.cgroups);
+  w.U8(m.journal_read);
   w.I32(static_cast<int32_t>(m.entries.size()));
   for (const Entry& e : m.entries) {
     w.Text(e.key);
@@ -150,6 +154,7 @@ bool Decode(std::string_view body, Welcome* m) {
   m->version = r.Text();
   m->pid = r.I32();
   m->cgroups = r.Bool();
+  m->journal_read = r.Bool();
   const int32_t n = r.I32();
   for (int32_t i = 0; i < n && r.ok(); ++i) {
     Entry e;
@@ -248,11 +253,12 @@ std::string Encode(const Upgrade& m) {
 bool Decode(std::string_view body, Upgrade* m) {
   Reader r(body);
   m->path = r.Text();
-  return r.Done();
+  return r.ok();
 }
 
 std::string Encode(const Opened& m) {
   Writer w(FrameType::kOpened);
+  w.I32(m.layout);
   w.Text(m.boot_id);
   w.I32(m.pid);
   w.I64(m.start_ticks);
@@ -261,6 +267,8 @@ std::string Encode(const Opened& m) {
 }
 bool Decode(std::string_view body, Opened* m) {
   Reader r(body);
+  m->layout = r.I32();
+  if (m->layout != kJournalLayout) return false;
   m->boot_id = r.Text();
   m->pid = r.I32();
   m->start_ticks = r.I64();
@@ -298,6 +306,25 @@ bool Decode(std::string_view body, Spawned* m) {
   m->pid = r.I32();
   m->wall = r.I64();
   return r.Done();
+}
+
+std::string Encode(const Stopping& m) {
+  Writer w(FrameType::kStopping);
+  w.Text(m.key);
+  w.I64(m.kill_at_mono);
+  return w.Done();
+}
+bool Decode(std::string_view body, Stopping* m) {
+  Reader r(body);
+  m->key = r.Text();
+  m->kill_at_mono = r.I64();
+  return r.Done();
+}
+
+bool DecodeVersion(std::string_view body, std::string* version) {
+  Reader r(body);
+  *version = r.Text();
+  return r.ok();
 }
 
 std::optional<Frame> FrameReader::Next(bool* broken) {

@@ -1,8 +1,9 @@
 // The language between the daemon and the supervisor of local steps, and of the supervisor's journal.
 //
 // A frame is a length (4 bytes, little endian, of what follows), a type (1 byte) and its fields. Decoding never reads
-// past the frame and refuses what is left over; both ends are one build, so there is no other compatibility than the
-// version in Hello and Welcome.
+// past the frame and refuses what is left over; both ends are one build. Where they are not, only this has to hold, in
+// all versions: Hello and Welcome begin with the version, Upgrade with the path, what follows there is ignored, and the
+// journal begins with its layout. That is enough for a newer daemon to make the supervisor its own.
 #pragma once
 
 #include <cstdint>
@@ -14,6 +15,9 @@
 namespace orch::local {
 
 inline constexpr uint32_t kMaxFrame = 64u << 20;
+// Counts up with every change of a frame that one version sends another, and of one in the journal.
+inline constexpr char kWireLayout[] = "/wire2";
+inline constexpr int32_t kJournalLayout = 2;
 
 enum class FrameType : uint8_t {
   kHello = 1,    // daemon: who I am
@@ -27,6 +31,7 @@ enum class FrameType : uint8_t {
   kOpened = 16,    // journal: who writes
   kSpawning = 17,  // journal: about to spawn
   kSpawned = 18,   // journal: the process id
+  kStopping = 19,  // journal: a stop has been signalled
 };
 
 // How a command ended.
@@ -54,7 +59,8 @@ struct End {
 
 struct Hello {
   std::string version;
-  int64_t epoch = 0;
+  int64_t epoch = 0;  // a later one cuts off all connections of earlier ones …
+  std::string name;   // … and of its own those of the same name
 };
 // One attempt the supervisor knows.
 struct Entry {
@@ -67,7 +73,8 @@ struct Entry {
 struct Welcome {
   std::string version;
   int32_t pid = 0;
-  bool cgroups = false;  // how descendants are found
+  bool cgroups = false;       // how descendants are found
+  bool journal_read = false;  // false: there was none, or none that can be read, so a key may have been forgotten
   std::vector<Entry> entries;
 };
 struct Spawn {
@@ -101,6 +108,7 @@ struct Upgrade {
 };
 // Journal.
 struct Opened {
+  int32_t layout = kJournalLayout;
   std::string boot_id;
   int32_t pid = 0;
   int64_t start_ticks = 0;  // of the process, since boot: tells a reused pid
@@ -118,6 +126,11 @@ struct Spawned {
   int64_t wall = 0;
 };
 
+struct Stopping {
+  std::string key;
+  int64_t kill_at_mono = 0;  // of this boot; 0: no grace
+};
+
 std::string Encode(const Hello& m);
 std::string Encode(const Welcome& m);
 std::string Encode(const Spawn& m);
@@ -129,6 +142,7 @@ std::string Encode(const Upgrade& m);
 std::string Encode(const Opened& m);
 std::string Encode(const Spawning& m);
 std::string Encode(const Spawned& m);
+std::string Encode(const Stopping& m);
 
 // A frame without its length.
 struct Frame {
@@ -148,6 +162,9 @@ bool Decode(std::string_view body, Upgrade* m);
 bool Decode(std::string_view body, Opened* m);
 bool Decode(std::string_view body, Spawning* m);
 bool Decode(std::string_view body, Spawned* m);
+bool Decode(std::string_view body, Stopping* m);
+// Only the version of a Welcome, whatever else is in it.
+bool DecodeVersion(std::string_view body, std::string* version);
 
 // Takes whole frames from the front of a growing buffer.
 class FrameReader {

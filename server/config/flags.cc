@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "server/base/fault.h"
 
 namespace orch::config {
 namespace {
@@ -27,6 +28,8 @@ CommandLine ReadCommandLine(int argc, const char* const* argv, const std::string
   std::string data_dir, listen, http_listen, file, public_url, log_level;
   bool check = false;
   bool print = false;
+  bool list_faults = false;
+  bool fault_points = false;
   CLI::App app("orchd owns the execution of pipelines: it stores runs, starts their steps, and answers clients.",
                "orchd");
   app.set_version_flag("--version", "orchd " + version);
@@ -40,6 +43,9 @@ CommandLine ReadCommandLine(int argc, const char* const* argv, const std::string
       ->check(CLI::IsMember({"debug", "info", "warning", "error"}));
   app.add_flag("--check-config", check, "Check the configuration, say everything that is wrong, and end");
   app.add_flag("--print-config", print, "Print the configuration in force and end");
+  // For tests, so in no group of the help.
+  app.add_flag("--list-fault-points", list_faults)->group("");
+  app.add_flag("--fault-points", fault_points, "Do what ORCH_FAULTS orders; see server/base/fault.h")->group("");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
@@ -51,7 +57,9 @@ CommandLine ReadCommandLine(int argc, const char* const* argv, const std::string
     }
     return Exit(kUsage, absl::StrCat("orchd: ", e.what(), "; `orchd --help` lists the flags\n"));
   }
+  if (list_faults) return Exit(0, absl::StrCat(absl::StrJoin(FaultPoints(), "\n"), "\n"));
   CommandLine out;
+  out.fault_points = fault_points;
   std::vector<std::string> faults;
   if (!file.empty()) {
     std::ifstream in(file, std::ios::binary | std::ios::ate);

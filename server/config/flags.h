@@ -11,8 +11,9 @@ namespace orch::config {
 struct CommandLine {
   enum class Mode { kServe, kPrint, kExit };
   Mode mode = Mode::kServe;
-  int exit_code = 0;    // kExit
-  std::string message;  // kPrint, kExit: for stdout if the code is 0, else for stderr
+  int exit_code = 0;          // kExit
+  std::string message;        // kPrint, kExit: for stdout if the code is 0, else for stderr
+  bool fault_points = false;  // ORCH_FAULTS may order ends of this process: for tests alone
   Config config;
 };
 

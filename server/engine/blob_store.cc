@@ -19,6 +19,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "server/base/digest.h"
+#include "server/base/fault.h"
 #include "server/base/status.h"
 
 namespace orch {
@@ -263,14 +264,18 @@ absl::StatusOr<BlobRow> BlobStore::TakeFile(const std::string& path, int64_t siz
     row.digest = content.digest;
     row.size = content.size;
   }
+  ORCH_FAULT("store.hashed");
   const std::string name = NameOf(row.digest);
   const std::string folder = name.substr(0, name.rfind('/'));
   if (Verified(row.digest)) return row;
   RETURN_IF_ERROR(EnsureFolder(folder));
   if (chmod(path.c_str(), 0444) != 0) return Failed("change the mode of", path, errno);
   if (!row.inline_bytes.has_value()) RETURN_IF_ERROR(SyncPath(path, O_RDONLY));
+  ORCH_FAULT("store.synced");
   RETURN_IF_ERROR(Place(path, name, row.digest));
+  ORCH_FAULT("store.named");
   if (!row.inline_bytes.has_value()) RETURN_IF_ERROR(SyncPath(folder, O_RDONLY | O_DIRECTORY));
+  ORCH_FAULT("store.folder_synced");
   SetVerified(row.digest);
   return row;
 }
@@ -320,11 +325,13 @@ absl::StatusOr<BlobRow> BlobStore::TakeFolder(const std::string& path) {
     if (!it->is_symlink() && it->is_directory()) RETURN_IF_ERROR(SyncPath(it->path().string(), O_RDONLY | O_DIRECTORY));
   }
   RETURN_IF_ERROR(SyncPath(staged, O_RDONLY | O_DIRECTORY));
+  ORCH_FAULT("store.tree_staged");
   if (rename(staged.c_str(), name.c_str()) != 0) {
     const int why = errno;
     fs::remove_all(staged, error);
     if (why != EEXIST && why != ENOTEMPTY) return Failed("move to", name, why);
   }
+  ORCH_FAULT("store.tree_named");
   RETURN_IF_ERROR(SyncPath(name.substr(0, name.rfind('/')), O_RDONLY | O_DIRECTORY));
   return row;
 }

@@ -12,6 +12,7 @@
 #include "absl/time/time.h"
 #include "backends/api/registry.h"
 #include "server/base/digest.h"
+#include "server/base/fault.h"
 #include "server/base/log.h"
 #include "server/engine/engine_impl.h"
 #include "server/engine/outputs.h"
@@ -91,7 +92,9 @@ absl::Status EngineImpl::Open() {
     MutexLock lock(&mutex_);
     stats_.status = "SERVING";
   }
-  outbox_->Adopt(live);
+  ORCH_FAULT("start.before_adopt");
+  outbox_->Adopt(live, options_.grace_micros);
+  ORCH_FAULT("start.adopted");
   loop_ = std::thread([this] { Loop(); });
   return absl::OkStatus();
 }
@@ -100,6 +103,7 @@ absl::Status EngineImpl::RestoreRuns() {
   const Now now = Clock::Real().Now();
   const bool same_boot = writer_->meta().boot_id == BootId() && !BootId().empty();
   ASSIGN_OR_RETURN(const std::vector<RunKey> keys, writer_->LiveRunKeys());
+  ORCH_FAULT("start.restoring");
   for (const RunKey key : keys) {
     ASSIGN_OR_RETURN(store::LiveRun live, writer_->LoadRun(key));
     ASSIGN_OR_RETURN(const auto pipeline, catalog_->Load(live.header.pipeline_id));
@@ -116,6 +120,7 @@ absl::Status EngineImpl::RestoreRuns() {
     core_->Restore({std::move(live.header), std::move(live.row), pipeline->graph, std::move(live.steps),
                     std::move(live.attempts), std::move(live.artifacts)},
                    now);
+    ORCH_FAULT("start.restored_run");
   }
   if (!keys.empty()) Log(LogLevel::kInfo, "runs restored", {{"runs", keys.size()}});
   return absl::OkStatus();
@@ -129,8 +134,10 @@ void EngineImpl::Shutdown() {
   }
   if (hub_ != nullptr) hub_->Close();
   if (outbox_ != nullptr) outbox_->Stop();
+  ORCH_FAULT("stop.effects");
   mailbox_.Close();
   if (loop_.joinable()) loop_.join();
+  ORCH_FAULT("stop.loop");
 }
 
 absl::Status EngineImpl::PostAndWait(Post post, int64_t deadline_micros, int64_t* number) {
@@ -204,6 +211,7 @@ absl::StatusOr<std::string> EngineImpl::SubmitRun(SubmitCommand command, int64_t
     }
   }
   ASSIGN_OR_RETURN(pipeline, catalog_->Store(std::move(pipeline), command.spec_bytes, now.wall));
+  ORCH_FAULT("submit.pipeline_stored");
 
   RunSubmitted event;
   RunHeader& header = event.header;
@@ -316,6 +324,7 @@ absl::StatusOr<ArtifactId> EngineImpl::PublishArtifact(PublishCommand command, i
   }
   Post post;
   post.event = ArtifactPublished{attempt->ref, std::move(stored)};
+  ORCH_FAULT("publish.stored");
   int64_t id = 0;
   RETURN_IF_ERROR(PostAndWait(std::move(post), deadline_micros, &id));
   return id;

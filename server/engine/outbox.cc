@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/base/fault.h"
 #include "server/base/log.h"
 #include "server/base/status.h"
 
@@ -141,7 +142,7 @@ std::shared_ptr<Backend> Outbox::FindBackend(const std::string& name) {
   return found == backends_.end() ? nullptr : found->second.backend;
 }
 
-void Outbox::Adopt(const std::vector<std::pair<AttemptRow, std::string>>& live) {
+void Outbox::Adopt(const std::vector<std::pair<AttemptRow, std::string>>& live, int64_t grace_micros) {
   std::map<std::string, std::vector<KnownAttempt>> by_orchestrator;
   {
     MutexLock lock(&mutex_);
@@ -161,12 +162,18 @@ void Outbox::Adopt(const std::vector<std::pair<AttemptRow, std::string>>& live) 
       }
       known.handle = row.handle;
       known.stopping = row.stopping;
+      known.grace_micros = grace_micros;
       by_orchestrator[row.orchestrator].push_back(std::move(known));
     }
   }
   for (auto& [name, attempts] : by_orchestrator) {
     const auto backend = FindBackend(name);
-    if (backend != nullptr) backend->Adopt(std::move(attempts));
+    if (backend == nullptr) continue;
+    backend->Adopt(attempts);
+    for (const KnownAttempt& known : attempts) {  // a step that was adopted may publish what is in its folder
+      const auto workspace = backend->Prepare(known.name);
+      if (workspace.ok()) SetOutputDir(known.name.key, workspace->output_dir);
+    }
   }
 }
 
@@ -213,21 +220,26 @@ void Outbox::Start(std::vector<Intent> intents) {
 }
 
 void Outbox::Perform(Intent intent) {
+  ORCH_FAULT("outbox.next");
   if (intent.kind == Intent::Kind::kSubmitAttempt) {
     Submit(intent);
+    ORCH_FAULT("outbox.submitted");
     return;
   }
   const auto backend = FindBackend(intent.orchestrator);
   if (intent.kind == Intent::Kind::kCancelAttempt) {
     if (backend != nullptr) backend->Cancel(intent.key, intent.forced ? CancelMode::kForced : CancelMode::kGraceful);
+    ORCH_FAULT("outbox.cancelled");
     return;
   }
+  ORCH_FAULT("outbox.before_release");
   {
     MutexLock lock(&mutex_);
     attempts_.erase(intent.key);
   }
   workshop_->Discard(intent.key);
   if (backend != nullptr) backend->Release(intent.key);
+  ORCH_FAULT("outbox.released");
 }
 
 void Outbox::Refuse(const AttemptRef& ref, Reason reason, absl::string_view message) {
@@ -253,6 +265,7 @@ void Outbox::Submit(const Intent& intent) {
     return;
   }
   for (const AttemptWork& work : rendered.unit.attempts) SetOutputDir(work.name.key, work.workspace.output_dir);
+  ORCH_FAULT("outbox.prepared");
   backend->Submit(std::move(rendered.unit));
 }
 
@@ -260,7 +273,9 @@ void Outbox::Store(const Intent& intent) {
   const auto run = FindRun(intent.ref.run);
   if (run == nullptr) return;
   Post post;
+  ORCH_FAULT("store.before");
   post.event = workshop_->Store(*run, intent);
+  ORCH_FAULT("store.after");
   mailbox_->Put(std::move(post));
 }
 
@@ -269,6 +284,7 @@ void Outbox::Resolve(const Intent& intent) {
   if (run == nullptr) return;
   Post post;
   post.event = workshop_->Resolve(*run, intent);
+  ORCH_FAULT("resolve.after");
   mailbox_->Put(std::move(post));
 }
 

@@ -47,7 +47,7 @@ class Outbox {
   std::shared_ptr<Backend> FindBackend(const std::string& name);
 
   // Once, after the start's backends are in service: where are these?
-  void Adopt(const std::vector<std::pair<AttemptRow, std::string>>& live);
+  void Adopt(const std::vector<std::pair<AttemptRow, std::string>>& live, int64_t grace_micros);
 
   // Behind what is in order.
   void Later(std::function<void()> work) { executor_->InOrder(std::move(work)); }

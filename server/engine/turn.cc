@@ -4,6 +4,7 @@
 #include <utility>
 #include <variant>
 
+#include "server/base/fault.h"
 #include "server/base/status.h"
 
 namespace orch {
@@ -94,18 +95,23 @@ absl::Status Turn::Commit() {
   Merge(&pending_, &decisions.batch);
   if (!pending_.empty()) {
     const int64_t before = clock_->Now().mono;
+    ORCH_FAULT("commit.before");
     RETURN_IF_ERROR(writer_->Commit(&pending_));
+    ORCH_FAULT("commit.after");
     totals_.commit_micros += clock_->Now().mono - before;
     ++totals_.batches;
     sink_->Publish(pending_);
+    ORCH_FAULT("commit.published");
   }
   sink_->Start(std::move(decisions.intents));
   for (const RunRow& run : pending_.runs) {
     if (IsTerminal(run.state)) sink_->RemoveRun(run);
   }
   pending_ = Batch();
+  ORCH_FAULT("commit.effects");
   for (Waiting& w : waiting_) w.receipt->Complete(std::move(w.status), w.number);
   waiting_.clear();
+  ORCH_FAULT("commit.answered");
   return absl::OkStatus();
 }
 

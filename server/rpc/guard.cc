@@ -10,6 +10,7 @@
 #include "absl/strings/strip.h"
 #include "server/base/clock.h"
 #include "server/base/digest.h"
+#include "server/base/fault.h"
 #include "server/base/status.h"
 #include "server/rpc/errors.h"
 
@@ -106,6 +107,7 @@ absl::Status Guard::Call(const Method& method, const CallContext& context, const
       status = absl::InternalError(absl::StrCat("exception: ", e.what()));
     }
   }
+  if (method.traits.mutates) ORCH_FAULT("answer.before");
   status = Seal(std::move(status), method.name);
   method.metrics->Count(status.code(), Clock::Real().Now().mono - begin);
   return status;

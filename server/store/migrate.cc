@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "server/base/fault.h"
 #include "server/base/log.h"
 #include "server/base/status.h"
 #include "server/store/pragmas.h"
@@ -83,6 +84,7 @@ absl::Status Apply(SQLite::Database& db, const Migration& migration, int64_t now
   record.bind(3, migration.sha256);
   record.bind(4, now);
   record.exec();
+  ORCH_FAULT("start.migrating");
   db.exec(absl::StrCat("PRAGMA application_id=", kApplicationId, "; PRAGMA user_version=", migration.number));
   // Statements that still stand on a row would keep the transaction from ending.
   transaction.commit();

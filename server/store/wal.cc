@@ -9,6 +9,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "server/base/fault.h"
 #include "server/base/log.h"
 #include "server/store/pragmas.h"
 
@@ -62,12 +63,14 @@ void Wal::Grow() {
 void Wal::MaybeCheckpoint() {
   if (bytes_ < next_at_) return;
   const bool hard = bytes_ >= kHardBytes;
+  ORCH_FAULT("checkpoint.before");
   int pages = 0;
   int done = 0;
   if (hard) sqlite3_busy_timeout(db_->getHandle(), kHardWaitMillis);
   const int rc = sqlite3_wal_checkpoint_v2(
       db_->getHandle(), "main", hard ? SQLITE_CHECKPOINT_TRUNCATE : SQLITE_CHECKPOINT_PASSIVE, &pages, &done);
   if (hard) sqlite3_busy_timeout(db_->getHandle(), kWriterBusyMillis);
+  ORCH_FAULT("checkpoint.after");
   next_at_ = bytes_ + kRetryBytes;
   if (rc != SQLITE_OK && rc != SQLITE_BUSY) throw SQLite::Exception(db_->getHandle(), rc);
   if (rc == SQLITE_OK && done == pages) {

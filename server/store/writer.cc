@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/base/fault.h"
 #include "server/base/status.h"
 #include "server/store/batch_writer.h"
 #include "server/store/lock.h"
@@ -54,6 +55,7 @@ class WriterImpl : public Writer {
           path, SQLite::OPEN_READWRITE | SQLite::OPEN_CREATE | SQLite::OPEN_NOMUTEX, kWriterBusyMillis, vfs_.name());
       SetUpWriter(*db_);
       RETURN_IF_ERROR(Migrate(*db_, EmbeddedMigrations(), now.wall));
+      ORCH_FAULT("start.migrated");
       for (bool again = true; again;) {
         again = false;
         try {
@@ -63,6 +65,7 @@ class WriterImpl : public Writer {
           again = true;
         }
       }
+      ORCH_FAULT("start.epoch");
       wal_ = std::make_unique<Wal>(db_.get(), options_.wal_grow_bytes);
       batch_writer_ = std::make_unique<BatchWriter>(*db_);
     } catch (const SQLite::Exception& e) {
@@ -82,6 +85,7 @@ class WriterImpl : public Writer {
       try {
         SQLite::Transaction transaction(*db_, SQLite::TransactionBehavior::IMMEDIATE);
         const int64_t rows = batch_writer_->Write(batch);
+        ORCH_FAULT("commit.written");
         transaction.commit();
         ++stats_.commits;
         stats_.rows += rows;
@@ -163,6 +167,7 @@ class WriterImpl : public Writer {
 
 absl::StatusOr<std::unique_ptr<Writer>> Writer::Open(const StoreOptions& options, Now now) {
   ASSIGN_OR_RETURN(auto lock, DataDirLock::Take(options.data_dir));
+  ORCH_FAULT("start.locked");
   auto writer = std::make_unique<WriterImpl>(options, std::move(lock));
   RETURN_IF_ERROR(writer->Start(now));
   return std::unique_ptr<Writer>(std::move(writer));

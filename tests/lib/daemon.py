@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 BIN = Path(os.environ.get("ORCH_TEST_BIN", ROOT / "build/release/bin"))
 
 
-def wait_for(what: str, predicate: Callable[[], Any], seconds: float = 30) -> Any:
+def wait_for(what: str, predicate: Callable[[], Any], seconds: float = 30, every: float = 0.01) -> Any:
     """The first true answer of `predicate`; fails after `seconds`."""
     until = time.monotonic() + seconds
     while True:
@@ -27,7 +27,7 @@ def wait_for(what: str, predicate: Callable[[], Any], seconds: float = 30) -> An
             return answer
         if time.monotonic() > until:
             raise AssertionError(f"waited {seconds} s for {what}")
-        time.sleep(0.01)  # between two looks at a state; never instead of one
+        time.sleep(every)  # between two looks at a state; never instead of one
 
 
 def alive(pid: int) -> bool:
@@ -47,6 +47,7 @@ class Daemon:
         self.config = config
         self.process: subprocess.Popen[bytes] | None = None
         self.server: dict[str, Any] = {}
+        self.faults = ""  # what the next process is ordered: see server/base/fault.h
 
     def __enter__(self) -> "Daemon":
         self.start()
@@ -60,11 +61,20 @@ class Daemon:
         if self.config:
             (self.home / "orchd.yaml").write_text(self.config)
             command += ["--config", str(self.home / "orchd.yaml")]
-        return command
+        return command + (["--fault-points"] if self.faults else [])
 
     def start(self) -> None:
+        self.launch()
+        self.wait_serving()
+
+    def launch(self, **more: str) -> None:
+        """Only makes the process."""
+        environment = {**os.environ, **({"ORCH_FAULTS": self.faults} if self.faults else {}), **more}
         with (self.home / "orchd.log").open("ab") as log:
-            self.process = subprocess.Popen(self.command(), stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+            self.process = subprocess.Popen(self.command(), stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment)
+
+    def wait_serving(self, seconds: float = 30) -> None:
+        assert self.process is not None
         pid = self.process.pid
 
         def serving() -> bool:
@@ -76,7 +86,7 @@ class Daemon:
                 return self.server["pid"] == pid
             return False
 
-        wait_for("orchd to serve", serving)
+        wait_for("orchd to serve", serving, seconds, every=0.001)
 
     def log(self) -> str:
         return (self.home / "orchd.log").read_text(errors="replace")

@@ -1,13 +1,19 @@
 // The local flavor alone: real supervisor, real processes; every test with control groups and without.
+#include <poll.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <map>
+#include <set>
+#include <thread>
 
 #include "backends/local/local_backend.h"
 #include "backends/local/supervisor_link.h"
@@ -100,6 +106,142 @@ bool WaitUntil(const std::function<bool()>& good) {
   return true;
 }
 
+std::string ReadFile(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+std::string Version() { return std::string(ORCH_VERSION) + local::kWireLayout; }
+
+int Dial(const std::string& path) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  path.copy(address.sun_path, sizeof(address.sun_path) - 1);
+  const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  EXPECT_EQ(connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0) << path;
+  return fd;
+}
+
+// Speaks to the supervisor frame by frame, as a daemon of any version would.
+class PlainClient {
+ public:
+  PlainClient(std::string path, std::string version, int64_t epoch, std::string name = "local")
+      : path_(std::move(path)), version_(std::move(version)), epoch_(epoch), name_(std::move(name)), fd_(Dial(path_)) {
+    Send(Encode(local::Hello{version_, epoch_, name_}));
+    (void)Next();
+  }
+  ~PlainClient() { close(fd_); }
+  void Send(const std::string& frame) { (void)send(fd_, frame.data(), frame.size(), MSG_NOSIGNAL); }
+  void Spawn(const std::string& key, int slot, const std::string& dir, const std::string& script) {
+    local::Spawn spawn;
+    spawn.key = key;
+    spawn.slot = "local/" + std::to_string(slot);
+    spawn.argv = {"/bin/sh", "-c", script};
+    spawn.env = {"PATH=/usr/bin:/bin", "ORCH_FENCE=" + key};
+    spawn.cwd = "/";
+    spawn.log_prefix = dir + "/logs/" + key;
+    spawn.log_limit = 1 << 30;
+    Send(Encode(spawn));
+  }
+  // True once the end of `key` has been told here, or was known before.
+  bool Ended(const std::string& key) {
+    while (ended_.count(key) == 0 && Next(10).has_value()) {
+    }
+    return ended_.count(key) > 0;
+  }
+  // What the supervisor knows now.
+  bool Knows(const std::string& key) {
+    PlainClient fresh(path_, version_, epoch_, name_ + "'");
+    return fresh.known_.count(key) > 0;
+  }
+  bool Closed() {
+    while (!closed_ && Next().has_value()) {
+    }
+    return closed_;
+  }
+
+ private:
+  // One frame, waiting a while for it.
+  std::optional<local::FrameType> Next(int millis = 1000) {
+    for (;;) {
+      bool broken = false;
+      if (const auto frame = reader_.Next(&broken)) {
+        local::Welcome welcome;
+        local::Exited exited;
+        if (frame->type == local::FrameType::kWelcome && Decode(frame->body, &welcome)) {
+          for (const local::Entry& entry : welcome.entries) {
+            known_.insert(entry.key);
+            if (entry.end.has_value()) ended_.insert(entry.key);
+          }
+        } else if (frame->type == local::FrameType::kExited && Decode(frame->body, &exited)) {
+          ended_.insert(exited.key);
+        }
+        return frame->type;
+      }
+      pollfd wait{fd_, POLLIN, 0};
+      if (poll(&wait, 1, millis) <= 0) return std::nullopt;
+      char buffer[65536];
+      const ssize_t n = recv(fd_, buffer, sizeof(buffer), 0);
+      closed_ = n <= 0;
+      if (closed_) return std::nullopt;
+      reader_.Append(std::string_view(buffer, static_cast<size_t>(n)));
+    }
+  }
+
+  const std::string path_;
+  const std::string version_;
+  const int64_t epoch_;
+  const std::string name_;
+  const int fd_;
+  bool closed_ = false;
+  local::FrameReader reader_;
+  std::set<std::string> known_;
+  std::set<std::string> ended_;
+};
+
+// A double of a supervisor whose frames nobody can read any more: it welcomes with bytes of its own behind its version,
+// keeps what it is asked, and is gone.
+class OldSupervisorDouble {
+ public:
+  explicit OldSupervisorDouble(const std::string& path) : path_(path) {
+    unlink(path.c_str());
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    path.copy(address.sun_path, sizeof(address.sun_path) - 1);
+    listen_ = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    EXPECT_EQ(bind(listen_, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+    EXPECT_EQ(listen(listen_, 4), 0);
+  }
+  void Serve() {
+    const int fd = accept4(listen_, nullptr, nullptr, SOCK_CLOEXEC);
+    std::string welcome = Encode(local::Welcome{"0.0.0/wire0", 1, false, true, {}});
+    welcome.insert(welcome.size() - 3, "of another layout");
+    welcome[0] = static_cast<char>(welcome.size() - 4);
+    (void)send(fd, welcome.data(), welcome.size(), MSG_NOSIGNAL);
+    local::FrameReader reader;
+    char buffer[4096];
+    while (path_to_.empty()) {
+      const ssize_t n = recv(fd, buffer, sizeof(buffer), 0);
+      if (n <= 0) break;
+      reader.Append(std::string_view(buffer, static_cast<size_t>(n)));
+      bool broken = false;
+      while (const auto frame = reader.Next(&broken)) {
+        local::Upgrade upgrade;
+        if (frame->type == local::FrameType::kUpgrade && Decode(frame->body, &upgrade)) path_to_ = upgrade.path;
+      }
+    }
+    unlink(path_.c_str());
+    close(listen_);
+    close(fd);
+  }
+  const std::string& upgrade_path() const { return path_to_; }
+
+ private:
+  const std::string path_;
+  int listen_ = -1;
+  std::string path_to_;
+};
+
 class LocalTest : public ::testing::TestWithParam<const char*> {
  protected:
   void SetUp() override {
@@ -117,6 +259,10 @@ class LocalTest : public ::testing::TestWithParam<const char*> {
 
   // A daemon that starts: what it has on record is adopted.
   void Connect(std::vector<std::string> known) {
+    Reconnect();
+    Adopt(std::move(known));
+  }
+  void Reconnect() {
     if (backend_ != nullptr) backend_->Stop();
     listener_ = std::make_unique<RecordingListener>();
     BackendContext context;
@@ -127,7 +273,10 @@ class LocalTest : public ::testing::TestWithParam<const char*> {
     auto made = MakeLocalBackend(context);
     ASSERT_TRUE(made.ok()) << made.status();
     backend_ = *std::move(made);
-    ASSERT_TRUE(backend_->Start(listener_.get()).ok());
+    const absl::Status started = backend_->Start(listener_.get());
+    ASSERT_TRUE(started.ok()) << started;
+  }
+  void Adopt(std::vector<std::string> known) {
     std::vector<KnownAttempt> attempts;
     for (const std::string& name : known) {
       KnownAttempt attempt;
@@ -152,7 +301,10 @@ class LocalTest : public ::testing::TestWithParam<const char*> {
     EXPECT_TRUE(workspace.ok());
     work.workspace = *workspace;
     work.command = command.empty() ? std::vector<std::string>{"/bin/sh", "-c", script} : std::move(command);
-    work.env = {{"PATH", "/usr/bin:/bin"}, {"ORCH_FENCE", key}, {"OUT", workspace->output_dir}};
+    work.env = {{"PATH", "/usr/bin:/bin"},
+                {"ORCH_FENCE", key},
+                {"OUT", workspace->output_dir},
+                {"ORCH_SCRATCH", workspace->scratch_dir}};
     work.working_dir = working_dir_;
     work.grace_micros = 300'000;
     work.log_limit_bytes = log_limit_;
@@ -166,6 +318,19 @@ class LocalTest : public ::testing::TestWithParam<const char*> {
     auto log = backend_->OpenLog(addresses_[name], stream);
     EXPECT_TRUE(log.ok());
     return log.ok() ? (*log)->Read(0, 1 << 20).value_or("") : "";
+  }
+  // Starts a supervisor by hand.
+  pid_t Launch(std::vector<std::string> more) {
+    const std::string program = fs::read_symlink("/proc/self/exe").parent_path() / "orch-supervisor";
+    std::vector<std::string> words = {program, "--data-dir", dir_, "--socket", dir_ + "/local/supervisor.sock"};
+    if (GetParam() == std::string("off")) words.push_back("--no-cgroups");
+    words.insert(words.end(), more.begin(), more.end());
+    std::vector<char*> argv;
+    for (std::string& word : words) argv.push_back(word.data());
+    argv.push_back(nullptr);
+    pid_t pid = 0;
+    EXPECT_EQ(posix_spawn(&pid, program.c_str(), nullptr, nullptr, argv.data(), environ), 0);
+    return pid;
   }
   pid_t SupervisorPid() {
     for (const auto& entry : fs::directory_iterator("/proc")) {
@@ -313,39 +478,173 @@ TEST_P(LocalTest, TheDeathOfTheSupervisorIsToldAndNothingIsLeft) {
   EXPECT_EQ(listener_->WaitEnd(KeyOf("b")).exit_code, 0);
 }
 
+// A supervisor of an older build, started before the daemon.
 TEST_P(LocalTest, AnUpgradeKeepsItsChildren) {
+  backend_->Stop();
+  backend_ = nullptr;
+  kill(SupervisorPid(), SIGKILL);
+  ASSERT_TRUE(WaitUntil([&] { return SupervisorPid() == 0; }));
+  const std::string socket = dir_ + "/local/supervisor.sock";
+  fs::remove(socket);
+  const pid_t before = Launch({"--version-as", "0.0.1/wire1"});
+  ASSERT_TRUE(WaitUntil([&] { return fs::exists(socket); }));
+  // What an older daemon had it start: one that goes on, one that is being stopped, one that has ended.
   const std::string gate = dir_ + "/gate";
-  Submit("a", "echo begin; while [ ! -e " + gate + " ]; do sleep 0.01; done; echo end; exit 4");
-  listener_->Wait(KeyOf("a"), [](const auto& s) { return s.started > 0; });
-  const pid_t before = SupervisorPid();
-  // Another daemon of another version: it asks the supervisor to become its own program.
-  local::SupervisorLink::Options options;
-  options.data_dir = dir_;
-  options.program = fs::read_symlink("/proc/self/exe").parent_path() / "orch-supervisor";
-  options.version = "another";
-  Mutex mutex;
-  int welcomes = 0;
-  local::SupervisorLink::Handlers handlers;
-  handlers.welcomed = [&](local::Welcome) {
-    MutexLock lock(&mutex);
-    ++welcomes;
-  };
-  handlers.started = [](const local::Started&) {};
-  handlers.exited = [](const local::Exited&) {};
-  handlers.health = [](bool, std::string) {};
   {
-    local::SupervisorLink link(options, handlers);
-    ASSERT_TRUE(link.Start().ok());
+    PlainClient old(socket, "0.0.1/wire1", 0);
+    old.Spawn(KeyOf("goes-on"), 0, dir_,
+              "echo begin; while [ ! -e " + gate + " ]; do sleep 0.01; done; echo end; exit 4");
+    old.Spawn(KeyOf("stubborn"), 1, dir_, "trap '' TERM; echo ready; while :; do sleep 0.05; done");
+    old.Spawn(KeyOf("ended"), 2, dir_, "exit 7");
     ASSERT_TRUE(WaitUntil([&] {
-      MutexLock lock(&mutex);
-      return welcomes >= 2;  // again, after the exec
+      return ReadFile(dir_ + "/local/slots/local/1/err").empty() &&
+             !ReadFile(dir_ + "/logs/" + KeyOf("stubborn") + ".out").empty();
     }));
-    link.Stop();
+    old.Send(Encode(local::Cancel{KeyOf("stubborn"), false, 400'000}));
+    ASSERT_TRUE(WaitUntil([&] { return old.Ended(KeyOf("ended")); }));
   }
+  Connect({"goes-on", "stubborn", "ended"});
   EXPECT_EQ(SupervisorPid(), before);
+  EXPECT_EQ(listener_->WaitEnd(KeyOf("ended")).exit_code, 7);
+  const AttemptEnd stopped = listener_->WaitEnd(KeyOf("stubborn"));
+  EXPECT_TRUE(stopped.stopped);
+  EXPECT_EQ(stopped.signal, 9);
   std::ofstream(gate).put('x');
-  EXPECT_EQ(listener_->WaitEnd(KeyOf("a")).exit_code, 4);
-  EXPECT_EQ(Log("a", LogStreamName::kStdout), "begin\nend\n");
+  EXPECT_EQ(listener_->WaitEnd(KeyOf("goes-on")).exit_code, 4);
+  EXPECT_EQ(ReadFile(dir_ + "/logs/" + KeyOf("goes-on") + ".out"), "begin\nend\n");
+}
+
+// Whatever an older supervisor says behind its version: it is asked to become ours.
+TEST_P(LocalTest, AnotherLayoutIsUpgradedNotDecoded) {
+  backend_->Stop();
+  backend_ = nullptr;
+  kill(SupervisorPid(), SIGKILL);
+  ASSERT_TRUE(WaitUntil([&] { return SupervisorPid() == 0; }));
+  const std::string socket = dir_ + "/local/supervisor.sock";
+  OldSupervisorDouble old(socket);
+  std::thread answers([&] { old.Serve(); });
+  Connect({});  // once the double is gone, the backend starts a supervisor of its own
+  answers.join();
+  EXPECT_EQ(old.upgrade_path(), std::string(fs::read_symlink("/proc/self/exe").parent_path() / "orch-supervisor"));
+  Submit("a", "exit 3");
+  EXPECT_EQ(listener_->WaitEnd(KeyOf("a")).exit_code, 3);
+}
+
+// An end that is told between the connection and the adoption, as while a large database is read.
+TEST_P(LocalTest, AnEndBeforeTheAdoptionIsKept) {
+  const std::string gate = dir_ + "/gate";
+  Submit("a", "while [ ! -e " + gate + " ]; do sleep 0.01; done; exit 6");
+  listener_->Wait(KeyOf("a"), [](const auto& s) { return s.started > 0; });
+  Reconnect();
+  std::ofstream(gate).put('x');
+  PlainClient other(dir_ + "/local/supervisor.sock", Version(), 0, "other");
+  ASSERT_TRUE(WaitUntil([&] { return other.Ended(KeyOf("a")); }));  // so it has been told to ours as well
+  Adopt({"a"});
+  EXPECT_EQ(listener_->WaitEnd(KeyOf("a")).exit_code, 6);
+}
+
+// The slot of an attempt that the daemon gave up while it ran is not handed out before nothing of it is left.
+TEST_P(LocalTest, ALiveAttemptKeepsItsSlotWhenItIsReleased) {
+  const std::string pid_file = dir_ + "/pid";
+  const Workspace first = Submit("a", "echo $$ > " + pid_file + "; trap '' TERM; while :; do sleep 0.05; done");
+  pid_t pid = 0;
+  ASSERT_TRUE(WaitUntil([&] { return static_cast<bool>(std::ifstream(pid_file) >> pid); }));
+  backend_->Release(KeyOf("a"));
+  const Workspace second = Submit("b", "exit 0");
+  EXPECT_NE(first.output_dir, second.output_dir);
+  listener_->WaitEnd(KeyOf("b"));
+  EXPECT_TRUE(WaitUntil([&] { return !Alive(pid); }));
+  // … and then it is.
+  PlainClient other(dir_ + "/local/supervisor.sock", Version(), 0, "other");
+  EXPECT_TRUE(WaitUntil([&] { return !other.Knows(KeyOf("a")); }));
+  const Workspace third = Submit("c", "exit 0");
+  EXPECT_EQ(first.output_dir, third.output_dir);
+}
+
+// A word of release that was lost with the connection is said again.
+TEST_P(LocalTest, WhatTheDaemonDoesNotKnowIsForgottenOrEnded) {
+  const std::string pid_file = dir_ + "/pid";
+  Submit("ended", "exit 0");
+  listener_->WaitEnd(KeyOf("ended"));
+  Submit("runs", "echo $$ > " + pid_file + "; exec sleep 300");
+  pid_t pid = 0;
+  ASSERT_TRUE(WaitUntil([&] { return static_cast<bool>(std::ifstream(pid_file) >> pid); }));
+  Connect({});
+  PlainClient other(dir_ + "/local/supervisor.sock", Version(), 0, "other");
+  EXPECT_TRUE(WaitUntil([&] { return !other.Knows(KeyOf("ended")) && !other.Knows(KeyOf("runs")); }));
+  EXPECT_FALSE(Alive(pid));
+}
+
+// What a dead daemon has sent and the supervisor has not read must not happen after the next one was told how it
+// stands.
+TEST_P(LocalTest, AnEarlierDaemonIsCutOff) {
+  const std::string marks = dir_ + "/marks";
+  PlainClient old(dir_ + "/local/supervisor.sock", Version(), 0, "local");
+  // It is away now: neither read from nor closed, like one whose bytes lie in the socket. A later epoch greets.
+  PlainClient fresh(dir_ + "/local/supervisor.sock", Version(), 5, "local");
+  EXPECT_FALSE(fresh.Knows("late"));
+  old.Spawn(KeyOf("late"), 7, dir_, "echo x >> " + marks);
+  EXPECT_TRUE(old.Closed());
+  EXPECT_FALSE(fresh.Knows("late"));
+  EXPECT_FALSE(fs::exists(marks));
+  EXPECT_TRUE(PlainClient(dir_ + "/local/supervisor.sock", Version(), 4, "local").Closed());
+}
+
+// No attempt is forgotten with the journal: what is left is ended, and they are LOST, not started again.
+TEST_P(LocalTest, AJournalThatCannotBeReadLosesNothingSilently) {
+  const std::string pid_file = dir_ + "/pid";
+  const std::string marks = dir_ + "/marks";
+  Submit("a", "echo x >> " + marks + "; (setsid sleep 300 & echo $! > " + pid_file + "); exec sleep 300");
+  pid_t pid = 0;
+  ASSERT_TRUE(WaitUntil([&] { return static_cast<bool>(std::ifstream(pid_file) >> pid); }));
+  backend_->Stop();
+  backend_ = nullptr;
+  kill(SupervisorPid(), SIGKILL);
+  ASSERT_TRUE(WaitUntil([&] { return SupervisorPid() == 0; }));
+  {
+    std::fstream journal(dir_ + "/local/journal", std::ios::in | std::ios::out | std::ios::binary);
+    journal.seekp(5);  // the layout
+    journal.put('\x7f');
+  }
+  Connect({"a"});
+  EXPECT_TRUE(listener_->Wait(KeyOf("a"), [](const auto& s) { return s.lost; }).lost);
+  EXPECT_FALSE(Alive(pid));
+  EXPECT_EQ(ReadFile(marks), "x\n");
+  EXPECT_TRUE(fs::exists(dir_ + "/local/journal.damaged"));
+}
+
+// No way out of a step: each of these is what a program does that means to outlive it.
+TEST_P(LocalTest, NothingOutlivesAStep) {
+  const std::string pids = dir_ + "/pids";
+  const std::string ready = dir_ + "/ready";
+  const struct {
+    const char* name;
+    std::string script;
+    bool ends_by_itself;
+  } ways[] = {
+      {"double-fork", "( ( sleep 300 & echo $! >> $PIDS ) & )", true},
+      {"setsid", "setsid sh -c 'echo $$ >> $PIDS; exec sleep 300' & sleep 300", false},
+      {"daemonised", "setsid sh -c '(trap \"\" TERM HUP; while :; do sleep 0.05; done) & echo $! >> $PIDS' &", true},
+      {"half-of-the-group", "sleep 300 & echo $! >> $PIDS; sh -c 'kill -9 $$'; sleep 300", false},
+      {"stopped-child", "sh -c 'echo $$ >> $PIDS; kill -STOP $$' & sleep 300", false},
+      {"closed-streams", "setsid sleep 300 <&- >&- 2>&- & echo $! >> $PIDS; exit 0", true},
+  };
+  for (const auto& way : ways) {
+    fs::remove(pids);
+    Submit(way.name, "PIDS=" + pids + "; export PIDS; " + way.script);
+    pid_t pid = 0;
+    if (way.ends_by_itself) {
+      listener_->WaitEnd(KeyOf(way.name));
+      std::ifstream(pids) >> pid;
+    } else {
+      ASSERT_TRUE(WaitUntil([&] { return static_cast<bool>(std::ifstream(pids) >> pid); })) << way.name;
+      backend_->Cancel(KeyOf(way.name), CancelMode::kGraceful);
+      const AttemptEnd end = listener_->WaitEnd(KeyOf(way.name));
+      EXPECT_TRUE(end.stopped) << way.name;
+    }
+    EXPECT_TRUE(pid == 0 || !Alive(pid)) << way.name;
+    backend_->Release(KeyOf(way.name));
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(, LocalTest, ::testing::Values("auto", "off"),

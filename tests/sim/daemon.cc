@@ -197,7 +197,7 @@ SimDaemon::SimDaemon(Fate* fate, const Plan& plan, testing::StoreModel* tables, 
   }
   const absl::Status sane = core_.CheckInvariants();
   if (!sane.ok()) fate->Break("the restored state: ", sane.ToString());
-  outbox_.Adopt(core_.LiveAttempts());
+  outbox_.Adopt(core_.LiveAttempts(), 10'000'000);
 }
 
 SimDaemon::~SimDaemon() { platform_->Disconnect(); }

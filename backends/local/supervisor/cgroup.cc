@@ -116,6 +116,17 @@ void CgroupPool::KillAll(const std::string& base, const std::string& slot) {
   for (const pid_t pid : Processes(base, slot)) kill(pid, SIGKILL);
 }
 
+std::vector<std::string> CgroupPool::Slots(const std::string& base) {
+  std::vector<std::string> out;
+  if (DIR* dir = opendir(base.c_str())) {
+    while (const dirent* entry = readdir(dir)) {
+      if (entry->d_type == DT_DIR && entry->d_name[0] != '.') out.emplace_back(entry->d_name);
+    }
+    closedir(dir);
+  }
+  return out;
+}
+
 void CgroupPool::Renew(const std::string& slot) {
   if (!on()) return;
   const auto found = fds_.find(slot);
@@ -133,12 +144,7 @@ void CgroupPool::RemoveAll() {
     rmdir((base_ + "/" + Flat(slot)).c_str());
   }
   fds_.clear();
-  if (DIR* dir = opendir(base_.c_str())) {
-    while (const dirent* entry = readdir(dir)) {
-      if (entry->d_type == DT_DIR && entry->d_name[0] != '.') rmdir((base_ + "/" + entry->d_name).c_str());
-    }
-    closedir(dir);
-  }
+  for (const std::string& slot : Slots(base_)) rmdir((base_ + "/" + slot).c_str());
   rmdir(base_.c_str());
 }
 

@@ -25,6 +25,8 @@ class CgroupPool {
   // Processes in the slot's group now. `base` may be another supervisor's.
   static std::vector<pid_t> Processes(const std::string& base, const std::string& slot);
   static void KillAll(const std::string& base, const std::string& slot);
+  // The slots that have a group now, also another supervisor's, in a form that the calls above take.
+  static std::vector<std::string> Slots(const std::string& base);
   // After KillAll, when nothing is left: the group is made anew for its next use. Kernels from 6.14 compare how often a
   // group was killed with the count of the parent's group, and kill at once what clone3 puts into one that ever was.
   void Renew(const std::string& slot);

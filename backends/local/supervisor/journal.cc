@@ -6,6 +6,8 @@
 #include <cerrno>
 #include <cstdio>
 
+#include "server/base/fault.h"
+
 namespace orch::local {
 namespace {
 
@@ -26,8 +28,65 @@ bool WriteAll(int fd, const std::string& bytes) {
 std::string Frames(const std::string& key, const Journal::Record& r) {
   std::string out = Encode(Spawning{key, r.slot, r.log_prefix, r.log_limit});
   if (r.pid != 0) out += Encode(Spawned{key, r.pid, r.started_wall});
+  if (r.stop_sent) out += Encode(Stopping{key, r.kill_at_mono});
   if (r.has_end) out += Encode(Exited{key, r.end});
   return out;
+}
+
+// Applies one record; false if it cannot be read.
+bool Replay(const Frame& frame, Journal::Loaded* out) {
+  const auto find = [&](const std::string& key) -> Journal::Record* {
+    const auto found = out->records.find(key);
+    return found == out->records.end() ? nullptr : &found->second;
+  };
+  switch (frame.type) {
+    case FrameType::kOpened:
+      return Decode(frame.body, &out->writer);
+    case FrameType::kSpawning: {
+      Spawning m;
+      if (!Decode(frame.body, &m)) return false;
+      Journal::Record& r = out->records[m.key];
+      r.slot = m.slot;
+      r.log_prefix = m.log_prefix;
+      r.log_limit = m.log_limit;
+      return true;
+    }
+    case FrameType::kSpawned: {
+      Spawned m;
+      if (!Decode(frame.body, &m)) return false;
+      if (Journal::Record* r = find(m.key)) {
+        r->pid = m.pid;
+        r->started_wall = m.wall;
+      }
+      return true;
+    }
+    case FrameType::kStopping: {
+      Stopping m;
+      if (!Decode(frame.body, &m)) return false;
+      if (Journal::Record* r = find(m.key)) {
+        r->stop_sent = true;
+        r->kill_at_mono = m.kill_at_mono;
+      }
+      return true;
+    }
+    case FrameType::kExited: {
+      Exited m;
+      if (!Decode(frame.body, &m)) return false;
+      if (Journal::Record* r = find(m.key)) {
+        r->has_end = true;
+        r->end = m.end;
+      }
+      return true;
+    }
+    case FrameType::kAck: {
+      Ack m;
+      if (!Decode(frame.body, &m)) return false;
+      out->records.erase(m.key);
+      return true;
+    }
+    default:
+      return false;
+  }
 }
 
 }  // namespace
@@ -50,51 +109,18 @@ Journal::Loaded Journal::Load() const {
   }
   close(fd);
   bool broken = false;
-  while (const auto frame = reader.Next(&broken)) {
-    switch (frame->type) {
-      case FrameType::kOpened: {
-        Opened m;
-        if (Decode(frame->body, &m)) out.writer = m;
-        break;
-      }
-      case FrameType::kSpawning: {
-        Spawning m;
-        if (!Decode(frame->body, &m)) break;
-        Record& r = out.records[m.key];
-        r.slot = m.slot;
-        r.log_prefix = m.log_prefix;
-        r.log_limit = m.log_limit;
-        break;
-      }
-      case FrameType::kSpawned: {
-        Spawned m;
-        if (!Decode(frame->body, &m)) break;
-        const auto found = out.records.find(m.key);
-        if (found == out.records.end()) break;
-        found->second.pid = m.pid;
-        found->second.started_wall = m.wall;
-        break;
-      }
-      case FrameType::kExited: {
-        Exited m;
-        if (!Decode(frame->body, &m)) break;
-        const auto found = out.records.find(m.key);
-        if (found == out.records.end()) break;
-        found->second.has_end = true;
-        found->second.end = m.end;
-        break;
-      }
-      case FrameType::kAck: {
-        Ack m;
-        if (Decode(frame->body, &m)) out.records.erase(m.key);
-        break;
-      }
-      default:
-        break;
-    }
+  bool good = true;
+  bool first = true;
+  while (const auto frame = good ? reader.Next(&broken) : std::nullopt) {
+    good = first == (frame->type == FrameType::kOpened) && Replay(*frame, &out);
+    first = false;
   }
+  // No whole first record: the writer never got as far as spawning anything.
+  if (!first || broken) out.state = good && !broken ? Loaded::State::kRead : Loaded::State::kDamaged;
   return out;
 }
+
+void Journal::PutAside() const { (void)rename(path_.c_str(), (path_ + ".damaged").c_str()); }
 
 bool Journal::Begin(const Opened& writer, const std::map<std::string, Record>& records) {
   const std::string fresh = path_ + ".new";
@@ -103,10 +129,13 @@ bool Journal::Begin(const Opened& writer, const std::map<std::string, Record>& r
   std::string bytes = Encode(writer);
   header_ = static_cast<int64_t>(bytes.size());
   for (const auto& [key, record] : records) bytes += Frames(key, record);
-  if (!WriteAll(fd, bytes) || rename(fresh.c_str(), path_.c_str()) != 0) {
+  const bool written = WriteAll(fd, bytes);
+  ORCH_FAULT("supervisor.journal.written");
+  if (!written || rename(fresh.c_str(), path_.c_str()) != 0) {
     close(fd);
     return false;
   }
+  ORCH_FAULT("supervisor.journal.renamed");
   if (fd_ >= 0) close(fd_);
   fd_ = fd;
   writer_ = writer;
@@ -128,6 +157,7 @@ bool Journal::Append(const std::string& frame) {
 void Journal::MaybeShrink(const std::map<std::string, Record>& live) {
   if (live.empty() && size_ > kCutAt) {
     if (ftruncate(fd_, header_) == 0) size_ = header_;
+    ORCH_FAULT("supervisor.journal.cut");
   } else if (size_ > kRewriteAt && size_ > static_cast<int64_t>(live.size()) * 4096) {
     (void)Begin(writer_, live);  // on failure the old one goes on
   }

@@ -20,10 +20,14 @@ class Journal {
     int64_t log_limit = 0;
     int32_t pid = 0;
     int64_t started_wall = 0;
+    bool stop_sent = false;
+    int64_t kill_at_mono = 0;
     bool has_end = false;
     End end;
   };
   struct Loaded {
+    // kDamaged: of another layout, or with a record that cannot be read; then nothing in it is to be believed.
+    enum class State : uint8_t { kNone, kRead, kDamaged } state = State::kNone;
     Opened writer;  // who wrote last; empty boot_id: a new journal
     std::map<std::string, Record> records;
   };
@@ -33,6 +37,8 @@ class Journal {
 
   // Reads what is there; a torn last record is left out.
   Loaded Load() const;
+  // Puts a damaged one aside, for people.
+  void PutAside() const;
   // Begins anew with these records, as this writer. False if the file cannot be written.
   bool Begin(const Opened& writer, const std::map<std::string, Record>& records);
   // Appends one encoded frame. False: it is not in the journal, so what it announces must not happen.

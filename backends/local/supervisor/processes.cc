@@ -8,6 +8,7 @@
 #include <cstring>
 #include <map>
 #include <set>
+#include <utility>
 
 namespace orch::local {
 namespace {
@@ -52,6 +53,43 @@ bool ReadStat(pid_t pid, Stat* out) {
   return true;
 }
 
+std::map<pid_t, Stat> Living() {
+  std::map<pid_t, Stat> all;
+  if (DIR* dir = opendir("/proc")) {
+    while (const dirent* entry = readdir(dir)) {
+      if (entry->d_name[0] < '0' || entry->d_name[0] > '9') continue;
+      const auto pid = static_cast<pid_t>(atoi(entry->d_name));
+      Stat stat;
+      if (ReadStat(pid, &stat) && stat.state != 'Z' && stat.state != 'X') all[pid] = stat;
+    }
+    closedir(dir);
+  }
+  return all;
+}
+
+// True if a variable of the process begins with `mark`; `whole`: and is nothing more.
+bool HasVariable(pid_t pid, const std::string& mark, bool whole) {
+  std::string environ;
+  if (!ReadFile("/proc/" + std::to_string(pid) + "/environ", &environ)) return false;
+  for (size_t at = environ.find(mark); at != std::string::npos; at = environ.find(mark, at + 1)) {
+    const bool begins = at == 0 || environ[at - 1] == '\0';
+    const size_t end = at + mark.size();
+    if (begins && (!whole || end == environ.size() || environ[end] == '\0')) return true;
+  }
+  return false;
+}
+
+std::vector<pid_t> WithDescendants(const std::map<pid_t, Stat>& all, std::set<pid_t> found) {
+  const pid_t self = getpid();
+  for (bool grew = true; grew;) {
+    grew = false;
+    for (const auto& [pid, stat] : all) {
+      if (pid != self && found.count(pid) == 0 && found.count(stat.parent) > 0) grew = found.insert(pid).second || grew;
+    }
+  }
+  return {found.begin(), found.end()};
+}
+
 }  // namespace
 
 int64_t StartTicks(pid_t pid) {
@@ -65,45 +103,46 @@ char StateOf(pid_t pid) {
 }
 
 std::vector<pid_t> FindStepProcesses(pid_t main, const std::string& key) {
-  std::map<pid_t, Stat> all;
-  if (DIR* dir = opendir("/proc")) {
-    while (const dirent* entry = readdir(dir)) {
-      if (entry->d_name[0] < '0' || entry->d_name[0] > '9') continue;
-      const auto pid = static_cast<pid_t>(atoi(entry->d_name));
-      Stat stat;
-      if (ReadStat(pid, &stat) && stat.state != 'Z' && stat.state != 'X') all[pid] = stat;
-    }
-    closedir(dir);
-  }
+  const std::map<pid_t, Stat> all = Living();
   const std::string mark = "ORCH_FENCE=" + key;
-  const pid_t self = getpid();
   std::set<pid_t> found;
   for (const auto& [pid, stat] : all) {
-    if (pid == self) continue;
-    if (pid == main || (main != 0 && stat.session == main)) {
-      found.insert(pid);
-      continue;
-    }
+    if (pid == getpid()) continue;
+    if (pid == main || (main != 0 && stat.session == main) || HasVariable(pid, mark, true)) found.insert(pid);
+  }
+  return WithDescendants(all, std::move(found));
+}
+
+std::vector<Child> LivingChildren() {
+  std::vector<Child> out;
+  const std::string self = std::to_string(getpid());
+  std::string text;
+  if (!ReadFile("/proc/self/task/" + self + "/children", &text)) return out;
+  const char* p = text.c_str();
+  for (char* end = nullptr; *p != '\0'; p = end) {
+    const long pid = strtol(p, &end, 10);
+    if (end == p) break;
+    Stat stat;
+    if (!ReadStat(static_cast<pid_t>(pid), &stat) || stat.state == 'Z' || stat.state == 'X') continue;
+    Child& child = out.emplace_back();
+    child.pid = static_cast<pid_t>(pid);
     std::string environ;
-    if (!ReadFile("/proc/" + std::to_string(pid) + "/environ", &environ)) continue;
-    size_t at = environ.find(mark);
-    while (at != std::string::npos) {
-      const bool begins = at == 0 || environ[at - 1] == '\0';
-      const size_t end = at + mark.size();
-      if (begins && (end == environ.size() || environ[end] == '\0')) {
-        found.insert(pid);
-        break;
-      }
-      at = environ.find(mark, at + 1);
-    }
+    child.no_variables = !ReadFile("/proc/" + std::to_string(pid) + "/environ", &environ) || environ.empty();
+    const std::string mark = std::string(1, '\0') + "ORCH_FENCE=";
+    environ.insert(0, 1, '\0');
+    const size_t at = environ.find(mark);
+    if (at != std::string::npos) child.fence = environ.c_str() + at + mark.size();
   }
-  for (bool grew = true; grew;) {  // descendants of what has been found
-    grew = false;
-    for (const auto& [pid, stat] : all) {
-      if (pid != self && found.count(pid) == 0 && found.count(stat.parent) > 0) grew = found.insert(pid).second || grew;
-    }
+  return out;
+}
+
+std::vector<pid_t> FindProcessesOf(const std::string& data_dir) {
+  const std::map<pid_t, Stat> all = Living();
+  std::set<pid_t> found;
+  for (const auto& [pid, stat] : all) {
+    if (pid != getpid() && HasVariable(pid, "ORCH_SCRATCH=" + data_dir + "/local/slots/", false)) found.insert(pid);
   }
-  return {found.begin(), found.end()};
+  return WithDescendants(all, std::move(found));
 }
 
 }  // namespace orch::local

@@ -5,6 +5,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -56,9 +57,13 @@ std::vector<char*> Pointers(const std::vector<std::string>& words) {
 }
 
 // Only what is safe between clone and exec.
-[[noreturn]] void BecomeProgram(const char* cwd, const std::vector<char*>& candidates, char* const* argv,
-                                char* const* envp, int in_fd, int out_fd, int err_fd, Failure* failure) {
+[[noreturn]] void BecomeProgram(pid_t supervisor, const char* cwd, const std::vector<char*>& candidates,
+                                char* const* argv, char* const* envp, int in_fd, int out_fd, int err_fd,
+                                Failure* failure) {
   setsid();
+  // Nobody would know how it ends without the supervisor: it dies with it, also here, where nothing marks it yet.
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (getppid() != supervisor) _exit(127);
   struct sigaction plain {};
   plain.sa_handler = SIG_DFL;
   for (int s = 1; s < 65; ++s) {
@@ -103,6 +108,7 @@ SpawnResult SpawnProcess(const Spawn& spawn, int in_fd, int out_fd, int err_fd, 
   failure->where = 0;
   failure->error = 0;
 
+  const pid_t self = getpid();
   clone_args args{};
   args.flags = CLONE_VFORK;
   args.exit_signal = SIGCHLD;
@@ -112,7 +118,7 @@ SpawnResult SpawnProcess(const Spawn& spawn, int in_fd, int out_fd, int err_fd, 
   }
   const long pid = syscall(SYS_clone3, &args, sizeof(args));
   if (pid == 0) {
-    BecomeProgram(spawn.cwd.c_str(), tries, argv.data(), envp.data(), in_fd, out_fd, err_fd, failure);
+    BecomeProgram(self, spawn.cwd.c_str(), tries, argv.data(), envp.data(), in_fd, out_fd, err_fd, failure);
   }
   SpawnResult result;
   if (pid < 0) {

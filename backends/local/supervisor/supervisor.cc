@@ -19,10 +19,13 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
+#include <utility>
 
 #include "backends/local/supervisor/processes.h"
 #include "backends/local/supervisor/spawn.h"
+#include "server/base/fault.h"
 
 namespace orch::local {
 namespace {
@@ -31,6 +34,7 @@ constexpr int64_t kSampleMicros = 100'000;  // sizes of logs, entries of their i
 constexpr int64_t kKillMicros = 2'000;      // while processes are being ended
 constexpr int64_t kGraceMicros = 25'000;    // while a grace runs
 constexpr int64_t kIdleMicros = 2'000'000;
+constexpr int kMaxLooks = 25;
 constexpr size_t kMaxUnsent = 256u << 20;
 
 int64_t Clock(clockid_t id) {
@@ -44,6 +48,11 @@ std::string BootId() {
   std::string id;
   std::getline(in, id);
   return id;
+}
+
+bool IsEmpty(const std::string& dir) {
+  std::error_code error;
+  return std::filesystem::is_empty(dir, error) || error;
 }
 
 // Short and stable for a data directory: the name of its group of cgroups.
@@ -89,6 +98,7 @@ bool Supervisor::Listen() {
 
 int Supervisor::Open() {
   MakeFolders(options_.data_dir + "/local/slots");
+  if (options_.lock_fd >= 0) ORCH_FAULT("supervisor.upgrade.after_exec");
   if (!TakeLock()) return 3;  // another one serves this data directory
   prctl(PR_SET_CHILD_SUBREAPER, 1);
   null_ = fcntl(open("/dev/null", O_RDONLY | O_CLOEXEC), F_DUPFD_CLOEXEC, 3);
@@ -104,7 +114,9 @@ int Supervisor::Open() {
   timer_ = timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC | TFD_NONBLOCK);
   epoll_ = epoll_create1(EPOLL_CLOEXEC);
   cgroups_ = std::make_unique<CgroupPool>(GroupName(options_.data_dir), options_.cgroups);
+  ORCH_FAULT("supervisor.start.before_restore");
   RestoreJournal();
+  ORCH_FAULT("supervisor.start.restored");
   if (!Listen()) {
     fprintf(stderr, "orch-supervisor: cannot listen on %s: %s\n", options_.socket_path.c_str(), strerror(errno));
     return 4;
@@ -125,8 +137,17 @@ int Supervisor::Open() {
 // they are ended here, and the daemon is told that nobody knows how they would have ended.
 void Supervisor::RestoreJournal() {
   Journal::Loaded loaded = journal_.Load();
-  const Opened self{BootId(), getpid(), StartTicks(getpid()), cgroups_->base()};
-  const bool same_process = loaded.writer.boot_id == self.boot_id && loaded.writer.pid == self.pid &&
+  const Opened self{kJournalLayout, BootId(), getpid(), StartTicks(getpid()), cgroups_->base()};
+  // Where no step ever ran there is nothing that could have been forgotten.
+  journal_read_ = loaded.state == Journal::Loaded::State::kRead ||
+                  (loaded.state == Journal::Loaded::State::kNone && IsEmpty(options_.data_dir + "/local/slots"));
+  if (loaded.state == Journal::Loaded::State::kDamaged) {
+    fprintf(stderr, "orch-supervisor: the journal cannot be read and is put aside; all its steps are ended\n");
+    journal_.PutAside();
+    loaded.records.clear();
+  }
+  if (!journal_read_) EndEverything(cgroups_->base());
+  const bool same_process = journal_read_ && loaded.writer.boot_id == self.boot_id && loaded.writer.pid == self.pid &&
                             loaded.writer.start_ticks == self.start_ticks;
   for (auto& [key, record] : loaded.records) {
     Step& step = steps_[key];
@@ -139,6 +160,8 @@ void Supervisor::RestoreJournal() {
     if (same_process && record.pid != 0) {
       step.live = true;
       step.adopted = true;
+      step.stop_sent = step.end.stopped = record.stop_sent;
+      step.kill_at_mono = record.kill_at_mono;
       ++live_;
       by_pid_[record.pid] = key;
       SlotOf(record.slot).Reopen(record.log_prefix);
@@ -149,12 +172,34 @@ void Supervisor::RestoreJournal() {
   }
   std::map<std::string, Journal::Record> records;
   for (const auto& [key, step] : steps_) records[key] = step.record;
-  journal_.Begin(self, records);
+  (void)journal_.Begin(self, records);  // on failure no key can be journaled, so no step is spawned
+}
+
+// Without a journal nobody knows which steps there were, but what was left of them can be told: by its group, or by the
+// folder of this data directory that it was given.
+void Supervisor::EndEverything(const std::string& cgroup_base) {
+  for (int round = 0; round < 5000; ++round) {
+    std::vector<pid_t> left;
+    for (const std::string& slot : CgroupPool::Slots(cgroup_base)) {
+      CgroupPool::KillAll(cgroup_base, slot);
+      const std::vector<pid_t> inside = CgroupPool::Processes(cgroup_base, slot);
+      left.insert(left.end(), inside.begin(), inside.end());
+      if (inside.empty()) cgroups_->Renew(slot);
+    }
+    for (const pid_t pid : FindProcessesOf(options_.data_dir)) {
+      kill(pid, SIGKILL);
+      left.push_back(pid);
+    }
+    if (left.empty()) break;
+    timespec pause{0, 1'000'000};
+    nanosleep(&pause, nullptr);
+  }
 }
 
 void Supervisor::EndLost(const std::string& key, Step& step, const std::string& cgroup_base) {
   // Until none is left: a process may be making another one while we look. A few that cannot be ended (a stuck disk)
   // must not keep the daemon waiting for ever.
+  int none = 0;
   for (int round = 0; round < 5000; ++round) {
     std::vector<pid_t> left;
     if (!cgroup_base.empty()) {
@@ -167,7 +212,9 @@ void Supervisor::EndLost(const std::string& key, Step& step, const std::string& 
         left.push_back(pid);
       }
     }
-    if (left.empty()) break;
+    // Twice: one that was in the middle of an exec had no variables.
+    none = left.empty() ? none + 1 : 0;
+    if (none == 2 || (none == 1 && !cgroup_base.empty())) break;
     timespec pause{0, 1'000'000};
     nanosleep(&pause, nullptr);
   }
@@ -207,6 +254,7 @@ int Supervisor::Run() {
         if ((events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0) OnReadable(fd);
       }
     }
+    MaybeUpgrade();
     Arm();
   }
   unlink(options_.socket_path.c_str());
@@ -267,56 +315,72 @@ void Supervisor::OnReadable(int fd) {
 }
 
 void Supervisor::OnFrame(Client& client, const Frame& frame) {
-  bool good = true;
-  switch (frame.type) {
-    case FrameType::kHello: {
-      Hello hello;
-      good = Decode(frame.body, &hello);
-      if (!good) break;
-      Welcome welcome;
-      welcome.version = options_.version;
-      welcome.pid = getpid();
-      welcome.cgroups = cgroups_->on();
-      for (const auto& [key, step] : steps_) {
-        Entry& entry = welcome.entries.emplace_back();
-        entry.key = key;
-        entry.slot = step.record.slot;
-        entry.pid = step.record.pid;
-        entry.started_wall = step.record.started_wall;
-        if (step.record.has_end) entry.end = step.record.end;
+  bool good = client.greeted || frame.type == FrameType::kHello || (client.known && frame.type == FrameType::kUpgrade);
+  if (good) switch (frame.type) {
+      case FrameType::kHello: {
+        Hello hello;
+        good = !client.known && Decode(frame.body, &hello) && hello.epoch >= epoch_;
+        if (good) OnHello(client, hello);
+        break;
       }
-      client.greeted = true;
-      Send(client, Encode(welcome));
-      break;
+      case FrameType::kSpawn: {
+        Spawn spawn;
+        good = Decode(frame.body, &spawn) && !spawn.argv.empty();
+        if (good) OnSpawn(client, spawn);
+        break;
+      }
+      case FrameType::kCancel: {
+        Cancel cancel;
+        good = Decode(frame.body, &cancel);
+        if (good) OnCancel(cancel);
+        break;
+      }
+      case FrameType::kAck: {
+        Ack ack;
+        good = Decode(frame.body, &ack);
+        if (good) OnAck(ack);
+        break;
+      }
+      case FrameType::kUpgrade: {
+        Upgrade upgrade;
+        good = Decode(frame.body, &upgrade);
+        if (good) OnUpgrade(upgrade);
+        break;
+      }
+      default:
+        good = false;
     }
-    case FrameType::kSpawn: {
-      Spawn spawn;
-      good = Decode(frame.body, &spawn) && !spawn.argv.empty();
-      if (good) OnSpawn(client, spawn);
-      break;
-    }
-    case FrameType::kCancel: {
-      Cancel cancel;
-      good = Decode(frame.body, &cancel);
-      if (good) OnCancel(cancel);
-      break;
-    }
-    case FrameType::kAck: {
-      Ack ack;
-      good = Decode(frame.body, &ack);
-      if (good) OnAck(ack);
-      break;
-    }
-    case FrameType::kUpgrade: {
-      Upgrade upgrade;
-      good = Decode(frame.body, &upgrade);
-      if (good) OnUpgrade(upgrade);
-      break;
-    }
-    default:
-      good = false;
-  }
   if (!good) Drop(client.fd);
+}
+
+void Supervisor::OnHello(Client& client, const Hello& hello) {
+  // What a dead daemon, or a connection that was given up, has sent and we have not read must not happen any more: the
+  // one that greets us now goes by the Welcome and says again what still counts.
+  epoch_ = hello.epoch;
+  std::vector<int> superseded;
+  for (const auto& [fd, other] : clients_) {
+    if (fd != client.fd && other.known && (other.epoch < hello.epoch || other.name == hello.name))
+      superseded.push_back(fd);
+  }
+  for (const int fd : superseded) Drop(fd);
+  client.known = true;
+  client.greeted = hello.version == options_.version;
+  client.epoch = hello.epoch;
+  client.name = hello.name;
+  Welcome welcome;
+  welcome.version = options_.version;
+  welcome.pid = getpid();
+  welcome.cgroups = cgroups_->on();
+  welcome.journal_read = journal_read_;
+  for (const auto& [key, step] : steps_) {
+    Entry& entry = welcome.entries.emplace_back();
+    entry.key = key;
+    entry.slot = step.record.slot;
+    entry.pid = step.record.pid;
+    entry.started_wall = step.record.started_wall;
+    if (step.record.has_end) entry.end = step.record.end;
+  }
+  Send(client, Encode(welcome));
 }
 
 void Supervisor::OnSpawn(Client& client, const Spawn& spawn) {
@@ -332,11 +396,13 @@ void Supervisor::OnSpawn(Client& client, const Spawn& spawn) {
   step.record.log_prefix = spawn.log_prefix;
   step.record.log_limit = spawn.log_limit;
   Slot& slot = SlotOf(spawn.slot);
+  ORCH_FAULT("supervisor.spawn.before_journal");
   int error = slot.Prepare();
   if (error == 0 && !journal_.Append(Encode(Spawning{spawn.key, spawn.slot, spawn.log_prefix, spawn.log_limit}))) {
     error = ENOSPC;
   }
   SpawnResult result;
+  ORCH_FAULT("supervisor.spawn.journaled");
   if (error == 0) {
     result = SpawnProcess(spawn, null_, slot.out_fd(), slot.err_fd(), cgroups_->Fd(spawn.slot));
   } else {
@@ -353,6 +419,7 @@ void Supervisor::OnSpawn(Client& client, const Spawn& spawn) {
     Broadcast(Encode(Exited{spawn.key, step.end}));
     return;
   }
+  ORCH_FAULT("supervisor.spawn.spawned");
   step.live = true;
   ++live_;
   step.record.pid = result.pid;
@@ -360,6 +427,7 @@ void Supervisor::OnSpawn(Client& client, const Spawn& spawn) {
   step.end.started_wall = wall;
   by_pid_[result.pid] = spawn.key;
   (void)journal_.Append(Encode(Spawned{spawn.key, result.pid, wall}));  // without it the step is found by its mark
+  ORCH_FAULT("supervisor.spawn.recorded");
   Broadcast(Encode(Started{spawn.key, result.pid, wall}));
 }
 
@@ -367,12 +435,16 @@ void Supervisor::OnCancel(const Cancel& cancel) {
   const auto found = steps_.find(cancel.key);
   if (found == steps_.end() || !found->second.live || found->second.main_gone) return;
   Step& step = found->second;
+  ORCH_FAULT("supervisor.cancel");
   if (!step.stop_sent) {
     step.stop_sent = true;
     step.end.stopped = true;
+    step.record.stop_sent = true;
+    step.record.kill_at_mono = Mono() + (cancel.forced ? 0 : cancel.grace_micros);
+    (void)journal_.Append(Encode(Stopping{cancel.key, step.record.kill_at_mono}));  // for an upgrade before its end
     if (!cancel.forced) {
       for (const pid_t pid : ProcessesOf(cancel.key, step)) kill(pid, SIGTERM);
-      step.kill_at_mono = Mono() + cancel.grace_micros;
+      step.kill_at_mono = step.record.kill_at_mono;
     }
   }
   if (cancel.forced) {
@@ -384,9 +456,12 @@ void Supervisor::OnCancel(const Cancel& cancel) {
 void Supervisor::OnAck(const Ack& ack) {
   const auto found = steps_.find(ack.key);
   if (found == steps_.end() || found->second.live) return;
+  ORCH_FAULT("supervisor.ack.before_clean");
   Slot& slot = SlotOf(found->second.record.slot);
   if (!slot.Clean()) slots_.erase(found->second.record.slot);  // looked at again before it is handed out
-  (void)journal_.Append(Encode(ack));                          // at worst its end is told once more
+  ORCH_FAULT("supervisor.ack.cleaned");
+  (void)journal_.Append(Encode(ack));  // at worst its end is told once more
+  ORCH_FAULT("supervisor.ack.journaled");
   steps_.erase(found);
   if (steps_.empty()) {
     journal_.MaybeShrink({});
@@ -395,7 +470,17 @@ void Supervisor::OnAck(const Ack& ack) {
 }
 
 void Supervisor::OnUpgrade(const Upgrade& upgrade) {
-  if (access(upgrade.path.c_str(), X_OK) != 0) return;
+  upgrade_to_ = upgrade.path;
+  MaybeUpgrade();
+}
+
+void Supervisor::MaybeUpgrade() {
+  if (upgrade_to_.empty()) return;
+  for (const auto& [key, step] : steps_) {
+    if (step.live && step.main_gone) return;  // reaped, not yet journaled: the next image could not know how it ended
+  }
+  const std::string path = std::exchange(upgrade_to_, "");
+  if (access(path.c_str(), X_OK) != 0) return;
   for (auto& [fd, client] : clients_) Flush(client);
   for (auto& [key, step] : steps_) {
     if (step.live) Sample(step);
@@ -403,11 +488,13 @@ void Supervisor::OnUpgrade(const Upgrade& upgrade) {
   fcntl(options_.lock_fd, F_SETFD, 0);
   const std::string lock = std::to_string(options_.lock_fd);
   std::vector<const char*> argv = {
-      upgrade.path.c_str(), "--data-dir", options_.data_dir.c_str(), "--socket", options_.socket_path.c_str(),
-      "--lock-fd",          lock.c_str()};
+      path.c_str(), "--data-dir", options_.data_dir.c_str(), "--socket", options_.socket_path.c_str(),
+      "--lock-fd",  lock.c_str()};
   if (!options_.cgroups) argv.push_back("--no-cgroups");
+  if (faults_armed) argv.push_back("--fault-points");
   argv.push_back(nullptr);
-  execv(upgrade.path.c_str(), const_cast<char* const*>(argv.data()));
+  ORCH_FAULT("supervisor.upgrade.before_exec");
+  execv(path.c_str(), const_cast<char* const*>(argv.data()));
   fcntl(options_.lock_fd, F_SETFD, FD_CLOEXEC);  // still the old one, which serves as well
 }
 
@@ -475,6 +562,7 @@ void Supervisor::OnChildren() {
 }
 
 void Supervisor::MainEnded(const std::string& key, Step& step, int status, int64_t cpu_micros, int64_t peak_memory) {
+  ORCH_FAULT("supervisor.exit.reaped");
   step.main_gone = true;
   step.end.kind = End::Kind::kExited;
   step.end.status = status;
@@ -509,6 +597,7 @@ bool Supervisor::Finish(const std::string& key, Step& step) {
     KillStep(key, step);
     return false;  // looked at again in kKillMicros
   }
+  if (!cgroups_->on() && MayBeHidden(key, step)) return false;
   if (step.killed) cgroups_->Renew(step.record.slot);
   Sample(step);
   step.end.stdout_bytes = SlotOf(step.record.slot).stdout_bytes();
@@ -517,9 +606,31 @@ bool Supervisor::Finish(const std::string& key, Step& step) {
   --live_;
   step.record.has_end = true;
   step.record.end = step.end;
+  ORCH_FAULT("supervisor.exit.before_journal");
   (void)journal_.Append(Encode(Exited{key, step.end}));  // a full disk: the end is told now, only a crash would lose it
+  ORCH_FAULT("supervisor.exit.journaled");
   Broadcast(Encode(Exited{key, step.end}));
+  if (!cgroups_->on()) EndOrphans();
   return true;
+}
+
+bool Supervisor::MayBeHidden(const std::string& key, Step& step) {
+  bool unclear = false;
+  for (const Child& child : LivingChildren()) {  // what is left of a step has become a child of ours
+    if (by_pid_.count(child.pid) > 0) continue;
+    if (child.fence == key) return true;
+    unclear = unclear || child.no_variables;
+  }
+  return unclear && ++step.looks <= kMaxLooks;  // then it has no variables at all: see EndOrphans
+}
+
+void Supervisor::EndOrphans() {
+  for (const Child& child : LivingChildren()) {
+    if (by_pid_.count(child.pid) > 0) continue;
+    const auto owner = steps_.find(child.fence);
+    const bool may_live = child.fence.empty() ? live_ > 0 : owner != steps_.end() && owner->second.live;
+    if (!may_live) kill(child.pid, SIGKILL);
+  }
 }
 
 void Supervisor::Sample(Step& step) { SlotOf(step.record.slot).Sample(step.record.log_prefix, Wall()); }

@@ -45,6 +45,7 @@ class Supervisor {
     bool main_gone = false;
     bool stop_sent = false;
     bool killed = false;
+    int looks = 0;             // for children in the middle of an exec, after its end
     bool adopted = false;      // started by an earlier image of this process
     int64_t kill_at_mono = 0;  // when the grace is over; 0: no stop
     End end;
@@ -54,7 +55,10 @@ class Supervisor {
     FrameReader in;
     std::string out;
     bool wants_write = false;
-    bool greeted = false;
+    bool known = false;    // it has said who it is
+    bool greeted = false;  // and is of this version
+    int64_t epoch = 0;
+    std::string name;
   };
 
   int64_t Mono() const;
@@ -62,15 +66,18 @@ class Supervisor {
   bool TakeLock();
   bool Listen();
   void RestoreJournal();
+  void EndEverything(const std::string& cgroup_base);
   void EndLost(const std::string& key, Step& step, const std::string& cgroup_base);
 
   void OnAccept();
   void OnReadable(int fd);
   void OnFrame(Client& client, const Frame& frame);
+  void OnHello(Client& client, const Hello& hello);
   void OnSpawn(Client& client, const Spawn& spawn);
   void OnCancel(const Cancel& cancel);
   void OnAck(const Ack& ack);
   void OnUpgrade(const Upgrade& upgrade);
+  void MaybeUpgrade();
   void OnChildren();
   void OnTick();
 
@@ -78,6 +85,11 @@ class Supervisor {
   // True when nothing of the step is left; kills what is.
   bool Finish(const std::string& key, Step& step);
   std::vector<pid_t> ProcessesOf(const std::string& key, const Step& step) const;
+  // Where there are no cgroups: true while a process is left that a look at all of them, which takes its time, missed,
+  // or one that cannot be told yet.
+  bool MayBeHidden(const std::string& key, Step& step);
+  // … and ends what no step that lives can have made.
+  void EndOrphans();
   void KillStep(const std::string& key, Step& step);
   void Sample(Step& step);
   Slot& SlotOf(const std::string& name);
@@ -103,6 +115,9 @@ class Supervisor {
   int null_ = -1;
   int64_t armed_ = 0;  // the timer's period now
   int64_t idle_since_ = 0;
+  int64_t epoch_ = 0;  // the latest daemon's
+  bool journal_read_ = false;
+  std::string upgrade_to_;  // the program to become as soon as no step is between its end and the word of it
   bool exit_ = false;
 };
 

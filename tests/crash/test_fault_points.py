@@ -1,0 +1,269 @@
+"""The process is killed exactly at each named point, and all that was acknowledged comes to its end all the same.
+
+Each point of `orchd --list-fault-points` and `orch-supervisor --list-fault-points` has to fire: one that no scenario
+reaches fails, so the list stays true. ORCH_TEST_SEEDS seeds for each (1; the long run takes 3).
+"""
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import unittest
+from pathlib import Path
+from typing import Callable
+
+from tests.lib import dags
+from tests.lib.api import Api, message, pipeline
+from tests.lib.daemon import BIN, Daemon, wait_for
+from tests.lib.oracle import Oracle, Traffic
+
+SEEDS = int(os.environ.get("ORCH_TEST_SEEDS", "1"))
+SEED = int(os.environ.get("ORCH_TEST_SEED", str(random.randrange(1 << 30))))
+CONFIG = "grace: 300ms\nflavors: {fake: true}\n"
+MIX = [dags.chain, dags.mesh, dags.early, dags.cancelled, dags.flaky, dags.cached, dags.fan, dags.leaves_behind]
+# Of the traffic, for points that not every mix reaches.
+REACHED_BY = {"cancel": dags.cancelled, "publish": dags.early, "resolve": dags.cached, "store": dags.mesh}
+
+
+def points(program: str) -> list[str]:
+    done = subprocess.run([str(BIN / program), "--list-fault-points"], capture_output=True, text=True, check=True)
+    return done.stdout.split()
+
+
+class FaultPoints(unittest.TestCase):
+    """One daemon with its data directory for all; after each point everything is settled and checked."""
+
+    daemon: Daemon
+    oracle: Oracle
+    traffic: Traffic
+    fired: list[str] = []
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        print(f"\nseed {SEED}", flush=True)
+        cls.rng = random.Random(SEED)
+        cls.daemon = Daemon(CONFIG)
+        cls.daemon.start()
+        cls.addClassCleanup(cls.daemon.close)
+        cls.oracle = Oracle(cls.daemon, random.Random(SEED + 1))
+        cls.addClassCleanup(lambda: setattr(cls.oracle, "ended", True))
+        cls.traffic = Traffic(cls.oracle, MIX, open_runs=4)
+        cls.traffic.start()
+
+    def order(self, point: str, passes: int) -> Path:
+        once = self.daemon.home / "once"
+        once.touch()
+        self.daemon.faults = f"{point}:{passes}=kill@{once}"
+        return once
+
+    def replace(self) -> None:
+        """The next daemon follows its orders, maybe before it serves."""
+        self.oracle.serving.clear()
+        assert self.daemon.process is not None
+        if self.daemon.process.poll() is None:
+            self.daemon.kill(signal.SIGKILL)
+        self.daemon.launch()
+        try:
+            self.daemon.wait_serving()
+        except AssertionError:
+            if self.daemon.process.poll() is None:
+                raise
+            return  # it died at a point of its start
+        self.oracle.serving.set()
+
+    def gone(self) -> bool:
+        assert self.daemon.process is not None
+        return self.daemon.process.poll() is not None
+
+    def ended_by_fault(self, point: str, once: Path) -> None:
+        wait_for(f"{point} to fire", lambda: not once.exists())
+        if not point.startswith("supervisor."):
+            wait_for(f"the daemon to die at {point}", self.gone)
+        self.daemon.faults = ""
+        if self.gone():
+            self.replace()
+        self.assertTrue(self.oracle.serving.is_set())
+        self.oracle.settle(self.traffic, 60)
+
+    def submit_plain(self, name: str, described: dict, orchestrator: str = "") -> None:
+        with Api(self.daemon) as api:
+            api.call("RunService.SubmitRun", message("SubmitRunRequest", name=name, orchestrator=orchestrator,
+                                                     pipeline=pipeline(described), request_id=name))
+
+    # --- how each point is reached ---
+
+    def by_traffic(self, point: str, passes: int) -> None:
+        once = self.order(point, passes)
+        self.traffic.kinds, self.traffic.limit = MIX, 8
+        self.replace()
+        for word, kind in REACHED_BY.items():
+            if word in point:
+                self.oracle.make(kind)
+        self.traffic.on.set()
+        self.ended_by_fault(point, once)
+
+    def by_restart(self, point: str, passes: int) -> None:
+        """In a start that finds open runs."""
+        self.traffic.kinds, self.traffic.limit = MIX, 6
+        self.traffic.on.set()
+        wait_for("open runs", lambda: sum(bool(s.run_id) for s in self.oracle.open()) >= 2 or self.traffic.limit <= 0)
+        once = self.order(point, passes)
+        self.replace()
+        self.ended_by_fault(point, once)
+
+    def by_stop(self, point: str, passes: int) -> None:
+        once = self.order(point, 1)
+        self.replace()
+        self.traffic.kinds, self.traffic.limit = MIX, 6
+        self.traffic.on.set()
+        wait_for("open runs", lambda: sum(bool(s.run_id) for s in self.oracle.open()) >= 2)
+        self.oracle.serving.clear()
+        self.daemon.process.send_signal(signal.SIGTERM)
+        self.ended_by_fault(point, once)
+
+    def by_first_start(self, point: str, passes: int) -> None:
+        fresh = Daemon()
+        with contextlib.closing(fresh):
+            once = fresh.home / "once"
+            once.touch()
+            fresh.faults = f"{point}=kill@{once}"
+            fresh.launch()
+            assert fresh.process is not None
+            self.assertEqual(fresh.process.wait(30), -signal.SIGKILL)
+            self.assertFalse(once.exists())
+            fresh.faults = ""
+            fresh.start()
+            self.assertEqual(fresh.run("name: ok\nsteps:\n  - {name: a, command: ['true']}\n")["a"]["state"], "SUCCEEDED")
+
+    def by_a_large_log(self, point: str, passes: int) -> None:
+        """Enough commits for a checkpoint."""
+        once = self.order(point, 1)
+        self.replace()
+        name = f"fake-{self.rng.randrange(1 << 40)}"
+        wide = {"name": "wide", "steps": [{"name": "s", "command": ["-"], "foreach": {"i": list(range(60_000))}}]}
+        self.daemon.ctl("apply", "-f", self.daemon.file("orchestrators:\n  - {name: fake, flavor: fake}\n", "f.yaml"), "--yes")
+        self.submit_plain(name, wide, "fake")
+        wait_for(f"{point} to fire", lambda: not once.exists(), 60)
+        wait_for("the daemon to die", self.gone)
+        self.daemon.faults = ""
+        self.replace()
+        self.daemon.ctl("wait-run", name)
+        self.oracle.checked_to = self.oracle.watch.events[-1].sequence if self.oracle.watch.events else 0
+        self.skip_events()
+
+    def by_many_steps(self, point: str, passes: int) -> None:
+        """Enough keys for the supervisor's journal to be cut."""
+        once = self.order(point, 1)
+        self.kill_supervisor()
+        self.replace()
+        name = f"many-{self.rng.randrange(1 << 40)}"
+        self.submit_plain(name, {"name": "many", "steps": [
+            {"name": "s", "command": ["/bin/true"], "foreach": {"i": list(range(5_000))}, "resources": {"cpu": 0.01},
+             "retry": dags.RETRY_LOST}]})
+        wait_for(f"{point} to fire", lambda: not once.exists(), 60)
+        self.daemon.faults = ""
+        self.daemon.ctl("wait-run", name)
+        self.skip_events()
+        self.replace()
+
+    def by_new_supervisor(self, point: str, passes: int) -> None:
+        once = self.order(point, 1)
+        self.replace()
+        self.traffic.kinds, self.traffic.limit = MIX, 6
+        self.traffic.on.set()
+        wait_for("open runs", lambda: sum(bool(s.run_id) for s in self.oracle.open()) >= 2)
+        self.kill_supervisor()
+        self.ended_by_fault(point, once)
+
+    def by_supervised_traffic(self, point: str, passes: int) -> None:
+        """The supervisor gets its orders when it is started."""
+        self.kill_supervisor()
+        self.oracle.supervisors_killed += 1
+        self.by_traffic(point, passes)
+
+    def by_upgrade(self, point: str, passes: int) -> None:
+        """A daemon of another version starts the supervisor; the next one finds it with steps."""
+        once = self.order(point, 1)
+        self.kill_supervisor()
+        self.oracle.serving.clear()
+        self.daemon.kill(signal.SIGKILL)
+        self.daemon.launch(ORCH_VERSION_AS="0.0.1/wire1")
+        self.daemon.wait_serving()
+        self.oracle.serving.set()
+        self.traffic.kinds, self.traffic.limit = [dags.chain, dags.early, dags.cancelled], 5
+        self.traffic.on.set()
+        wait_for("open runs", lambda: sum(bool(s.run_id) for s in self.oracle.open()) >= 2)
+        self.replace()
+        self.ended_by_fault(point, once)
+
+    def kill_supervisor(self) -> None:
+        self.oracle.supervisors_killed += 1
+        supervisor = self.daemon.supervisor_pid()
+        if supervisor:
+            os.kill(supervisor, signal.SIGKILL)
+
+    def skip_events(self) -> None:
+        """What was not the oracle's own traffic is only required to be without a gap, which the watch checks."""
+        with Api(self.daemon) as api:
+            last = api.call("AdminService.GetServerInfo", message("GetServerInfoRequest")).last_sequence
+        wait_for("the watch to come to the end", lambda: self.oracle.watch.wrong or (
+            self.oracle.watch.events and self.oracle.watch.events[-1].sequence >= last), 60)
+        self.assertEqual(self.oracle.watch.wrong, "")
+        self.oracle.checked_to = self.oracle.watch.events[-1].sequence
+        self.oracle.watch.events.clear()
+
+    def way(self, point: str) -> Callable[[str, int], None]:
+        if point == "start.migrating":
+            return self.by_first_start
+        if point.startswith("start."):
+            return self.by_restart
+        if point.startswith("stop."):
+            return self.by_stop
+        if point.startswith("checkpoint."):
+            return self.by_a_large_log
+        if point == "supervisor.journal.cut":
+            return self.by_many_steps
+        if point.startswith("supervisor.upgrade."):
+            return self.by_upgrade
+        if point.startswith(("supervisor.start.", "supervisor.journal.")):
+            return self.by_new_supervisor
+        if point.startswith("supervisor."):
+            return self.by_supervised_traffic
+        return self.by_traffic
+
+    def test_every_point_of_both_programs(self) -> None:
+        names = points("orchd") + points("orch-supervisor")
+        self.assertGreater(len(names), 40)
+        only = os.environ.get("ORCH_TEST_POINT")
+        for seed in range(SEEDS):
+            for point in names:
+                if only and only not in point:
+                    continue
+                passes = 1 if point.startswith(("start.", "publish.", "resolve.")) else self.rng.randint(1, 4)
+                try:
+                    self.way(point)(point, passes)
+                except BaseException:
+                    print(f"at {point}, pass {passes}, seed {SEED}; in the daemon's log:\n{self.daemon.log()[-1500:]}", flush=True)
+                    raise
+                self.fired.append(point)
+        totals = self.oracle.totals
+        print(f"{len(set(self.fired))} of {len(names)} fault points fired, {len(self.fired)} times, over {totals.runs} runs, "
+              f"{totals.steps} steps, {totals.attempts} attempts; seed {SEED}", flush=True)
+
+    def test_they_are_inert_unless_asked_for(self) -> None:
+        quiet = Daemon()
+        with contextlib.closing(quiet):
+            quiet.launch(ORCH_FAULTS="commit.after=kill,supervisor.spawn.spawned=kill")
+            quiet.wait_serving()
+            self.assertEqual(quiet.run("name: ok\nsteps:\n  - {name: a, command: ['true']}\n")["a"]["state"], "SUCCEEDED")
+
+    def test_an_order_that_cannot_be_followed_is_refused(self) -> None:
+        for orders in ("no.such.point=kill", "commit.after=dance", "commit.after", "commit.after:0=kill"):
+            done = subprocess.run([str(BIN / "orchd"), "--fault-points", "--data-dir", str(self.daemon.home / "none")],
+                                  env={**os.environ, "ORCH_FAULTS": orders}, capture_output=True, text=True, timeout=30)
+            self.assertEqual(done.returncode, 2, done.stderr)
+            self.assertIn("ORCH_FAULTS", done.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -21,6 +21,7 @@
 #include "backends/local/log_file.h"
 #include "backends/local/supervisor_link.h"
 #include "server/base/mutex.h"
+#include "server/base/planted.h"
 #include "server/base/status.h"
 
 namespace orch {
@@ -263,7 +264,7 @@ class LocalBackend : public Backend {
       MutexLock lock(&mutex_);
       for (const KnownAttempt& known : attempts) {
         Job& job = jobs_[known.name.key];
-        job.sent = true;
+        job.sent = !ORCH_PLANTED("forget_adoption");
         job.cancelled = job.cancelled || known.stopping;
       }
       for (const local::Entry& entry : welcome_.entries) {

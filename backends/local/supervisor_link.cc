@@ -18,6 +18,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/base/digest.h"
+#include "server/base/planted.h"
 #include "server/base/status.h"
 
 namespace orch::local {
@@ -132,7 +133,7 @@ bool SupervisorLink::Launch(std::string* why) {
   posix_spawnattr_setsigdefault(&attributes, &all);
   posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
   pid_t pid = 0;
-  const char* env[] = {"PATH=/usr/bin:/bin", nullptr};
+  const char* env[] = {"PATH=/usr/bin:/bin", PlantedVariable(), nullptr};
   const int error = posix_spawn(&pid, options_.program.c_str(), &actions, &attributes,
                                 const_cast<char* const*>(argv.data()), const_cast<char* const*>(env));
   posix_spawn_file_actions_destroy(&actions);

@@ -23,6 +23,7 @@
 
 #include "backends/local/supervisor/processes.h"
 #include "backends/local/supervisor/spawn.h"
+#include "server/base/planted.h"
 
 namespace orch::local {
 namespace {
@@ -321,7 +322,7 @@ void Supervisor::OnFrame(Client& client, const Frame& frame) {
 
 void Supervisor::OnSpawn(Client& client, const Spawn& spawn) {
   const auto known = steps_.find(spawn.key);
-  if (known != steps_.end()) {  // never twice: say what we know of it
+  if (known != steps_.end() && !ORCH_PLANTED("spawn_twice")) {  // never twice: say what we know of it
     const Step& step = known->second;
     if (step.record.pid != 0) Send(client, Encode(Started{spawn.key, step.record.pid, step.record.started_wall}));
     if (step.record.has_end) Send(client, Encode(Exited{spawn.key, step.record.end}));
@@ -491,6 +492,7 @@ std::vector<pid_t> Supervisor::ProcessesOf(const std::string& key, const Step& s
 
 void Supervisor::KillStep(const std::string& key, Step& step) {
   step.killed = true;
+  if (ORCH_PLANTED("leave_descendants")) return;
   if (cgroups_->on()) {
     CgroupPool::KillAll(cgroups_->base(), step.record.slot);
     return;

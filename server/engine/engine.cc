@@ -14,6 +14,7 @@
 #include "server/base/digest.h"
 #include "server/base/fault.h"
 #include "server/base/log.h"
+#include "server/base/planted.h"
 #include "server/engine/engine_impl.h"
 #include "server/engine/outputs.h"
 #include "server/engine/parameters.h"
@@ -167,7 +168,7 @@ absl::StatusOr<std::string> EngineImpl::SubmitRun(SubmitCommand command, int64_t
         reservations_.Hold(absl::StrCat("request/SubmitRun/", command.project, "/", command.request_id)));
     ASSIGN_OR_RETURN(const std::optional<RequestRow> known,
                      queries_->FindRequest("SubmitRun", command.project, command.request_id));
-    if (known.has_value()) {
+    if (known.has_value() && !ORCH_PLANTED("double_ack")) {
       if (known->fingerprint != command.fingerprint) {
         return Error(absl::StatusCode::kInvalidArgument, "REQUEST_ID_REUSED",
                      absl::StrCat("request_id `", command.request_id, "` was used for another submission"));

@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "server/base/fault.h"
 #include "server/base/log.h"
+#include "server/base/planted.h"
 #include "server/base/status.h"
 
 namespace orch {
@@ -26,6 +27,7 @@ class Outbox::Reports : public Listener {
     const auto ref = Find(key);
     if (!ref) return;
     Log(LogLevel::kWarning, "submission unknown", {{"orchestrator", orchestrator_}, {"key", key}, {"why", message}});
+    if (ORCH_PLANTED("drop_unknown")) return;
     // Asked again on the outbox: whatever the platform says then decides.
     outbox_->executor_->InOrder([outbox = outbox_, name = orchestrator_, ref = *ref, k = std::string(key)] {
       if (const auto backend = outbox->FindBackend(name)) {
@@ -53,6 +55,7 @@ class Outbox::Reports : public Listener {
   }
   void Lost(absl::string_view key, std::string message) override {
     const auto ref = Find(key);
+    if (!ref && ORCH_PLANTED("keep_lost_stranger")) return;
     if (!ref) return Release(key);
     AttemptEnd end;
     end.reason = Reason::kLost;
@@ -228,6 +231,7 @@ void Outbox::Perform(Intent intent) {
   }
   const auto backend = FindBackend(intent.orchestrator);
   if (intent.kind == Intent::Kind::kCancelAttempt) {
+    if (ORCH_PLANTED("drop_cancel")) return;
     if (backend != nullptr) backend->Cancel(intent.key, intent.forced ? CancelMode::kForced : CancelMode::kGraceful);
     ORCH_FAULT("outbox.cancelled");
     return;

@@ -5,6 +5,7 @@
 #include <variant>
 
 #include "server/base/fault.h"
+#include "server/base/planted.h"
 #include "server/base/status.h"
 
 namespace orch {
@@ -52,7 +53,8 @@ absl::Status Turn::Play(std::deque<Post> posts, Now now) {
   sink_->Start(core_->TakeAtOnce());
   if (core_->Urgent() || now.mono >= commit_due_ || core_->NextDeadline() == 0) commit_now_ = true;
   // What time alone brought about is nobody's post: it waits no longer than a lazy one.
-  if (core_->HasDecided()) commit_due_ = std::min(commit_due_, now.mono + kLazyMicros);
+  if (core_->HasDecided() && !ORCH_PLANTED("forget_to_commit"))
+    commit_due_ = std::min(commit_due_, now.mono + kLazyMicros);
   totals_.apply_micros += clock_->Now().mono - now.mono;
   return commit_now_ ? Commit() : absl::OkStatus();
 }
@@ -96,11 +98,17 @@ absl::Status Turn::Commit() {
   if (!pending_.empty()) {
     const int64_t before = clock_->Now().mono;
     ORCH_FAULT("commit.before");
+    if (ORCH_PLANTED("publish_before_commit")) sink_->Publish(pending_);
+    for (Waiting& w : waiting_) {
+      if (ORCH_PLANTED("answer_before_commit")) w.receipt->Complete(w.status, w.number);
+    }
+    if (ORCH_PLANTED("skip_commit") && totals_.batches % 16 == 15) pending_.attempts.clear();
+    if (ORCH_PLANTED("forget_request")) pending_.requests.clear();
     RETURN_IF_ERROR(writer_->Commit(&pending_));
     ORCH_FAULT("commit.after");
     totals_.commit_micros += clock_->Now().mono - before;
     ++totals_.batches;
-    sink_->Publish(pending_);
+    if (!ORCH_PLANTED("publish_before_commit")) sink_->Publish(pending_);
     ORCH_FAULT("commit.published");
   }
   sink_->Start(std::move(decisions.intents));

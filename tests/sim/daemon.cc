@@ -43,7 +43,10 @@ absl::Status SimWriter::Commit(Batch* batch) {
     if (row.stopping) ledger_->stops.emplace(row.key, fate_->mono());
   }
   tables_->Commit(batch);
-  if (!tables_->faults().empty()) fate_->Break(tables_->faults().front());
+  if (!tables_->faults().empty()) {
+    fate_->Break(tables_->faults().front());
+    return absl::InternalError("this world is over");
+  }
   if (where == 1) return absl::UnavailableError("the daemon dies after the commit, before any effect");
   doomed_ = where < 4;
   return absl::OkStatus();

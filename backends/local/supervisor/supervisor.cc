@@ -26,6 +26,7 @@
 #include "backends/local/supervisor/processes.h"
 #include "backends/local/supervisor/spawn.h"
 #include "server/base/fault.h"
+#include "server/base/planted.h"
 
 namespace orch::local {
 namespace {
@@ -385,7 +386,7 @@ void Supervisor::OnHello(Client& client, const Hello& hello) {
 
 void Supervisor::OnSpawn(Client& client, const Spawn& spawn) {
   const auto known = steps_.find(spawn.key);
-  if (known != steps_.end()) {  // never twice: say what we know of it
+  if (known != steps_.end() && !ORCH_PLANTED("spawn_twice")) {  // never twice: say what we know of it
     const Step& step = known->second;
     if (step.record.pid != 0) Send(client, Encode(Started{spawn.key, step.record.pid, step.record.started_wall}));
     if (step.record.has_end) Send(client, Encode(Exited{spawn.key, step.record.end}));
@@ -579,6 +580,7 @@ std::vector<pid_t> Supervisor::ProcessesOf(const std::string& key, const Step& s
 
 void Supervisor::KillStep(const std::string& key, Step& step) {
   step.killed = true;
+  if (ORCH_PLANTED("leave_descendants")) return;
   if (cgroups_->on()) {
     CgroupPool::KillAll(cgroups_->base(), step.record.slot);
     return;

@@ -4,7 +4,7 @@ from __future__ import annotations
 import random
 from typing import Any, Iterator
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf import descriptor_pb2, descriptor_pool, json_format, message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from tests.lib.daemon import ROOT
@@ -15,6 +15,26 @@ WORDS = ("", "a", "b", "r1", "p", "fake", "local", "default", "a.o", "a[*].o", "
          "file:///nonexistent", "p.a.o@1", "unix:/nonexistent", "SUCCEEDED", "-", "123", "[0]", "'; DROP TABLE run; --")
 NUMBERS = (0, 1, 2, -1, 7, 100, 1000, 1 << 20, (1 << 31) - 1, -(1 << 31), (1 << 53) + 1, (1 << 63) - 1, -(1 << 63))
 FLOATS = (0.0, 1.0, -1.0, 0.5, 1e300, -1e300, float("nan"), float("inf"), float("-inf"), 5e-324, 2.0**63)
+
+PIPELINE = {
+    "name": "p", "parameters": {"x": {"type": "INT", "default": 3}}, "labels": {"a": "b"},
+    "steps": [
+        {"name": "a", "command": ["/nonexistent/a", "${params.x}"], "outputs": {"o": {}, "v": {"value": True}},
+         "settings": {"fake": {"duration": "1ms", "output": 1}}, "retry": {"max_attempts": 2}},
+        {"name": "b", "command": ["/nonexistent/b", "${item.k}"], "outputs": {"o": {}}, "inputs": {"x": {"from": "a.o"}},
+         "foreach": [{"key": "k", "values": [1, "z"]}], "resources": {"cpu": 1, "memory": "1000"}},
+        {"name": "c", "command": ["/nonexistent/c"], "inputs": {"x": {"from": "b[*].o"}, "y": {"from": "a.v"}}}]}
+# What a call accepts, at the least the first time.
+GOOD: dict[str, dict[str, Any]] = {
+    "SubmitRun": {"pipeline": PIPELINE, "orchestrator": "fake"},
+    "RegisterPipeline": {"pipeline": PIPELINE},
+    "ValidatePipeline": {"pipeline": PIPELINE},
+    "RegisterOrchestrator": {"orchestrator": {"name": "o", "flavor": "fake", "config": {"duration": "1ms"}}},
+    "SetPool": {"pool": {"name": "db", "slots": 2}},
+    "SetStack": {"stack": {"name": "s", "orchestrator": "fake"}},
+    "GetPipeline": {"name": "p"},
+    "ListSteps": {"run": "r1"},
+}
 
 
 class Call:
@@ -48,9 +68,34 @@ class Generator:
         self.rng = rng
 
     def message(self, call: Call) -> Any:
+        """A random one; or, of a call that has a good one, often that with a few fields drawn anew."""
         message = call.request()
-        self.fill(message, 0)
+        good = GOOD.get(call.name.rsplit("/", 1)[1])
+        if good is None or self.rng.random() < 0.4:
+            self.fill(message, 0)
+            return message
+        json_format.ParseDict(good, message)
+        for _ in range(self.rng.randrange(4)):
+            part = message
+            while self.rng.random() < 0.7:
+                inner = [value for field, values in part.ListFields() if field.message_type is not None
+                         and not field.message_type.GetOptions().map_entry
+                         for value in (values if field.label == FieldDescriptor.LABEL_REPEATED else (values,))]
+                if not inner:
+                    break
+                part = self.rng.choice(inner)
+            field = self.rng.choice(part.DESCRIPTOR.fields)
+            if field.label == FieldDescriptor.LABEL_REPEATED and self.rng.random() < 0.5:
+                part.ClearField(field.name)
+            self.field(part, field, 6)
+            self.harmless(part)
         return message
+
+    def harmless(self, message: Any) -> None:
+        """No step may ever find a program to run."""
+        if message.DESCRIPTOR.full_name == "orch.v1.StepSpec" and len(message.command) > 0:
+            if not message.command[0].startswith("/nonexistent/"):
+                message.command[0] = "/nonexistent/" + message.command[0]
 
     def fill(self, message: Any, depth: int) -> None:
         descriptor: Descriptor = message.DESCRIPTOR
@@ -62,9 +107,7 @@ class Generator:
             if self.rng.random() > dense or depth > 12:
                 continue
             self.field(message, field, depth)
-        # No step may ever find a program to run.
-        if descriptor.full_name == "orch.v1.StepSpec" and len(message.command) > 0:
-            message.command[0] = "/nonexistent/" + message.command[0]
+        self.harmless(message)
 
     def field(self, message: Any, field: FieldDescriptor, depth: int) -> None:
         if field.label != FieldDescriptor.LABEL_REPEATED:

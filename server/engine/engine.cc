@@ -267,7 +267,7 @@ absl::StatusOr<CheckedPipeline> EngineImpl::CheckPipeline(const SubmitCommand& c
   if (!refusal.ok()) others.push_back({"orchestrator", std::string(refusal.message()), ReasonOf(refusal)});
   const FilledParameters parameters = FillParameters(spec, command.parameters_json, true);
   others.insert(others.end(), parameters.violations.begin(), parameters.violations.end());
-  Compiled compiled = Compile(std::move(spec), {options_.limits.steps_per_run, options_.limits.fanout_width});
+  Compiled compiled = Compile(std::move(spec), CompileLimitsOf(options_.limits));
   out.violations = std::move(compiled.violations);
   out.violations.insert(out.violations.end(), others.begin(), others.end());
   out.warnings = std::move(compiled.warnings);

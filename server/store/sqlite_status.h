@@ -8,7 +8,7 @@
 
 namespace orch::store {
 
-// True if the disk was full.
+// True if the disk was full when something was to be written. Not if a sync said so: what it could not write is lost.
 bool IsFull(const SQLite::Exception& e);
 
 // `doing` is what failed: "commit", "read of runs".

@@ -4,7 +4,6 @@
 #include <SQLiteCpp/Database.h>
 
 #include <cstdint>
-#include <string>
 
 namespace orch::store {
 
@@ -12,8 +11,9 @@ namespace orch::store {
 class Wal {
  public:
   // `db` must outlive it. `grow_bytes`: the file is written with zeros up to this size, since overwriting syncs faster
-  // than growing.
-  Wal(SQLite::Database* db, int64_t grow_bytes);
+  // than growing. From `soft_bytes` on it is written back. Throws SQLite::Exception if the disk fails, not if it is
+  // full.
+  Wal(SQLite::Database* db, int64_t grow_bytes, int64_t soft_bytes);
   ~Wal();
   Wal(const Wal&) = delete;
   Wal& operator=(const Wal&) = delete;
@@ -21,8 +21,9 @@ class Wal {
   // Bytes of the log that hold commits.
   int64_t bytes() const { return bytes_; }
 
-  // Above 16 MiB: writes back what no reader needs, and the log starts anew at the next commit if that was all.
-  // Above 64 MiB: also waits up to 200 ms for readers and gives the file's space back. Throws SQLite::Exception.
+  // Above the soft bound: writes back what no reader needs, and the log starts anew at the next commit if that was all.
+  // Above four times that: also waits up to 200 ms for readers and gives the file's space back. Throws
+  // SQLite::Exception.
   void MaybeCheckpoint();
 
  private:
@@ -30,8 +31,8 @@ class Wal {
   void Grow();
 
   SQLite::Database* const db_;
-  const std::string path_;
   const int64_t grow_bytes_;
+  const int64_t soft_bytes_;
   int64_t page_bytes_;
   int64_t bytes_ = 0;
   int64_t next_at_;

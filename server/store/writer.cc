@@ -1,5 +1,6 @@
 #include <SQLiteCpp/Database.h>
 #include <SQLiteCpp/Exception.h>
+#include <SQLiteCpp/Statement.h>
 #include <SQLiteCpp/Transaction.h>
 #include <sqlite3.h>
 #include <sys/stat.h>
@@ -10,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "server/base/status.h"
 #include "server/store/batch_writer.h"
+#include "server/store/high_water.h"
 #include "server/store/lock.h"
 #include "server/store/migrate.h"
 #include "server/store/pragmas.h"
@@ -41,7 +43,11 @@ absl::Status CheckFiles(const std::string& path) {
 class WriterImpl : public Writer {
  public:
   WriterImpl(const StoreOptions& options, std::unique_ptr<DataDirLock> lock)
-      : options_(options), lock_(std::move(lock)), reserve_(options.data_dir, options.reserve_bytes) {}
+      : options_(options),
+        lock_(std::move(lock)),
+        reserve_(options.data_dir, options.reserve_bytes),
+        high_water_(options.data_dir),
+        vfs_(options.vfs) {}
 
   absl::Status Start(Now now) {
     const std::string path = DatabasePath(options_.data_dir);
@@ -49,25 +55,12 @@ class WriterImpl : public Writer {
     // Made here for its mode, which SQLite gives to the log as well. Not by open(): closing any descriptor of the file
     // drops SQLite's locks on it.
     (void)mknod(path.c_str(), S_IFREG | 0600, 0);  // mostly it exists; what else is wrong SQLite says better
-    try {
-      db_ = std::make_unique<SQLite::Database>(
-          path, SQLite::OPEN_READWRITE | SQLite::OPEN_CREATE | SQLite::OPEN_NOMUTEX, kWriterBusyMillis, vfs_.name());
-      SetUpWriter(*db_);
-      RETURN_IF_ERROR(Migrate(*db_, EmbeddedMigrations(), now.wall));
-      for (bool again = true; again;) {
-        again = false;
-        try {
-          meta_ = BeginEpoch(*db_, BootId(), now.wall);
-        } catch (const SQLite::Exception& e) {
-          if (!IsFull(e) || !reserve_.Free()) throw;
-          again = true;
-        }
-      }
-      wal_ = std::make_unique<Wal>(db_.get(), options_.wal_grow_bytes);
-      batch_writer_ = std::make_unique<BatchWriter>(*db_);
-    } catch (const SQLite::Exception& e) {
-      return FromSqlite(e, absl::StrCat("opening ", path));
-    }
+    absl::Status status = OpenDatabase(path, now);
+    // A start needs a little space too, for the index of the log first of all.
+    while (ReasonOf(status) == "DISK_FULL" && reserve_.Free()) status = OpenDatabase(path, now);
+    RETURN_IF_ERROR(status);
+    last_sequence_ = meta_.last_sequence;
+    high_water_.Note(meta_.instance, meta_.epoch, last_sequence_);
     syncs_before_ = vfs_.syncs();
     return absl::OkStatus();
   }
@@ -85,6 +78,10 @@ class WriterImpl : public Writer {
         transaction.commit();
         ++stats_.commits;
         stats_.rows += rows;
+        if (!batch->events.empty()) {
+          last_sequence_ = batch->events.back().sequence;
+          high_water_.Note(meta_.instance, meta_.epoch, last_sequence_);
+        }
         return absl::OkStatus();
       } catch (const SQLite::Exception& e) {
         if (IsFull(e) && !retried && reserve_.Free()) {
@@ -146,15 +143,45 @@ class WriterImpl : public Writer {
   }
 
  private:
+  absl::Status OpenDatabase(const std::string& path, Now now) {
+    batch_writer_.reset();
+    wal_.reset();
+    db_.reset();
+    try {
+      db_ = std::make_unique<SQLite::Database>(
+          path, SQLite::OPEN_READWRITE | SQLite::OPEN_CREATE | SQLite::OPEN_NOMUTEX, kWriterBusyMillis, vfs_.name());
+      SetUpWriter(*db_);
+      RETURN_IF_ERROR(Migrate(*db_, EmbeddedMigrations(), now.wall));
+      RETURN_IF_ERROR(CheckHighWater());
+      meta_ = BeginEpoch(*db_, BootId(), now.wall);
+      wal_ = std::make_unique<Wal>(db_.get(), options_.wal_grow_bytes, options_.wal_soft_bytes);
+      batch_writer_ = std::make_unique<BatchWriter>(*db_);
+      return absl::OkStatus();
+    } catch (const SQLite::Exception& e) {
+      return FromSqlite(e, absl::StrCat("opening ", path));
+    }
+  }
+
+  absl::Status CheckHighWater() {
+    SQLite::Statement s(*db_,
+                        "SELECT instance, epoch, max(compacted_sequence, (SELECT ifnull(max(sequence), 0) FROM event)) "
+                        "FROM meta");
+    const std::string path = DatabasePath(options_.data_dir);
+    if (!s.executeStep()) return high_water_.Check(path, "", 0, 0);
+    return high_water_.Check(path, s.getColumn(0).getString(), s.getColumn(1).getInt64(), s.getColumn(2).getInt64());
+  }
+
   const StoreOptions options_;
   std::unique_ptr<DataDirLock> lock_;  // released last
   Reserve reserve_;
+  HighWater high_water_;
   SyncVfs vfs_;
   std::unique_ptr<SQLite::Database> db_;
   std::unique_ptr<Wal> wal_;
   std::unique_ptr<BatchWriter> batch_writer_;
   Meta meta_;
   Stats stats_;
+  int64_t last_sequence_ = 0;
   int64_t syncs_before_ = 0;
   absl::Status failed_;
 };

@@ -6,11 +6,12 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "server/store/wal_scan.h"
 
 namespace orch::store {
 
-// DATA/high-water, one line. Written after each commit and never synced: it may be behind the database, after a power
-// cut, but not ahead of it. Thread: one at a time.
+// DATA/high-water, one line. Written after each commit and mostly not synced: after a power cut it may be behind the
+// database, but not ahead of it. Thread: one at a time.
 class HighWater {
  public:
   // Reads what an earlier process left. What cannot be read counts as nothing.
@@ -19,19 +20,27 @@ class HighWater {
   HighWater(const HighWater&) = delete;
   HighWater& operator=(const HighWater&) = delete;
 
-  // DATA_LOSS (DATABASE_CORRUPT) if the database at `path`, which stands at this epoch and sequence, lacks what was
-  // acknowledged. `instance` empty: it is new.
-  absl::Status Check(const std::string& path, const std::string& instance, int64_t epoch, int64_t sequence) const;
+  struct Mark {
+    std::string instance;  // empty: a new database
+    int64_t epoch = 0;
+    int64_t sequence = 0;
+    LogPosition log;
+  };
+
+  // DATA_LOSS (DATABASE_CORRUPT) if the database at `path`, which stands at `now`, lacks what was acknowledged.
+  absl::Status Check(const std::string& path, const Mark& now) const;
+
+  // Nothing is known of an earlier process.
+  bool empty() const { return mark_.instance.empty(); }
 
   // Notes what is durable now. Without the file nothing is noted and nothing checked later.
-  void Note(const std::string& instance, int64_t epoch, int64_t sequence);
+  void Note(const Mark& now);
+  void NoteAndSync(const Mark& now);
 
  private:
   const std::string path_;
   int fd_;
-  std::string instance_;
-  int64_t epoch_ = 0;
-  int64_t sequence_ = 0;
+  Mark mark_;
 };
 
 }  // namespace orch::store

@@ -27,18 +27,22 @@ Wal::~Wal() { sqlite3_wal_hook(db_->getHandle(), nullptr, nullptr); }
 int Wal::OnCommit(void* self, sqlite3*, const char*, int pages) {
   auto* wal = static_cast<Wal*>(self);
   wal->bytes_ = pages * wal->page_bytes_;
+  try {  // each time: a log that started again may be longer than it was
+    sqlite3_file* const file = LogFile(wal->db_->getHandle());
+    wal->end_.salts = file == nullptr ? 0 : SaltsOf(file);
+  } catch (const SQLite::Exception&) {
+    wal->end_.salts = 0;  // the commit is durable all the same
+  }
+  wal->end_.frames = pages;
   return SQLITE_OK;
 }
 
 // Zeros behind the log's end are no frames to SQLite: their salts do not match. Through SQLite's own file, so that an
 // error of a sync is seen by who has to know of it: the file may hold frames of a process that was killed.
 void Wal::Grow() {
-  sqlite3_file* file = nullptr;
+  sqlite3_file* const file = LogFile(db_->getHandle());
   sqlite3_int64 size = 0;
-  if (sqlite3_file_control(db_->getHandle(), "main", SQLITE_FCNTL_JOURNAL_POINTER, &file) != SQLITE_OK ||
-      file == nullptr || file->pMethods == nullptr) {
-    return;
-  }
+  if (file == nullptr) return;
   int rc = file->pMethods->xFileSize(file, &size);
   if (rc != SQLITE_OK) throw SQLite::Exception("the log's size cannot be read", rc);
   if (size >= grow_bytes_) return;
@@ -59,7 +63,7 @@ void Wal::Grow() {
 
 void Wal::MaybeCheckpoint() {
   if (bytes_ < next_at_) return;
-  const bool hard = bytes_ >= 4 * soft_bytes_;
+  const bool hard = WillCut();
   int pages = 0;
   int done = 0;
   if (hard) sqlite3_busy_timeout(db_->getHandle(), kHardWaitMillis);

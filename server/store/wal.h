@@ -5,6 +5,8 @@
 
 #include <cstdint>
 
+#include "server/store/wal_scan.h"
+
 namespace orch::store {
 
 // Belongs to the writing connection, the only one that checkpoints. Thread: that connection's.
@@ -21,6 +23,12 @@ class Wal {
   // Bytes of the log that hold commits.
   int64_t bytes() const { return bytes_; }
 
+  // True if MaybeCheckpoint would cut the file now.
+  bool WillCut() const { return bytes_ >= next_at_ && bytes_ >= 4 * soft_bytes_; }
+
+  // Where the last commit ends.
+  LogPosition end() const { return end_; }
+
   // Above the soft bound: writes back what no reader needs, and the log starts anew at the next commit if that was all.
   // Above four times that: also waits up to 200 ms for readers and gives the file's space back. Throws
   // SQLite::Exception.
@@ -34,6 +42,7 @@ class Wal {
   const int64_t grow_bytes_;
   const int64_t soft_bytes_;
   int64_t page_bytes_;
+  LogPosition end_;
   int64_t bytes_ = 0;
   int64_t next_at_;
 };

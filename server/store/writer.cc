@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "server/base/status.h"
 #include "server/store/batch_writer.h"
+#include "server/store/check.h"
 #include "server/store/high_water.h"
 #include "server/store/lock.h"
 #include "server/store/migrate.h"
@@ -60,7 +61,7 @@ class WriterImpl : public Writer {
     while (ReasonOf(status) == "DISK_FULL" && reserve_.Free()) status = OpenDatabase(path, now);
     RETURN_IF_ERROR(status);
     last_sequence_ = meta_.last_sequence;
-    high_water_.Note(meta_.instance, meta_.epoch, last_sequence_);
+    NoteHighWater();
     syncs_before_ = vfs_.syncs();
     return absl::OkStatus();
   }
@@ -78,10 +79,8 @@ class WriterImpl : public Writer {
         transaction.commit();
         ++stats_.commits;
         stats_.rows += rows;
-        if (!batch->events.empty()) {
-          last_sequence_ = batch->events.back().sequence;
-          high_water_.Note(meta_.instance, meta_.epoch, last_sequence_);
-        }
+        if (!batch->events.empty()) last_sequence_ = batch->events.back().sequence;
+        NoteHighWater();
         return absl::OkStatus();
       } catch (const SQLite::Exception& e) {
         if (IsFull(e) && !retried && reserve_.Free()) {
@@ -99,6 +98,8 @@ class WriterImpl : public Writer {
   void MaybeCheckpoint() override {
     if (!failed_.ok()) return;
     try {
+      // The mark must not say that there is a log when there is none any more.
+      if (wal_->WillCut()) high_water_.NoteAndSync({meta_.instance, meta_.epoch, last_sequence_, {}});
       wal_->MaybeCheckpoint();
     } catch (const SQLite::Exception& e) {
       // The log has everything, but the disk cannot be trusted: the next commit says so. A full disk is no such case:
@@ -151,25 +152,38 @@ class WriterImpl : public Writer {
       db_ = std::make_unique<SQLite::Database>(
           path, SQLite::OPEN_READWRITE | SQLite::OPEN_CREATE | SQLite::OPEN_NOMUTEX, kWriterBusyMillis, vfs_.name());
       SetUpWriter(*db_);
+      RETURN_IF_ERROR(CheckHighWater(path));  // before anything is added to the log
       RETURN_IF_ERROR(Migrate(*db_, EmbeddedMigrations(), now.wall));
-      RETURN_IF_ERROR(CheckHighWater());
-      meta_ = BeginEpoch(*db_, BootId(), now.wall);
+      RETURN_IF_ERROR(QuickCheck(*db_));
       wal_ = std::make_unique<Wal>(db_.get(), options_.wal_grow_bytes, options_.wal_soft_bytes);
+      meta_ = BeginEpoch(*db_, BootId(), now.wall);
       batch_writer_ = std::make_unique<BatchWriter>(*db_);
       return absl::OkStatus();
     } catch (const SQLite::Exception& e) {
+      // A table that is not as the migrations made it: the text of the schema was hit.
+      if (e.getErrorCode() == SQLITE_ERROR) return Damaged(absl::StrCat("opening ", path, " failed: ", e.what()));
       return FromSqlite(e, absl::StrCat("opening ", path));
     }
   }
 
-  absl::Status CheckHighWater() {
+  absl::Status CheckHighWater(const std::string& path) {
+    if (high_water_.empty()) return absl::OkStatus();
+    HighWater::Mark now;
+    if (db_->execAndGet("SELECT count(*) FROM sqlite_schema WHERE name = 'meta'").getInt() == 0) {
+      return high_water_.Check(path, now);
+    }
+    now.log = ScanLog(db_->getHandle());
     SQLite::Statement s(*db_,
                         "SELECT instance, epoch, max(compacted_sequence, (SELECT ifnull(max(sequence), 0) FROM event)) "
                         "FROM meta");
-    const std::string path = DatabasePath(options_.data_dir);
-    if (!s.executeStep()) return high_water_.Check(path, "", 0, 0);
-    return high_water_.Check(path, s.getColumn(0).getString(), s.getColumn(1).getInt64(), s.getColumn(2).getInt64());
+    if (s.executeStep()) {
+      now.instance = s.getColumn(0).getString();
+      now.epoch = s.getColumn(1).getInt64();
+      now.sequence = s.getColumn(2).getInt64();
+    }
+    return high_water_.Check(path, now);
   }
+  void NoteHighWater() { high_water_.Note({meta_.instance, meta_.epoch, last_sequence_, wal_->end()}); }
 
   const StoreOptions options_;
   std::unique_ptr<DataDirLock> lock_;  // released last

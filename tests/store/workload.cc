@@ -32,8 +32,9 @@ Batch Workload::Next() {
     batch.events.push_back(e);
   };
   if (runs_ == 0 || Below(3) == 0) {
-    const std::string digest = Sha256Of(absl::StrCat("pipeline ", ++pipelines_));
-    for (int i = 0; i < 2; ++i) batch.spec_slices.push_back({digest, i, Text()});
+    const std::string half = absl::StrCat("pipeline ", ++pipelines_, Text());
+    const std::string digest = Sha256Of(half + half);
+    for (int i = 0; i < 2; ++i) batch.spec_slices.push_back({digest, i, half});
     batch.pipelines.push_back({pipelines_, "default", "p", pipelines_, digest, 11, 3, 1});
     RunHeader h;
     h.key = ++runs_;

@@ -27,6 +27,7 @@ CommandLine ReadCommandLine(int argc, const char* const* argv, const std::string
   std::string data_dir, listen, http_listen, file, public_url, log_level;
   bool check = false;
   bool print = false;
+  bool check_data = false;
   CLI::App app("orchd owns the execution of pipelines: it stores runs, starts their steps, and answers clients.",
                "orchd");
   app.set_version_flag("--version", "orchd " + version);
@@ -40,6 +41,8 @@ CommandLine ReadCommandLine(int argc, const char* const* argv, const std::string
       ->check(CLI::IsMember({"debug", "info", "warning", "error"}));
   app.add_flag("--check-config", check, "Check the configuration, say everything that is wrong, and end");
   app.add_flag("--print-config", print, "Print the configuration in force and end");
+  app.add_flag("--check-data", check_data,
+               "Check the database and the stored files, say everything that is damaged, and end");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
@@ -73,6 +76,7 @@ CommandLine ReadCommandLine(int argc, const char* const* argv, const std::string
   }
   if (!faults.empty()) return Exit(kUsage, absl::StrCat(absl::StrJoin(faults, "\n"), "\n"));
   if (check) return Exit(0, "the configuration is good\n");
+  if (check_data) out.mode = CommandLine::Mode::kCheckData;
   if (print) {
     out.mode = CommandLine::Mode::kPrint;
     out.message = ToYaml(out.config);

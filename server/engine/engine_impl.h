@@ -114,7 +114,6 @@ class EngineImpl : public Engine {
   int64_t batches_ = 0;
   int64_t apply_micros_ = 0;
   int64_t commit_micros_ = 0;
-  std::atomic<bool> low_on_space_{false};
   std::atomic<bool> stopping_{false};
   std::thread loop_;
 };

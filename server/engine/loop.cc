@@ -127,7 +127,6 @@ void EngineImpl::Commit() {
           {{"why", status.ToString()}});
       _exit(70);
     }
-    low_on_space_ = writer_->LowOnSpace();
     inputs_->Note(pending_.artifacts);
     hub_->Publish(pending_.events);
   }

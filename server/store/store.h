@@ -61,7 +61,7 @@ class Writer {
   // A full disk frees the reserve and tries once more before it fails. Fills `version` of the artifacts.
   virtual absl::Status Commit(Batch* batch) = 0;
 
-  // True while free space is under twice the reserve: new work is refused, accepted work goes on. Cheap.
+  // True while free space is under twice the reserve: new work is refused, accepted work goes on. Cheap. Any thread.
   virtual bool LowOnSpace() = 0;
 
   // Checkpoints if the WAL is larger than it should be. Between batches, when idle.

@@ -321,7 +321,7 @@ void Dispatcher::SetRun(RunInMemory& run, RunEvent event, RunState to, Reason re
   run.row.state = to;
   run.row.reason = reason;
   run.row.message = std::move(message);
-  if (IsTerminal(to)) run.row.ended = now_.wall;
+  if (IsTerminal(to)) run.row.ended = std::max(now_.wall, run.row.started);  // the wall clock may go back
   LogRun(run, EventType::kRunStateChanged);
 }
 

@@ -2,6 +2,7 @@
 import errno
 import json
 import statistics
+import subprocess
 import threading
 import time
 import unittest
@@ -45,7 +46,7 @@ class FailingDisk(unittest.TestCase):
             self.assertEqual((marks.read_text(), daemon.steps(long_run)["a"]["attempt"]), ("x\n", 1))
             daemon.ctl("wait-run", daemon.submit(TRUE))
             daemon.stop()
-            checked = __import__("subprocess").run([*daemon.command(), "--check-data"], capture_output=True, text=True)
+            checked = subprocess.run([*daemon.command(), "--check-data"], capture_output=True, text=True)
             self.assertEqual((checked.returncode, checked.stdout[:8]), (0, "0 faults"), checked.stderr)
             return log
 

@@ -157,7 +157,7 @@ class Limits(unittest.TestCase):
             daemon.ctl("wait-run", first)
             supervisor = daemon.supervisor_pid()
             for pid in (daemon.process.pid, supervisor):
-                subprocess.run(["prlimit", "--pid", str(pid), "--nproc=1:"], check=True)
+                subprocess.run([*user, "prlimit", "--pid", str(pid), "--nproc=1:"], check=True)
             path = daemon.file(TRUE)
             steps = daemon.run(path.read_text(), code=1)
             self.assertEqual(steps["a"]["state"], "FAILED")
@@ -169,7 +169,7 @@ class Limits(unittest.TestCase):
                 one.wait(60)
             self.assertIsNone(daemon.process.poll(), daemon.log()[-2000:])
             for pid in (daemon.process.pid, supervisor):
-                subprocess.run(["prlimit", "--pid", str(pid), "--nproc=4096:"], check=True)
+                subprocess.run([*user, "prlimit", "--pid", str(pid), "--nproc=4096:"], check=True)
             self.assertEqual(daemon.run(TRUE)["a"]["state"], "SUCCEEDED")
             whole(daemon)
         finally:

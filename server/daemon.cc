@@ -1,5 +1,6 @@
 #include "server/daemon.h"
 
+#include <signal.h>
 #include <unistd.h>
 
 #include <utility>
@@ -17,6 +18,7 @@ namespace orch {
 namespace {
 // A client that keeps a connection busy must not hold up the end for longer.
 constexpr int64_t kCutOffMicros = 3'000'000;
+constexpr unsigned kLettingGoSeconds = 5;
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const config::Config& config, const std::string& binary_dir) {
@@ -90,11 +92,15 @@ void Daemon::Stop() {
   ORCH_FAULT("stop.calls");
   if (api_) api_->pool().Stop();
   engine_->Shutdown();
+  // gRPC waits for ever for a thread that it could not get when threads were short. All is durable by now.
+  ::signal(SIGALRM, [](int) { ::_exit(0); });
+  ::alarm(kLettingGoSeconds);
   grpc_.reset();
   http_.reset();
   router_.reset();
   api_.reset();
   engine_.reset();
+  ::alarm(0);
   Log(LogLevel::kInfo, "stopped");
 }
 

@@ -30,6 +30,7 @@ CommandLine ReadCommandLine(int argc, const char* const* argv, const std::string
   bool print = false;
   bool list_faults = false;
   bool fault_points = false;
+  bool check_data = false;
   CLI::App app("orchd owns the execution of pipelines: it stores runs, starts their steps, and answers clients.",
                "orchd");
   app.set_version_flag("--version", "orchd " + version);
@@ -46,6 +47,8 @@ CommandLine ReadCommandLine(int argc, const char* const* argv, const std::string
   // For tests, so in no group of the help.
   app.add_flag("--list-fault-points", list_faults)->group("");
   app.add_flag("--fault-points", fault_points, "Do what ORCH_FAULTS orders; see server/base/fault.h")->group("");
+  app.add_flag("--check-data", check_data,
+               "Check the database and the stored files, say everything that is damaged, and end");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
@@ -81,6 +84,7 @@ CommandLine ReadCommandLine(int argc, const char* const* argv, const std::string
   }
   if (!faults.empty()) return Exit(kUsage, absl::StrCat(absl::StrJoin(faults, "\n"), "\n"));
   if (check) return Exit(0, "the configuration is good\n");
+  if (check_data) out.mode = CommandLine::Mode::kCheckData;
   if (print) {
     out.mode = CommandLine::Mode::kPrint;
     out.message = ToYaml(out.config);

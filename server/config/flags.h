@@ -9,7 +9,7 @@
 namespace orch::config {
 
 struct CommandLine {
-  enum class Mode { kServe, kPrint, kExit };
+  enum class Mode { kServe, kPrint, kCheckData, kExit };
   Mode mode = Mode::kServe;
   int exit_code = 0;          // kExit
   std::string message;        // kPrint, kExit: for stdout if the code is 0, else for stderr

@@ -324,7 +324,7 @@ void Dispatcher::SetRun(RunInMemory& run, RunEvent event, RunState to, Reason re
   run.row.reason = reason;
   run.row.message = std::move(message);
   if (IsTerminal(to)) {
-    run.row.ended = now_.wall;
+    run.row.ended = std::max(now_.wall, run.row.started);  // the wall clock may go back
     run_ended_ = !ORCH_PLANTED("forget_to_commit");
   }
   LogRun(run, EventType::kRunStateChanged);

@@ -372,7 +372,7 @@ void Dispatcher::EndAttempt(RunInMemory& run, StepIx ix, AttemptState state, con
   row.reason = state == AttemptState::kCancelled || state == AttemptState::kTimedOut ? row.stop_reason : end.reason;
   row.message = end.message;
   row.platform_failure = IsPlatformFailure(end);
-  row.ended = end.ended_wall != 0 ? end.ended_wall : now_.wall;
+  row.ended = std::max(end.ended_wall != 0 ? end.ended_wall : now_.wall, row.started);
   AddIntent(Intent::Kind::kReleaseAttempt, run, ix, attempt);
   out_.batch.attempts.push_back(std::move(row));
   run.live.erase(found);

@@ -1,4 +1,5 @@
 // What concerns single steps: readiness, ends, and telling dependants.
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -61,7 +62,8 @@ void Dispatcher::SetStep(RunInMemory& run, StepIx ix, StepEvent event, StepState
 void Dispatcher::EndStep(RunInMemory& run, StepIx ix, StepEvent event, StepState to, Reason reason,
                          std::string message) {
   Dequeue(run, ix);
-  Detail(run, ix).row.ended = now_.wall;
+  StepRow& row = Detail(run, ix).row;
+  row.ended = std::max(now_.wall, row.started);
   SetStep(run, ix, event, to, reason, std::move(message));
   ended_.emplace_back(run.header.key, ix);
   if (--run.open_steps == 0) finished_runs_.push_back(run.header.key);

@@ -73,17 +73,36 @@ absl::Status SyncPath(const std::string& path, int flags) {
   return absl::OkStatus();
 }
 
-absl::Status WriteFile(const std::string& path, absl::string_view bytes) {
-  const Fd fd(open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0444));
-  if (fd.number < 0) return Failed("create", path, errno);
+absl::Status WriteAll(int fd, const std::string& path, absl::string_view bytes) {
   while (!bytes.empty()) {
-    const ssize_t n = write(fd.number, bytes.data(), bytes.size());
+    const ssize_t n = write(fd, bytes.data(), bytes.size());
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return Failed("write", path, errno);
     bytes.remove_prefix(static_cast<size_t>(n));
   }
   return absl::OkStatus();
 }
+
+absl::Status WriteFile(const std::string& path, absl::string_view bytes) {
+  const Fd fd(open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0444));
+  if (fd.number < 0) return Failed("create", path, errno);
+  return WriteAll(fd.number, path, bytes);
+}
+
+// Half of something in the staging folder would hold its space until the next start.
+class Staged {
+ public:
+  explicit Staged(std::string path) : path_(std::move(path)) {}
+  ~Staged() {
+    std::error_code error;  // the next start empties the folder
+    fs::remove_all(path_, error);
+  }
+  Staged(const Staged&) = delete;
+  Staged& operator=(const Staged&) = delete;
+
+ private:
+  const std::string path_;
+};
 
 absl::Status CopyFile(const std::string& from, const std::string& to) {
   const Fd in(open(from.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
@@ -104,7 +123,7 @@ absl::Status CopyFile(const std::string& from, const std::string& to) {
     const ssize_t n = read(in.number, buffer.data(), buffer.size());
     if (n < 0) return Failed("read", from, errno);
     if (n == 0) return absl::OkStatus();
-    if (write(out.number, buffer.data(), static_cast<size_t>(n)) != n) return Failed("write", to, errno);
+    RETURN_IF_ERROR(WriteAll(out.number, to, absl::string_view(buffer.data(), static_cast<size_t>(n))));
   }
 }
 
@@ -205,6 +224,8 @@ absl::StatusOr<std::unique_ptr<BlobStore>> BlobStore::Open(const std::string& da
   for (const std::string& dir : {store->dir_, store->staging_}) {
     if (!fs::create_directories(dir, error) && error) return Failed("create", dir, error.value());
   }
+  // Folders that an earlier process made may not have their names on the disk yet.
+  for (const std::string& dir : {store->dir_, data_dir}) RETURN_IF_ERROR(SyncPath(dir, O_RDONLY | O_DIRECTORY));
   return store;
 }
 
@@ -272,7 +293,7 @@ absl::StatusOr<BlobRow> BlobStore::TakeFile(const std::string& path, int64_t siz
   if (chmod(path.c_str(), 0444) != 0) return Failed("change the mode of", path, errno);
   if (!row.inline_bytes.has_value()) RETURN_IF_ERROR(SyncPath(path, O_RDONLY));
   ORCH_FAULT("store.synced");
-  RETURN_IF_ERROR(Place(path, name, row.digest));
+  RETURN_IF_ERROR(Place(path, name, row.digest, !row.inline_bytes.has_value()));
   ORCH_FAULT("store.named");
   if (!row.inline_bytes.has_value()) RETURN_IF_ERROR(SyncPath(folder, O_RDONLY | O_DIRECTORY));
   ORCH_FAULT("store.folder_synced");
@@ -281,13 +302,15 @@ absl::StatusOr<BlobRow> BlobStore::TakeFile(const std::string& path, int64_t siz
 }
 
 // Gives the bytes their name. What is there under it already, and not known to be good, is looked at.
-absl::Status BlobStore::Place(const std::string& path, const std::string& name, absl::string_view digest) {
+absl::Status BlobStore::Place(const std::string& path, const std::string& name, absl::string_view digest, bool sync) {
   if (link(path.c_str(), name.c_str()) == 0) return absl::OkStatus();
   if (errno == EEXIST) {
     const auto there = DigestOfFile(name);
-    if (there.ok() && there->digest == digest) return absl::OkStatus();
+    // Whoever made it need not have synced it.
+    if (there.ok() && there->digest == digest) return sync ? SyncPath(name, O_RDONLY) : absl::OkStatus();
   }
   const std::string staged = StagingName();
+  const Staged unless_moved(staged);
   if (link(path.c_str(), staged.c_str()) != 0) {  // another file system, or too many links
     RETURN_IF_ERROR(CopyFile(path, staged));
     if (chmod(staged.c_str(), 0444) != 0) return Failed("change the mode of", staged, errno);
@@ -304,9 +327,13 @@ absl::StatusOr<BlobRow> BlobStore::TakeFolder(const std::string& path) {
   row.size = content.size;
   row.directory = true;
   const std::string name = NameOf(row.digest);
+  const std::string folder = name.substr(0, name.rfind('/'));
   std::error_code error;
-  if (fs::exists(name, error)) return row;
-  RETURN_IF_ERROR(EnsureFolder(name.substr(0, name.rfind('/'))));
+  RETURN_IF_ERROR(EnsureFolder(folder));
+  if (fs::exists(name, error)) {  // it was whole before it got its name, which may be new
+    RETURN_IF_ERROR(SyncPath(folder, O_RDONLY | O_DIRECTORY));
+    return row;
+  }
   for (fs::recursive_directory_iterator it(path, error), end; !error && it != end; it.increment(error)) {
     if (it->is_symlink()) continue;
     if (it->is_regular_file()) {
@@ -318,6 +345,7 @@ absl::StatusOr<BlobRow> BlobStore::TakeFolder(const std::string& path) {
   if (error) return Failed("list", path, error.value());
   // A tree of its own that shares the files, complete before it gets its name.
   const std::string staged = StagingName();
+  const Staged unless_moved(staged);
   fs::copy(path, staged,
            fs::copy_options::recursive | fs::copy_options::copy_symlinks | fs::copy_options::create_hard_links, error);
   if (error) return Failed("copy", path, error.value());
@@ -328,16 +356,16 @@ absl::StatusOr<BlobRow> BlobStore::TakeFolder(const std::string& path) {
   ORCH_FAULT("store.tree_staged");
   if (rename(staged.c_str(), name.c_str()) != 0) {
     const int why = errno;
-    fs::remove_all(staged, error);
     if (why != EEXIST && why != ENOTEMPTY) return Failed("move to", name, why);
   }
   ORCH_FAULT("store.tree_named");
-  RETURN_IF_ERROR(SyncPath(name.substr(0, name.rfind('/')), O_RDONLY | O_DIRECTORY));
+  RETURN_IF_ERROR(SyncPath(folder, O_RDONLY | O_DIRECTORY));
   return row;
 }
 
 absl::StatusOr<BlobRow> BlobStore::Copy(const std::string& path) {
   const std::string staged = StagingName();
+  const Staged in_any_case(staged);
   struct stat st {};
   if (lstat(path.c_str(), &st) != 0) return Failed("look at", path, errno);
   if (S_ISREG(st.st_mode)) {
@@ -349,10 +377,7 @@ absl::StatusOr<BlobRow> BlobStore::Copy(const std::string& path) {
   } else {
     return Invalid("it is neither a file nor a folder");
   }
-  auto row = Take(staged);
-  std::error_code error;
-  fs::remove_all(staged, error);
-  return row;
+  return Take(staged);
 }
 
 absl::StatusOr<std::string> BlobStore::PathOf(absl::string_view digest) {
@@ -378,6 +403,7 @@ absl::StatusOr<std::string> BlobStore::PathOf(absl::string_view digest) {
   }
   RETURN_IF_ERROR(EnsureFolder(name.substr(0, name.rfind('/'))));
   const std::string staged = StagingName();
+  const Staged unless_moved(staged);
   RETURN_IF_ERROR(WriteFile(staged, *row->inline_bytes));
   if (rename(staged.c_str(), name.c_str()) != 0) return Failed("move to", name, errno);
   SetVerified(digest);
@@ -394,6 +420,13 @@ bool BlobStore::Exists(absl::string_view digest) {
   return PathOf(digest).ok();
 }
 
+absl::Status BlobStore::CheckFile(const std::string& data_dir, const BlobRow& row) {
+  const std::string name = BlobStore(data_dir, 0, nullptr).NameOf(row.digest);
+  ASSIGN_OR_RETURN(const ContentDigest content, row.directory ? DigestOfFolder(name) : DigestOfFile(name));
+  if (content.digest == row.digest) return absl::OkStatus();
+  return Error(absl::StatusCode::kDataLoss, "BLOB_DAMAGED", absl::StrCat(name, " does not hold the bytes of its name"));
+}
+
 absl::StatusOr<std::string> BlobStore::Materialize(absl::string_view bytes) {
   const std::string digest = Sha256Of(bytes);
   const std::string name = NameOf(digest);
@@ -408,6 +441,7 @@ absl::StatusOr<std::string> BlobStore::Materialize(absl::string_view bytes) {
   }
   RETURN_IF_ERROR(EnsureFolder(name.substr(0, name.rfind('/'))));
   const std::string staged = StagingName();
+  const Staged unless_moved(staged);
   RETURN_IF_ERROR(WriteFile(staged, bytes));
   if (rename(staged.c_str(), name.c_str()) != 0) return Failed("move to", name, errno);
   SetVerified(digest);

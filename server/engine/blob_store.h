@@ -42,6 +42,9 @@ class BlobStore {
   // True if the bytes can be had.
   bool Exists(absl::string_view digest);
 
+  // Reads all of what is stored as a file or folder. DATA_LOSS (BLOB_DAMAGED), or why it cannot be read.
+  static absl::Status CheckFile(const std::string& data_dir, const BlobRow& row);
+
   // A file with these bytes, for readers; not durable, made again when asked for.
   absl::StatusOr<std::string> Materialize(absl::string_view bytes);
 
@@ -50,7 +53,7 @@ class BlobStore {
   std::string NameOf(absl::string_view digest) const;
   absl::StatusOr<BlobRow> TakeFile(const std::string& path, int64_t size);
   absl::StatusOr<BlobRow> TakeFolder(const std::string& path);
-  absl::Status Place(const std::string& path, const std::string& name, absl::string_view digest);
+  absl::Status Place(const std::string& path, const std::string& name, absl::string_view digest, bool sync);
   absl::Status EnsureFolder(const std::string& path);
   bool Verified(absl::string_view digest);
   void SetVerified(absl::string_view digest);

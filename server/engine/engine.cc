@@ -5,6 +5,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -36,7 +38,8 @@ absl::StatusOr<std::string> TokenKey(const std::string& data_dir) {
   FILE* out = fopen(path.c_str(), "we");
   umask(old);
   if (out == nullptr || fwrite(key.data(), 1, key.size(), out) != key.size() || fclose(out) != 0) {
-    return Error(absl::StatusCode::kInternal, "DATA_DIR_UNUSABLE", absl::StrCat("cannot write ", path));
+    return Error(absl::StatusCode::kInternal, "DATA_DIR_UNUSABLE",
+                 absl::StrCat("cannot write ", path, ": ", strerror(errno)));
   }
   return key;
 }
@@ -151,7 +154,7 @@ absl::Status EngineImpl::PostAndWait(Post post, int64_t deadline_micros, int64_t
 }
 
 absl::Status EngineImpl::RefuseWhenFull() {
-  if (!low_on_space_) return absl::OkStatus();
+  if (!writer_->LowOnSpace()) return absl::OkStatus();
   return WithRetryDelay(
       Error(absl::StatusCode::kResourceExhausted, "DISK_FULL",
             absl::StrCat("the disk of ", options_.data_dir,

@@ -110,7 +110,6 @@ class EngineImpl : public Engine, private TurnSink {
   Mutex component_changes_;  // one change of orchestrators, pools or stacks at a time
 
   bool stats_stale_ = false;  // the loop's own
-  std::atomic<bool> low_on_space_{false};
   std::atomic<bool> stopping_{false};
   std::thread loop_;
 };

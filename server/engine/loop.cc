@@ -52,7 +52,6 @@ void EngineImpl::Loop() {
 void EngineImpl::AddRun(std::shared_ptr<const RunContext> run) { outbox_->AddRun(std::move(run)); }
 
 void EngineImpl::Publish(const Batch& committed) {
-  low_on_space_ = writer_->LowOnSpace();
   inputs_->Note(committed.artifacts);
   hub_->Publish(committed.events);
 }

@@ -13,6 +13,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "server/base/status.h"
+#include "server/rpc/accept.h"
 #include "server/rpc/services.h"
 
 namespace orch::rpc {
@@ -65,6 +66,7 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(Api* api, const Op
   server->streams_ = std::make_unique<Streams>(&api->context(), &api->guard(), &api->pool());
   server->services_ = MakeServices(&api->table(), &api->guard(), server->streams_.get());
 
+  KeepAccepting();
   grpc::ServerBuilder builder;
   for (const auto& service : server->services_) builder.RegisterService(service.get());
   if (!options.listen.empty()) {
@@ -115,11 +117,11 @@ void GrpcServer::SetServing(bool serving) {
 }
 
 void GrpcServer::Shutdown(int64_t micros) {
-  if (server_ == nullptr) return;
+  if (stopped_ || server_ == nullptr) return;
+  stopped_ = true;
   // Without a deadline it would wait for streams for ever.
   server_->Shutdown(std::chrono::system_clock::now() + std::chrono::microseconds(micros));
-  server_->Wait();
-  server_.reset();
+  server_->Wait();  // its threads go with it, in the destructor, which may take long if some could not be had
 }
 
 std::shared_ptr<grpc::Channel> GrpcServer::InProcessChannel() { return server_->InProcessChannel({}); }

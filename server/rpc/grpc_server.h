@@ -35,6 +35,7 @@ class GrpcServer {
   GrpcServer() = default;
   std::unique_ptr<Streams> streams_;
   std::vector<std::unique_ptr<grpc::Service>> services_;
+  bool stopped_ = false;
   std::unique_ptr<grpc::Server> server_;
   int port_ = 0;
 };

@@ -1,13 +1,20 @@
 #include "server/rpc/worker_pool.h"
 
 #include <chrono>
+#include <system_error>
 #include <utility>
 
 #include "server/base/clock.h"
+#include "server/base/log.h"
 
 namespace orch::rpc {
 
-WorkerPool::WorkerPool(int max_threads) : max_threads_(max_threads) {}
+// One of each from the start: later there may be no more to be had.
+WorkerPool::WorkerPool(int max_threads) : max_threads_(max_threads) {
+  MutexLock lock(&mutex_);
+  threads_.emplace_back([this] { RunTimers(); });
+  threads_.emplace_back([this] { Run(); });
+}
 
 WorkerPool::~WorkerPool() { Stop(); }
 
@@ -19,9 +26,14 @@ void WorkerPool::Post(std::function<void()> work) {
 void WorkerPool::PostLocked(std::function<void()> work) {
   if (stopped_) return;
   queue_.push_back(std::move(work));
-  const int workers = static_cast<int>(threads_.size()) - (timing_ ? 1 : 0);
+  const int workers = static_cast<int>(threads_.size()) - 1;
   if (static_cast<int>(queue_.size()) > idle_ && workers < max_threads_) {
-    threads_.emplace_back([this] { Run(); });
+    try {
+      threads_.emplace_back([this] { Run(); });
+    } catch (const std::system_error& e) {  // a limit on processes: those that there are do it, later
+      if (!short_of_threads_) Log(LogLevel::kWarning, "no thread to be had; calls wait for one", {{"why", e.what()}});
+      short_of_threads_ = true;
+    }
   }
   work_.NotifyOne();
 }
@@ -29,10 +41,6 @@ void WorkerPool::PostLocked(std::function<void()> work) {
 void WorkerPool::PostAfter(int64_t micros, std::function<void()> work) {
   MutexLock lock(&mutex_);
   if (stopped_) return;
-  if (!timing_) {
-    timing_ = true;
-    threads_.emplace_back([this] { RunTimers(); });
-  }
   const auto added = timers_.emplace(Clock::Real().Now().mono + micros, std::move(work));
   if (added == timers_.begin()) timer_.NotifyOne();
 }

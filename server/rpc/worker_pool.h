@@ -40,11 +40,11 @@ class WorkerPool {
   CondVar timer_;
   std::deque<std::function<void()>> queue_ ABSL_GUARDED_BY(mutex_);
   std::multimap<int64_t, std::function<void()>> timers_ ABSL_GUARDED_BY(mutex_);  // by CLOCK_BOOTTIME
-  std::vector<std::thread> threads_ ABSL_GUARDED_BY(mutex_);
+  std::vector<std::thread> threads_ ABSL_GUARDED_BY(mutex_);                      // first the timers'
   CondVar drained_;
   int running_ ABSL_GUARDED_BY(mutex_) = 0;
   int idle_ ABSL_GUARDED_BY(mutex_) = 0;
-  bool timing_ ABSL_GUARDED_BY(mutex_) = false;  // the timer thread runs
+  bool short_of_threads_ ABSL_GUARDED_BY(mutex_) = false;  // said once
   bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
 };
 

@@ -20,6 +20,7 @@ constexpr int64_t kMeasureEveryMicros = 1'000'000;
 
 Reserve::Reserve(std::string data_dir, int64_t bytes)
     : data_dir_(std::move(data_dir)), path_(absl::StrCat(data_dir_, "/reserve")), bytes_(bytes) {
+  MutexLock lock(&mutex_);
   struct stat st;
   present_ = stat(path_.c_str(), &st) == 0 && static_cast<int64_t>(st.st_blocks) * 512 >= bytes_;
   Measure();
@@ -68,6 +69,7 @@ void Reserve::Measure() {
 }
 
 bool Reserve::Free() {
+  MutexLock lock(&mutex_);
   if (!present_) return false;
   present_ = false;
   low_ = true;
@@ -78,6 +80,7 @@ bool Reserve::Free() {
 }
 
 bool Reserve::LowOnSpace() {
+  MutexLock lock(&mutex_);
   if (Clock::Real().Now().mono - measured_micros_ >= kMeasureEveryMicros) Measure();
   return low_;
 }

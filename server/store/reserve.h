@@ -4,9 +4,11 @@
 #include <cstdint>
 #include <string>
 
+#include "server/base/mutex.h"
+
 namespace orch::store {
 
-// Thread: one at a time.
+// Any thread.
 class Reserve {
  public:
   // Makes DATA/reserve of `bytes` if there is room. Never fails: without it the disk counts as low on space.
@@ -21,16 +23,17 @@ class Reserve {
 
  private:
   int64_t FreeBytes() const;  // -1: unknown
-  void Ensure();
-  void Measure();
+  void Ensure() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Measure() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const std::string data_dir_;
   const std::string path_;
   const int64_t bytes_;
-  bool present_ = false;
-  bool unsupported_ = false;  // the file system cannot allocate ahead
-  bool low_ = false;
-  int64_t measured_micros_ = 0;
+  Mutex mutex_;
+  bool present_ ABSL_GUARDED_BY(mutex_) = false;
+  bool unsupported_ ABSL_GUARDED_BY(mutex_) = false;  // the file system cannot allocate ahead
+  bool low_ ABSL_GUARDED_BY(mutex_) = false;
+  int64_t measured_micros_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace orch::store

@@ -9,18 +9,30 @@ namespace orch::store {
 
 bool IsFull(const SQLite::Exception& e) { return (e.getErrorCode() & 0xff) == SQLITE_FULL; }
 
+absl::Status Damaged(absl::string_view what) {
+  return Error(absl::StatusCode::kDataLoss, "DATABASE_CORRUPT",
+               absl::StrCat(what,
+                            ": the database is damaged; stop orchd, keep a copy of the data directory, then restore a "
+                            "backup of orchd.db, or save what can be read with `sqlite3 orchd.db .recover`, or start "
+                            "with an empty data directory"));
+}
+
 absl::Status FromSqlite(const SQLite::Exception& e, absl::string_view doing) {
   const std::string what = absl::StrCat(doing, " failed: ", e.what(), " (SQLite code ", e.getExtendedErrorCode(), ")");
+  if (e.getExtendedErrorCode() == SQLITE_IOERR_CORRUPTFS || e.getExtendedErrorCode() == SQLITE_IOERR_DATA) {
+    return Damaged(what);
+  }
+  if (e.getExtendedErrorCode() == SQLITE_IOERR_NOMEM || (e.getErrorCode() & 0xff) == SQLITE_NOMEM) {
+    return Error(absl::StatusCode::kResourceExhausted, "OUT_OF_MEMORY",
+                 absl::StrCat(what, ": the machine or orchd's control group has no memory left"));
+  }
   switch (e.getErrorCode() & 0xff) {
     case SQLITE_FULL:
       return Error(absl::StatusCode::kResourceExhausted, "DISK_FULL",
                    absl::StrCat(what, ": free space on the file system of the data directory"));
     case SQLITE_CORRUPT:
     case SQLITE_NOTADB:
-      return Error(absl::StatusCode::kDataLoss, "DATABASE_CORRUPT",
-                   absl::StrCat(what,
-                                ": the database is damaged; keep a copy of the data directory, then restore a backup "
-                                "of orchd.db or start with an empty data directory"));
+      return Damaged(what);
     case SQLITE_BUSY:
     case SQLITE_LOCKED:
       return Error(absl::StatusCode::kUnavailable, "DATABASE_BUSY",

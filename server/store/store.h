@@ -21,6 +21,9 @@ struct StoreOptions {
   std::string data_dir;              // exists, 0700
   int64_t reserve_bytes = 64 << 20;  // kept free for what is already accepted
   int64_t wal_grow_bytes = 4 << 20;  // the WAL is grown once to this size at open: overwriting syncs faster
+  int64_t wal_soft_bytes =
+      16 << 20;              // from here on the WAL is written back when idle; at four times as much, readers wait
+  std::string vfs = "unix";  // SQLite's layer over the files; tests put a disk with faults there
 };
 
 // Facts about the database itself.
@@ -58,7 +61,7 @@ class Writer {
   // A full disk frees the reserve and tries once more before it fails. Fills `version` of the artifacts.
   virtual absl::Status Commit(Batch* batch) = 0;
 
-  // True while free space is under twice the reserve: new work is refused, accepted work goes on. Cheap.
+  // True while free space is under twice the reserve: new work is refused, accepted work goes on. Cheap. Any thread.
   virtual bool LowOnSpace() = 0;
 
   // Checkpoints if the WAL is larger than it should be. Between batches, when idle.

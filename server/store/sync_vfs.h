@@ -1,4 +1,5 @@
-// A thin layer over SQLite's own VFS that counts syncs. The place where faults can be put between SQLite and the disk.
+// A thin layer over SQLite's own VFS: it counts syncs, and calls a full disk by that name where SQLite's own layer says
+// only that a write failed.
 #pragma once
 
 #include <sqlite3.h>
@@ -9,10 +10,11 @@
 
 namespace orch::store {
 
-// A VFS under a name of its own, one per writer. Must outlive the connections opened through it.
+// A VFS under a name of its own over the one named `base`, one per writer. Must outlive the connections opened through
+// it.
 class SyncVfs {
  public:
-  SyncVfs();
+  explicit SyncVfs(const std::string& base);
   ~SyncVfs();
   SyncVfs(const SyncVfs&) = delete;
   SyncVfs& operator=(const SyncVfs&) = delete;
@@ -25,10 +27,13 @@ class SyncVfs {
   struct Vfs : sqlite3_vfs {
     SyncVfs* owner;
   };
-  static Tail* TailOf(sqlite3_file* file);
   static int Open(sqlite3_vfs* vfs, const char* path, sqlite3_file* file, int flags, int* out_flags);
   static int Sync(sqlite3_file* file, int flags);
+  static int Write(sqlite3_file* file, const void* bytes, int n, sqlite3_int64 at);
+  static int ShmMap(sqlite3_file* file, int region, int size, int extend, void volatile** out);
+  int NameFull(int rc) const;
 
+  sqlite3_vfs* const base_;
   std::string name_;
   Vfs vfs_;
   std::atomic<int64_t> syncs_{0};

@@ -4,7 +4,8 @@
 #include <SQLiteCpp/Database.h>
 
 #include <cstdint>
-#include <string>
+
+#include "server/store/wal_scan.h"
 
 namespace orch::store {
 
@@ -12,8 +13,9 @@ namespace orch::store {
 class Wal {
  public:
   // `db` must outlive it. `grow_bytes`: the file is written with zeros up to this size, since overwriting syncs faster
-  // than growing.
-  Wal(SQLite::Database* db, int64_t grow_bytes);
+  // than growing. From `soft_bytes` on it is written back. Throws SQLite::Exception if the disk fails, not if it is
+  // full.
+  Wal(SQLite::Database* db, int64_t grow_bytes, int64_t soft_bytes);
   ~Wal();
   Wal(const Wal&) = delete;
   Wal& operator=(const Wal&) = delete;
@@ -21,8 +23,15 @@ class Wal {
   // Bytes of the log that hold commits.
   int64_t bytes() const { return bytes_; }
 
-  // Above 16 MiB: writes back what no reader needs, and the log starts anew at the next commit if that was all.
-  // Above 64 MiB: also waits up to 200 ms for readers and gives the file's space back. Throws SQLite::Exception.
+  // True if MaybeCheckpoint would cut the file now.
+  bool WillCut() const { return bytes_ >= next_at_ && bytes_ >= 4 * soft_bytes_; }
+
+  // Where the last commit ends.
+  LogPosition end() const { return end_; }
+
+  // Above the soft bound: writes back what no reader needs, and the log starts anew at the next commit if that was all.
+  // Above four times that: also waits up to 200 ms for readers and gives the file's space back. Throws
+  // SQLite::Exception.
   void MaybeCheckpoint();
 
  private:
@@ -30,9 +39,10 @@ class Wal {
   void Grow();
 
   SQLite::Database* const db_;
-  const std::string path_;
   const int64_t grow_bytes_;
+  const int64_t soft_bytes_;
   int64_t page_bytes_;
+  LogPosition end_;
   int64_t bytes_ = 0;
   int64_t next_at_;
 };

@@ -1,5 +1,6 @@
 #include <SQLiteCpp/Database.h>
 #include <SQLiteCpp/Exception.h>
+#include <SQLiteCpp/Statement.h>
 #include <SQLiteCpp/Transaction.h>
 #include <sqlite3.h>
 #include <sys/stat.h>
@@ -11,6 +12,8 @@
 #include "server/base/fault.h"
 #include "server/base/status.h"
 #include "server/store/batch_writer.h"
+#include "server/store/check.h"
+#include "server/store/high_water.h"
 #include "server/store/lock.h"
 #include "server/store/migrate.h"
 #include "server/store/pragmas.h"
@@ -42,7 +45,11 @@ absl::Status CheckFiles(const std::string& path) {
 class WriterImpl : public Writer {
  public:
   WriterImpl(const StoreOptions& options, std::unique_ptr<DataDirLock> lock)
-      : options_(options), lock_(std::move(lock)), reserve_(options.data_dir, options.reserve_bytes) {}
+      : options_(options),
+        lock_(std::move(lock)),
+        reserve_(options.data_dir, options.reserve_bytes),
+        high_water_(options.data_dir),
+        vfs_(options.vfs) {}
 
   absl::Status Start(Now now) {
     const std::string path = DatabasePath(options_.data_dir);
@@ -50,27 +57,12 @@ class WriterImpl : public Writer {
     // Made here for its mode, which SQLite gives to the log as well. Not by open(): closing any descriptor of the file
     // drops SQLite's locks on it.
     (void)mknod(path.c_str(), S_IFREG | 0600, 0);  // mostly it exists; what else is wrong SQLite says better
-    try {
-      db_ = std::make_unique<SQLite::Database>(
-          path, SQLite::OPEN_READWRITE | SQLite::OPEN_CREATE | SQLite::OPEN_NOMUTEX, kWriterBusyMillis, vfs_.name());
-      SetUpWriter(*db_);
-      RETURN_IF_ERROR(Migrate(*db_, EmbeddedMigrations(), now.wall));
-      ORCH_FAULT("start.migrated");
-      for (bool again = true; again;) {
-        again = false;
-        try {
-          meta_ = BeginEpoch(*db_, BootId(), now.wall);
-        } catch (const SQLite::Exception& e) {
-          if (!IsFull(e) || !reserve_.Free()) throw;
-          again = true;
-        }
-      }
-      ORCH_FAULT("start.epoch");
-      wal_ = std::make_unique<Wal>(db_.get(), options_.wal_grow_bytes);
-      batch_writer_ = std::make_unique<BatchWriter>(*db_);
-    } catch (const SQLite::Exception& e) {
-      return FromSqlite(e, absl::StrCat("opening ", path));
-    }
+    absl::Status status = OpenDatabase(path, now);
+    // A start needs a little space too, for the index of the log first of all.
+    while (ReasonOf(status) == "DISK_FULL" && reserve_.Free()) status = OpenDatabase(path, now);
+    RETURN_IF_ERROR(status);
+    last_sequence_ = meta_.last_sequence;
+    NoteHighWater();
     syncs_before_ = vfs_.syncs();
     return absl::OkStatus();
   }
@@ -89,6 +81,8 @@ class WriterImpl : public Writer {
         transaction.commit();
         ++stats_.commits;
         stats_.rows += rows;
+        if (!batch->events.empty()) last_sequence_ = batch->events.back().sequence;
+        NoteHighWater();
         return absl::OkStatus();
       } catch (const SQLite::Exception& e) {
         if (IsFull(e) && !retried && reserve_.Free()) {
@@ -106,6 +100,8 @@ class WriterImpl : public Writer {
   void MaybeCheckpoint() override {
     if (!failed_.ok()) return;
     try {
+      // The mark must not say that there is a log when there is none any more.
+      if (wal_->WillCut()) high_water_.NoteAndSync({meta_.instance, meta_.epoch, last_sequence_, {}});
       wal_->MaybeCheckpoint();
     } catch (const SQLite::Exception& e) {
       // The log has everything, but the disk cannot be trusted: the next commit says so. A full disk is no such case:
@@ -150,15 +146,60 @@ class WriterImpl : public Writer {
   }
 
  private:
+  absl::Status OpenDatabase(const std::string& path, Now now) {
+    batch_writer_.reset();
+    wal_.reset();
+    db_.reset();
+    try {
+      db_ = std::make_unique<SQLite::Database>(
+          path, SQLite::OPEN_READWRITE | SQLite::OPEN_CREATE | SQLite::OPEN_NOMUTEX, kWriterBusyMillis, vfs_.name());
+      SetUpWriter(*db_);
+      RETURN_IF_ERROR(CheckHighWater(path));  // before anything is added to the log
+      RETURN_IF_ERROR(Migrate(*db_, EmbeddedMigrations(), now.wall));
+      ORCH_FAULT("start.migrated");
+      RETURN_IF_ERROR(QuickCheck(*db_));
+      wal_ = std::make_unique<Wal>(db_.get(), options_.wal_grow_bytes, options_.wal_soft_bytes);
+      meta_ = BeginEpoch(*db_, BootId(), now.wall);
+      ORCH_FAULT("start.epoch");
+      batch_writer_ = std::make_unique<BatchWriter>(*db_);
+      return absl::OkStatus();
+    } catch (const SQLite::Exception& e) {
+      // A table that is not as the migrations made it: the text of the schema was hit.
+      if (e.getErrorCode() == SQLITE_ERROR) return Damaged(absl::StrCat("opening ", path, " failed: ", e.what()));
+      return FromSqlite(e, absl::StrCat("opening ", path));
+    }
+  }
+
+  absl::Status CheckHighWater(const std::string& path) {
+    if (high_water_.empty()) return absl::OkStatus();
+    HighWater::Mark now;
+    if (db_->execAndGet("SELECT count(*) FROM sqlite_schema WHERE name = 'meta'").getInt() == 0) {
+      return high_water_.Check(path, now);
+    }
+    now.log = ScanLog(db_->getHandle());
+    SQLite::Statement s(*db_,
+                        "SELECT instance, epoch, max(compacted_sequence, (SELECT ifnull(max(sequence), 0) FROM event)) "
+                        "FROM meta");
+    if (s.executeStep()) {
+      now.instance = s.getColumn(0).getString();
+      now.epoch = s.getColumn(1).getInt64();
+      now.sequence = s.getColumn(2).getInt64();
+    }
+    return high_water_.Check(path, now);
+  }
+  void NoteHighWater() { high_water_.Note({meta_.instance, meta_.epoch, last_sequence_, wal_->end()}); }
+
   const StoreOptions options_;
   std::unique_ptr<DataDirLock> lock_;  // released last
   Reserve reserve_;
+  HighWater high_water_;
   SyncVfs vfs_;
   std::unique_ptr<SQLite::Database> db_;
   std::unique_ptr<Wal> wal_;
   std::unique_ptr<BatchWriter> batch_writer_;
   Meta meta_;
   Stats stats_;
+  int64_t last_sequence_ = 0;
   int64_t syncs_before_ = 0;
   absl::Status failed_;
 };

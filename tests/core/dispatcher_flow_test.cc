@@ -54,6 +54,34 @@ TEST(FlowTest, OutputsLandBeforeDependantsStart) {
   EXPECT_THAT(s.intents().back().inputs, ElementsAre(ElementsAre(1)));
 }
 
+// Timers go by the time since the machine's start; what is shown is never less than nothing.
+TEST(FlowTest, AJumpOfTheWallClockMovesNoTimer) {
+  constexpr int64_t kDay = 24 * 3600 * kSecond;
+  for (const int64_t jump : {-kDay, -kDay / 24, kDay / 24, kDay}) {
+    SCOPED_TRACE(jump / kSecond);
+    Scene s;
+    s.Submit(PipelineBuilder().Step("slow").Run(20 * kSecond).Step("again").Attempts(2, 10 * kSecond));
+    s.Start("slow");
+    s.Start("again");
+    s.JumpWall(jump);
+    s.Fail("again");
+    EXPECT_EQ(s.State("again"), StepState::kBackoff);
+    s.Pass(5 * kSecond);
+    EXPECT_EQ(s.State("again"), StepState::kBackoff) << "the back-off ended too soon";
+    s.Pass(10 * kSecond);
+    EXPECT_NE(s.State("again"), StepState::kBackoff) << "the back-off did not end in time";
+    EXPECT_EQ(s.State("slow"), StepState::kRunning) << "timed out too soon";
+    s.Pass(10 * kSecond);
+    EXPECT_EQ(s.State("slow"), StepState::kStopping) << "not timed out in time";
+    s.EndStopped("slow");
+    s.Succeed("again");
+    EXPECT_EQ(s.State("slow"), StepState::kFailed);
+    for (const char* step : {"slow", "again"}) EXPECT_GE(s.Row(step).ended, s.Row(step).started) << step;
+    EXPECT_GE(s.Attempt("slow", 1).ended, s.Attempt("slow", 1).started);
+    EXPECT_GE(s.Attempt("again", 1).ended, s.Attempt("again", 1).started);
+  }
+}
+
 TEST(FlowTest, FanOutAndFanIn) {
   Scene s;
   s.Submit(PipelineBuilder()

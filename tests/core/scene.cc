@@ -100,7 +100,7 @@ void Scene::Accept(const std::string& step) {
   EXPECT_TRUE(Apply(AttemptAccepted{Ref(step), "handle", "ext", "url"}).ok());
 }
 void Scene::Start(const std::string& step) {
-  EXPECT_TRUE(Apply(AttemptStarted{Ref(step), "ext", "node", kWallBase + now_}).ok());
+  EXPECT_TRUE(Apply(AttemptStarted{Ref(step), "ext", "node", wall_base_ + now_}).ok());
 }
 void Scene::End(const std::string& step, Reason reason) {
   AttemptEnd end;

@@ -37,6 +37,8 @@ class Scene {
   absl::Status Apply(Event event);
   // Time passes; everything that becomes due happens at its time.
   void Pass(int64_t micros);
+  // Somebody sets the wall clock.
+  void JumpWall(int64_t micros) { wall_base_ += micros; }
 
   // Reports about the current attempt of a step (or an older one).
   AttemptRef Ref(const std::string& step, uint32_t attempt = 0) const;
@@ -76,15 +78,15 @@ class Scene {
   std::string States() const;
 
  private:
-  Now Time() const { return {now_, kWallBase + now_}; }
+  Now Time() const { return {now_, wall_base_ + now_}; }
   void Settle();
   StepIx Ix(const std::string& step) const;
 
-  static constexpr int64_t kWallBase = 1'700'000'000'000'000;
   CorePolicy policy_;
   std::unique_ptr<Dispatcher> core_;
   StoreModel store_;
   RunKey run_ = 0;
+  int64_t wall_base_ = 1'700'000'000'000'000;
   int64_t now_ = 1'000'000'000;
   int runs_ = 0;
   bool hold_ = false;

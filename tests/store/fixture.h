@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <memory>
@@ -12,14 +13,15 @@
 #include "absl/strings/str_cat.h"
 #include "server/base/clock.h"
 #include "server/base/digest.h"
+#include "server/base/log.h"
 #include "server/base/status.h"
 #include "server/store/queries.h"
 #include "server/store/store.h"
 
 namespace orch::store {
 
-inline std::string TempDir() {
-  std::string dir = (std::filesystem::temp_directory_path() / "store_test.XXXXXX").string();
+inline std::string TempDir(const std::filesystem::path& in = std::filesystem::temp_directory_path()) {
+  std::string dir = (in / "store_test.XXXXXX").string();
   if (mkdtemp(dir.data()) == nullptr) abort();
   return dir;
 }
@@ -67,6 +69,9 @@ inline EventRow Event(int64_t sequence, RunKey run) {
   e.state = static_cast<uint8_t>(RunState::kRunning);
   return e;
 }
+
+// For tests that keep the database itself in memory and open it thousands of times.
+inline std::string TempDirInMemory() { return access("/dev/shm", W_OK) == 0 ? TempDir("/dev/shm") : TempDir(); }
 
 class StoreTest : public testing::Test {
  protected:

@@ -43,7 +43,7 @@ TEST_F(StoreTest, ASecondDaemonIsRefusedWithThePid) {
 }
 
 TEST_F(StoreTest, FilesAreTheOwnersAlone) {
-  for (const char* name : {"orchd.db", "orchd.db-wal", "orchd.db-shm", "orchd.lock", "reserve"}) {
+  for (const char* name : {"orchd.db", "orchd.db-wal", "orchd.db-shm", "orchd.lock", "reserve", "high-water"}) {
     struct stat st;
     ASSERT_EQ(stat((dir_ + "/" + name).c_str(), &st), 0) << name;
     EXPECT_EQ(st.st_mode & 0777, 0600u) << name;

@@ -14,6 +14,12 @@ namespace {
 constexpr int64_t kCutAt = 1 << 20;      // an empty journal larger than this is cut back
 constexpr int64_t kRewriteAt = 8 << 20;  // a journal in use larger than this is written anew
 
+// Space for what is already accepted: a full disk must neither keep a step from its start nor lose its end.
+void Reserve(int fd) {
+  // Only a help: not every file system can.
+  (void)fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, 2 * kCutAt);
+}
+
 bool WriteAll(int fd, const std::string& bytes) {
   size_t at = 0;
   while (at < bytes.size()) {
@@ -136,6 +142,7 @@ bool Journal::Begin(const Opened& writer, const std::map<std::string, Record>& r
     return false;
   }
   ORCH_FAULT("supervisor.journal.renamed");
+  Reserve(fd);
   if (fd_ >= 0) close(fd_);
   fd_ = fd;
   writer_ = writer;
@@ -158,6 +165,7 @@ void Journal::MaybeShrink(const std::map<std::string, Record>& live) {
   if (live.empty() && size_ > kCutAt) {
     if (ftruncate(fd_, header_) == 0) size_ = header_;
     ORCH_FAULT("supervisor.journal.cut");
+    Reserve(fd_);
   } else if (size_ > kRewriteAt && size_ > static_cast<int64_t>(live.size()) * 4096) {
     (void)Begin(writer_, live);  // on failure the old one goes on
   }

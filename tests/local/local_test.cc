@@ -132,10 +132,11 @@ class PlainClient {
   }
   ~PlainClient() { close(fd_); }
   void Send(const std::string& frame) { (void)send(fd_, frame.data(), frame.size(), MSG_NOSIGNAL); }
-  void Spawn(const std::string& key, int slot, const std::string& dir, const std::string& script) {
+  void Spawn(const std::string& key, int slot, const std::string& dir, const std::string& script,
+             const std::string& orchestrator = "local") {
     local::Spawn spawn;
     spawn.key = key;
-    spawn.slot = "local/" + std::to_string(slot);
+    spawn.slot = orchestrator + "/" + std::to_string(slot);
     spawn.argv = {"/bin/sh", "-c", script};
     spawn.env = {"PATH=/usr/bin:/bin", "ORCH_FENCE=" + key};
     spawn.cwd = "/";
@@ -567,6 +568,28 @@ TEST_P(LocalTest, WhatTheDaemonDoesNotKnowIsForgottenOrEnded) {
   PlainClient other(dir_ + "/local/supervisor.sock", Version(), 0, "other");
   EXPECT_TRUE(WaitUntil([&] { return !other.Knows("ended") && !other.Knows("runs"); }));
   EXPECT_FALSE(Alive(pid));
+}
+
+// The word of release was lost with its connection, and the slot was handed out again before the next one.
+TEST_P(LocalTest, ALateReleaseDoesNotCleanTheNextAttemptsFolder) {
+  PlainClient daemon(dir_ + "/local/supervisor.sock", Version(), 1, "other");
+  const std::string out = dir_ + "/local/slots/other/0/output";
+  const std::string gate = dir_ + "/gate";
+  daemon.Spawn("first", 0, dir_, "echo a; touch " + out + "/old", "other");
+  ASSERT_TRUE(WaitUntil([&] { return daemon.Ended("first"); }));
+  daemon.Spawn("second", 0, dir_,
+               "ls " + out + "; touch " + out + "/new; while [ ! -e " + gate + " ]; do sleep 0.01; done", "other");
+  daemon.Spawn("third", 0, dir_, "true", "other");  // while another lives there: not started at all
+  ASSERT_TRUE(WaitUntil([&] { return daemon.Ended("third"); }));
+  ASSERT_TRUE(WaitUntil([&] { return fs::exists(out + "/new"); }));
+  daemon.Send(Encode(local::Ack{"first"}));
+  daemon.Send(Encode(local::Ack{"third"}));
+  EXPECT_TRUE(WaitUntil([&] { return !daemon.Knows("third"); }));
+  EXPECT_TRUE(fs::exists(out + "/new"));
+  std::ofstream(gate).put('x');
+  ASSERT_TRUE(WaitUntil([&] { return daemon.Ended("second"); }));
+  EXPECT_EQ(ReadFile(dir_ + "/logs/first.out"), "a\n");
+  EXPECT_EQ(ReadFile(dir_ + "/logs/second.out"), "");
 }
 
 // What a dead daemon has sent and the supervisor has not read must not happen after the next one was told how it

@@ -33,18 +33,18 @@ class Effects::Reports : public Listener {
 
   void Accepted(absl::string_view key, std::string handle, std::string external_id, std::string url) override {
     if (const auto a = Find(key)) {
-      Put(AttemptAccepted{a->ref, std::move(handle), std::move(external_id), std::move(url)}, false);
+      Put(a->ref.run, AttemptAccepted{a->ref, std::move(handle), std::move(external_id), std::move(url)}, false);
     }
   }
   void Refused(absl::string_view key, bool transient, Reason reason, std::string message) override {
-    if (const auto a = Find(key)) Put(AttemptRefused{a->ref, transient, reason, std::move(message)}, false);
+    if (const auto a = Find(key)) Put(a->ref.run, AttemptRefused{a->ref, transient, reason, std::move(message)}, false);
   }
   void Unknown(absl::string_view key, std::string message) override {
     const auto a = Find(key);
     if (!a) return;
     Log(LogLevel::kWarning, "submission unknown", {{"orchestrator", orchestrator_}, {"key", key}, {"why", message}});
     // Asked again on the outbox: whatever the platform says then decides.
-    effects_->outbox_.Add([effects = effects_, a = *a, k = std::string(key)] {
+    effects_->outbox_.Add(a->ref.run, [effects = effects_, a = *a, k = std::string(key)] {
       if (const auto backend = effects->FindBackend(a.orchestrator)) {
         KnownAttempt known;
         known.name.key = k;
@@ -56,22 +56,22 @@ class Effects::Reports : public Listener {
   }
   void Started(absl::string_view key, std::string external_id, std::string node, int64_t wall_micros) override {
     if (const auto a = Find(key)) {
-      Put(AttemptStarted{a->ref, std::move(external_id), std::move(node), wall_micros}, true);
+      Put(a->ref.run, AttemptStarted{a->ref, std::move(external_id), std::move(node), wall_micros}, true);
     }
   }
   void Ended(absl::string_view key, AttemptEnd end) override {
     const auto a = Find(key);
     if (a) {
       if (!end.output_dir.empty()) effects_->SetOutputDir(std::string(key), end.output_dir);
-      Put(AttemptEnded{a->ref, std::move(end)}, true);
+      Put(a->ref.run, AttemptEnded{a->ref, std::move(end)}, true);
       return;
     }
-    effects_->outbox_.Add([effects = effects_, name = orchestrator_, k = std::string(key)] {
+    effects_->outbox_.Add(kOwnLane, [effects = effects_, name = orchestrator_, k = std::string(key)] {
       if (const auto backend = effects->FindBackend(name)) backend->Release(k);
     });
   }
   void NotFound(absl::string_view key) override {
-    if (const auto a = Find(key)) Put(AttemptNotFound{a->ref}, false);
+    if (const auto a = Find(key)) Put(a->ref.run, AttemptNotFound{a->ref}, false);
   }
   void Lost(absl::string_view key, std::string message) override {
     const auto a = Find(key);
@@ -79,18 +79,19 @@ class Effects::Reports : public Listener {
     AttemptEnd end;
     end.reason = Reason::kLost;
     end.message = std::move(message);
-    Put(AttemptEnded{a->ref, std::move(end)}, false);
+    Put(a->ref.run, AttemptEnded{a->ref, std::move(end)}, false);
   }
   void HealthChanged(bool healthy, std::string message) override {
     Log(healthy ? LogLevel::kInfo : LogLevel::kWarning, healthy ? "orchestrator is back" : "orchestrator is away",
         {{"orchestrator", orchestrator_}, {"why", message}});
-    Put(OrchestratorHealthChanged{orchestrator_, healthy}, true);
+    Put(kOwnLane, OrchestratorHealthChanged{orchestrator_, healthy}, true);
   }
 
  private:
   std::optional<Attempt> Find(absl::string_view key) { return effects_->FindAttempt(std::string(key)); }
-  void Put(Event event, bool lazy) {
+  void Put(int64_t lane, Event event, bool lazy) {
     Post post;
+    post.lane = lane;
     post.event = std::move(event);
     post.lazy = lazy;
     effects_->mailbox_->Put(std::move(post));
@@ -234,17 +235,18 @@ void Effects::Start(std::vector<Intent> intents) {
       MutexLock lock(&mutex_);
       attempts_.try_emplace(intent.key, Attempt{intent.ref, intent.orchestrator, ""});
     }
+    const RunKey run = intent.ref.run;
     switch (intent.kind) {
       case Intent::Kind::kStoreOutputs:
-        workers_.Add([this, i = std::move(intent)] { Store(i); });
+        workers_.Add(run, [this, i = std::move(intent)] { Store(i); });
         break;
       case Intent::Kind::kResolveStep:
-        workers_.Add([this, i = std::move(intent)] { Resolve(i); });
+        workers_.Add(run, [this, i = std::move(intent)] { Resolve(i); });
         break;
       case Intent::Kind::kSubmitAttempt:
       case Intent::Kind::kCancelAttempt:
       case Intent::Kind::kReleaseAttempt:
-        outbox_.Add([this, i = std::move(intent)]() mutable { Perform(std::move(i)); });
+        outbox_.Add(run, [this, i = std::move(intent)]() mutable { Perform(std::move(i)); });
         break;
     }
   }
@@ -275,6 +277,7 @@ void Effects::Perform(Intent intent) {
 
 void Effects::Refuse(const AttemptRef& ref, Reason reason, absl::string_view message) {
   Post post;
+  post.lane = ref.run;
   post.event = AttemptRefused{ref, false, reason, std::string(message)};
   mailbox_->Put(std::move(post));
 }
@@ -361,6 +364,7 @@ void Effects::Store(const Intent& intent) {
     }
   }
   Post post;
+  post.lane = intent.ref.run;
   post.event = std::move(event);
   mailbox_->Put(std::move(post));
 }
@@ -370,6 +374,7 @@ void Effects::Resolve(const Intent& intent) {
   event.run = intent.ref.run;
   event.ix = intent.ref.ix;
   Post post;
+  post.lane = intent.ref.run;
   const auto run = FindRun(intent.ref.run);
   if (run == nullptr) return;
   const auto inputs = inputs_->Make(*run, intent.ref.ix, intent.key, intent.inputs, /*paths=*/false);

@@ -49,7 +49,7 @@ class Effects {
   void Adopt(const std::vector<std::pair<AttemptRow, std::string>>& live);
 
   // On the outbox's thread, behind what is there.
-  void Later(std::function<void()> work) { outbox_.Add(std::move(work)); }
+  void Later(std::function<void()> work) { outbox_.Add(kOwnLane, std::move(work)); }
 
   // From the loop's thread.
   void Start(std::vector<Intent> intents);
@@ -92,6 +92,7 @@ class Effects {
   };
   std::map<std::string, Service> backends_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, std::string> flavors_ ABSL_GUARDED_BY(mutex_);
+  static constexpr int64_t kOwnLane = 0;  // the others are runs
   WorkerPool outbox_{1};
   WorkerPool workers_{2};
 };

@@ -1,12 +1,13 @@
 // A few threads and a queue, for work that may block.
 #pragma once
 
-#include <deque>
+#include <cstdint>
 #include <functional>
 #include <thread>
 #include <vector>
 
 #include "server/base/mutex.h"
+#include "server/engine/fair_queue.h"
 
 namespace orch {
 
@@ -15,8 +16,8 @@ class WorkerPool {
   explicit WorkerPool(int threads);
   // Finishes what is queued.
   ~WorkerPool();
-  // Any thread.
-  void Add(std::function<void()> work);
+  // Any thread. Lanes, such as runs, take turns; within one the order is kept if there is one thread.
+  void Add(int64_t lane, std::function<void()> work);
   // Takes no more and waits for what is queued.
   void Stop();
 
@@ -25,7 +26,7 @@ class WorkerPool {
 
   Mutex mutex_;
   CondVar filled_;
-  std::deque<std::function<void()>> queue_ ABSL_GUARDED_BY(mutex_);
+  FairQueue<std::function<void()>> queue_ ABSL_GUARDED_BY(mutex_);
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::vector<std::thread> threads_;
 };

@@ -1,4 +1,5 @@
 // The local flavor alone: real supervisor, real processes; every test with control groups and without.
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
@@ -6,6 +7,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -16,6 +18,8 @@
 #include <thread>
 
 #include "backends/local/local_backend.h"
+#include "backends/local/supervisor/cgroup.h"
+#include "backends/local/supervisor/spawn.h"
 #include "backends/local/supervisor_link.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -118,7 +122,10 @@ int Dial(const std::string& path) {
   address.sun_family = AF_UNIX;
   path.copy(address.sun_path, sizeof(address.sun_path) - 1);
   const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  EXPECT_EQ(connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0) << path;
+  // Its name is there a moment before it listens.
+  EXPECT_TRUE(WaitUntil([&] {
+    return connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0 || errno == EISCONN;
+  })) << path;
   return fd;
 }
 
@@ -554,6 +561,29 @@ TEST_P(LocalTest, ALiveAttemptKeepsItsSlotWhenItIsReleased) {
   EXPECT_TRUE(WaitUntil([&] { return !other.Knows("a"); }));
   const Workspace third = Submit("c", "exit 0");
   EXPECT_EQ(first.output_dir, third.output_dir);
+}
+
+// As a supervisor leaves it that was ended between the kill of a slot's group and the renewal of it.
+TEST(Cgroups, AGroupThatWasEverKilledIsMadeAnew) {
+  const std::string name = "orchd-test-" + std::to_string(getpid());
+  {
+    local::CgroupPool dead(name, true);
+    if (!dead.on()) GTEST_SKIP() << "no cgroup2 here";
+    ASSERT_GE(dead.Fd("local/0"), 0);
+    local::CgroupPool::KillAll(dead.base(), "local/0");
+  }
+  local::CgroupPool next(name, true);
+  local::Spawn spawn;
+  spawn.argv = {"/bin/sh", "-c", "exit 3"};
+  spawn.cwd = "/";
+  const int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+  const local::SpawnResult started = local::SpawnProcess(spawn, null, null, null, next.Fd("local/0"));
+  ASSERT_GT(started.pid, 0);
+  int status = 0;
+  ASSERT_EQ(waitpid(started.pid, &status, 0), started.pid);
+  EXPECT_TRUE(WIFEXITED(status)) << "signal " << WTERMSIG(status);
+  next.RemoveAll();
+  close(null);
 }
 
 // A word of release that was lost with the connection is said again.

@@ -19,7 +19,7 @@ from tests.lib.daemon import Daemon, wait_for
 
 FAKE = "orchestrators:\n  - {name: fake, flavor: fake}\n  - {name: stuck, flavor: fake, config: {capacity: {cpu: 1}, duration: 1h}}\n"
 CONFIG = "flavors: {fake: true}\n"
-STEPS = int(os.environ.get("ORCH_TEST_STEPS", "300000"))
+STEPS = int(os.environ.get("ORCH_TEST_STEPS", "100000"))
 
 
 def large_pipeline(name: str, steps: int) -> dict[str, Any]:

@@ -289,6 +289,7 @@ class LocalTest : public ::testing::TestWithParam<const char*> {
     for (const std::string& key : known) {
       KnownAttempt attempt;
       attempt.name.key = key;
+      attempt.grace_micros = 100'000;
       attempts.push_back(std::move(attempt));
     }
     backend_->Adopt(std::move(attempts));
@@ -416,6 +417,20 @@ TEST_P(LocalTest, AGracefulStopReachesEverySessionAndAStubbornOneIsKilled) {
   for (pid_t pid; in >> pid;) EXPECT_FALSE(Alive(pid)) << pid;
   backend_->Cancel("a", CancelMode::kForced);  // ended: nothing happens
   backend_->Cancel("nobody", CancelMode::kForced);
+}
+
+TEST_P(LocalTest, AnAdoptedStepIsStoppedWithItsGraceAndKnowsItsFolder) {
+  const std::string pid_file = dir_ + "/pid";
+  const Workspace before = Submit("a", "trap '' TERM; echo $$ > " + pid_file + "; while :; do sleep 0.02; done");
+  ASSERT_TRUE(WaitUntil([&] { return !ReadFile(pid_file).empty(); }));
+  Connect({"a"});
+  AttemptName name;
+  name.key = "a";
+  EXPECT_EQ(backend_->Prepare(name)->output_dir, before.output_dir);
+  const auto begin = std::chrono::steady_clock::now();
+  backend_->Cancel("a", CancelMode::kGraceful);
+  EXPECT_EQ(listener_->WaitEnd("a").signal, 9);
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(5));
 }
 
 TEST_P(LocalTest, AStoppedStepIsKilledAfterItsGrace) {

@@ -219,6 +219,7 @@ class LocalBackend : public Backend {
         free_.erase(free_.begin());
       }
       job.slot = absl::StrCat(context_.orchestrator, "/", number);
+      holders_[job.slot] = name.key;
     }
     const std::string dir = SlotDir(job.slot);
     return Workspace{dir + "/scratch", dir + "/output", true};
@@ -268,7 +269,7 @@ class LocalBackend : public Backend {
     const Job job = found->second;
     jobs_.erase(found);
     if (!job.sent) {
-      FreeSlot(job.slot);
+      FreeSlot(std::string(key), job.slot);
     } else {
       Settle(std::string(key), job.slot, job.ended || job.gone);
     }
@@ -319,10 +320,15 @@ class LocalBackend : public Backend {
   }
   int64_t NumberOf(const std::string& slot) const { return atoll(slot.c_str() + context_.orchestrator.size() + 1); }
 
-  void FreeSlot(const std::string& slot) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    if (Ours(slot)) free_.insert(NumberOf(slot));
+  // By the attempt that holds it; another may have got it meanwhile.
+  void FreeSlot(const std::string& key, const std::string& slot) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    const auto held = holders_.find(slot);
+    if (held == holders_.end() || held->second != key) return;
+    holders_.erase(held);
+    free_.insert(NumberOf(slot));
   }
-  void UseSlot(const std::string& slot) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+  void UseSlot(const std::string& key, const std::string& slot) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    if (!holders_.emplace(slot, key).second) return;
     const int64_t number = NumberOf(slot);
     for (; next_slot_ <= number; ++next_slot_) free_.insert(next_slot_);
     free_.erase(number);
@@ -335,7 +341,7 @@ class LocalBackend : public Backend {
         link_->Send(over ? Encode(local::Ack{key}) : Encode(local::Cancel{key, /*forced=*/true, /*grace_micros=*/0}));
     if (over && sent != 0) {  // a Spawn into the slot comes behind it
       unsettled_.erase(key);
-      FreeSlot(slot);
+      FreeSlot(key, slot);
     } else {
       unsettled_[key] = {slot, sent};
     }
@@ -344,7 +350,8 @@ class LocalBackend : public Backend {
   void Welcomed(uint64_t connection, local::Welcome welcome) {
     Reconcile([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
       for (const local::Entry& entry : welcome.entries) {
-        if (Ours(entry.slot)) UseSlot(entry.slot);  // also those we do not know: they hold it until they are settled
+        if (Ours(entry.slot))
+          UseSlot(entry.key, entry.slot);  // also those we do not know: they hold it until they are settled
       }
       welcome_ = std::move(welcome);
       connection_ = connection;
@@ -390,7 +397,7 @@ class LocalBackend : public Backend {
           ++left;
           continue;
         }
-        FreeSlot(left->second.slot);
+        FreeSlot(left->first, left->second.slot);
         left = unsettled_.erase(left);
       }
       for (const auto& [key, entry] : entries) Settle(key, entry.slot, entry.end.has_value());
@@ -449,6 +456,7 @@ class LocalBackend : public Backend {
   Mutex mutex_;
   std::unordered_map<std::string, Job> jobs_ ABSL_GUARDED_BY(mutex_);
   std::set<int64_t> free_ ABSL_GUARDED_BY(mutex_);
+  std::unordered_map<std::string, std::string> holders_ ABSL_GUARDED_BY(mutex_);  // key, by slot
   int64_t next_slot_ ABSL_GUARDED_BY(mutex_) = 0;
   bool adopted_ ABSL_GUARDED_BY(mutex_) = false;
   std::optional<local::Welcome> welcome_ ABSL_GUARDED_BY(mutex_);  // until Reconcile has judged it

@@ -11,6 +11,9 @@
 #include "server/base/status.h"
 
 namespace orch {
+namespace {
+constexpr int kSweepTurn = 256;  // steps
+}  // namespace
 
 Dispatcher::Dispatcher(CorePolicy policy)
     : policy_(std::move(policy)),
@@ -28,6 +31,50 @@ absl::Status Dispatcher::Apply(Event event, Now now) {
   return status;
 }
 
+void Dispatcher::AddSweep(Sweep::Kind kind, const RunInMemory& run, StepIx first, StepIx end, uint8_t seen) {
+  std::deque<Sweep>& sweeps = sweeps_[run.header.key];
+  if (sweeps.empty()) sweep_turns_.push_back(run.header.key);
+  sweeps.push_back({kind, run.header.key, first, end, seen});
+}
+
+// Runs take turns: one with very many steps does not keep the first step of another waiting.
+void Dispatcher::RunSweeps(int budget) {
+  while (!sweep_turns_.empty() && budget > 0) {
+    const RunKey key = sweep_turns_.front();
+    RunInMemory* run = FindRun(key);
+    std::deque<Sweep>& sweeps = sweeps_[key];
+    for (int turn = kSweepTurn; turn > 0 && budget > 0 && !sweeps.empty();) {
+      Sweep& sweep = sweeps.front();
+      if (run == nullptr || sweep.next >= sweep.end) {
+        sweeps.pop_front();
+        continue;
+      }
+      const StepIx ix = sweep.next++;
+      const Sweep::Kind kind = sweep.kind;
+      const uint8_t seen = sweep.seen;
+      --turn;
+      --budget;
+      switch (kind) {
+        case Sweep::Kind::kOpenRoots:
+          if (run->cells[ix].open == 0) Judge(*run, ix);
+          break;
+        case Sweep::Kind::kCloseEdge:
+          CloseOne(*run, ix, seen);
+          break;
+        case Sweep::Kind::kStopRest:
+          StopStep(*run, ix);
+          break;
+      }
+    }
+    sweep_turns_.pop_front();
+    if (sweeps.empty()) {
+      sweeps_.erase(key);
+    } else {
+      sweep_turns_.push_back(key);
+    }
+  }
+}
+
 void Dispatcher::Tick(Now now) {
   now_ = now;
   while (!timers_.empty() && timers_.top().due <= now_.mono) {
@@ -35,30 +82,7 @@ void Dispatcher::Tick(Now now) {
     timers_.pop();
     FireTimer(timer);
   }
-  int budget = policy_.slice;
-  while (!sweeps_.empty() && budget > 0) {
-    Sweep& sweep = sweeps_.front();
-    RunInMemory* run = FindRun(sweep.run);
-    if (run == nullptr || sweep.next >= sweep.end) {
-      sweeps_.pop_front();
-      continue;
-    }
-    const StepIx ix = sweep.next++;
-    const Sweep::Kind kind = sweep.kind;
-    const uint8_t seen = sweep.seen;
-    --budget;
-    switch (kind) {
-      case Sweep::Kind::kOpenRoots:
-        if (run->cells[ix].open == 0) Judge(*run, ix);
-        break;
-      case Sweep::Kind::kCloseEdge:
-        CloseOne(*run, ix, seen);
-        break;
-      case Sweep::Kind::kStopRest:
-        StopStep(*run, ix);
-        break;
-    }
-  }
+  RunSweeps(policy_.slice);
   DrainEnded(policy_.slice);
   if (pass_needed_) {
     pass_needed_ = ready_.Pass(
@@ -235,7 +259,7 @@ absl::Status Dispatcher::On(RunSubmitted& event) {
   }
   SetRun(run, RunEvent::kAdmitted, RunState::kRunning, Reason::kNone, "");
   if (run.open_steps == 0) finished_runs_.push_back(run.header.key);
-  sweeps_.push_back({Sweep::Kind::kOpenRoots, run.header.key, 0, run.graph->step_count(), 0});
+  AddSweep(Sweep::Kind::kOpenRoots, run, 0, run.graph->step_count(), 0);
   return absl::OkStatus();
 }
 
@@ -349,9 +373,7 @@ void Dispatcher::StopLive(RunInMemory& run, Reason reason, bool force) {
   for (const StepIx ix : steps) StopAttempt(run, ix, reason, force);
 }
 
-void Dispatcher::StopRest(RunInMemory& run) {
-  sweeps_.push_back({Sweep::Kind::kStopRest, run.header.key, 0, run.graph->step_count(), 0});
-}
+void Dispatcher::StopRest(RunInMemory& run) { AddSweep(Sweep::Kind::kStopRest, run, 0, run.graph->step_count(), 0); }
 
 void Dispatcher::MaybeEndRun(RunInMemory& run) {
   if (run.open_steps > 0 || IsTerminal(run.row.state)) return;

@@ -177,6 +177,9 @@ class Dispatcher {
   void FinishWell(RunInMemory& run, StepIx ix, bool enter_cache);
   void FireTimer(const Timer& timer);
 
+  void AddSweep(Sweep::Kind kind, const RunInMemory& run, StepIx first, StepIx end, uint8_t seen);
+  void RunSweeps(int budget);
+
   void LogRun(RunInMemory& run, EventType type);
   void LogStep(RunInMemory& run, StepIx ix, std::string message);
   EventRow& AddEvent(RunInMemory& run, EventType type);
@@ -191,7 +194,8 @@ class Dispatcher {
   ReadyQueue ready_;
   std::vector<OrchestratorState> orchestrators_;
   std::map<std::string, uint32_t> orchestrator_by_name_;
-  std::deque<Sweep> sweeps_;
+  std::map<RunKey, std::deque<Sweep>> sweeps_;   // in order within a run
+  std::deque<RunKey> sweep_turns_;               // runs that have some, in turns
   std::deque<std::pair<RunKey, StepIx>> ended_;  // steps whose dependants have not been told
   std::priority_queue<Timer, std::vector<Timer>, std::greater<>> timers_;
   std::deque<Unshown> unshown_;  // READY steps that are not on record yet, oldest first

@@ -122,7 +122,7 @@ void Dispatcher::Restore(StoredRun stored, Now now) {
   }
   if (run.row.deadline_mono > 0) timers_.push({Timer::Kind::kDeadline, run.row.deadline_mono, key, 0, 0});
   if (run.row.state == RunState::kHalting || run.row.state == RunState::kCancelling) StopRest(run);
-  sweeps_.push_back({Sweep::Kind::kOpenRoots, key, 0, run.graph->step_count(), 0});
+  AddSweep(Sweep::Kind::kOpenRoots, run, 0, run.graph->step_count(), 0);
   if (run.open_steps == 0) finished_runs_.push_back(key);
   pass_needed_ = true;
 }

@@ -116,7 +116,7 @@ void Dispatcher::CloseFrom(RunInMemory& run, const Edge& edge, StepIx producer, 
 
 void Dispatcher::CloseRange(RunInMemory& run, StepIx first, uint32_t count, uint8_t seen) {
   if (count > kInlineWidth) {
-    sweeps_.push_back({Sweep::Kind::kCloseEdge, run.header.key, first, first + count, seen});
+    AddSweep(Sweep::Kind::kCloseEdge, run, first, first + count, seen);
     return;
   }
   for (uint32_t i = 0; i < count; ++i) CloseOne(run, first + i, seen);

@@ -41,7 +41,8 @@ bool ReadyQueue::Pass(Pools* pools, const std::function<bool(uint32_t)>& healthy
   }
   std::make_heap(heads.begin(), heads.end(), later);
   std::set<PoolId> reserved;
-  int started = 0;
+  std::map<uint32_t, int> started;  // by orchestrator
+  bool more = false;
   while (!heads.empty()) {
     std::pop_heap(heads.begin(), heads.end(), later);
     const Head head = heads.back();
@@ -57,8 +58,12 @@ bool ReadyQueue::Pass(Pools* pools, const std::function<bool(uint32_t)>& healthy
       }
       continue;  // the rest of this line needs the same and is later
     }
-    if (started == limit) return true;
-    ++started;
+    int& granted = started[line.orchestrator];
+    if (granted == limit) {
+      more = true;
+      continue;
+    }
+    ++granted;
     pools->Take(line.demand);
     line.entries.erase(line.entries.begin());
     const uint32_t l = head.second;
@@ -68,7 +73,7 @@ bool ReadyQueue::Pass(Pools* pools, const std::function<bool(uint32_t)>& healthy
       std::push_heap(heads.begin(), heads.end(), later);
     }
   }
-  return false;
+  return more;
 }
 
 size_t ReadyQueue::size() const {

@@ -1,6 +1,7 @@
 // Where the outbox's work runs: a few threads in the daemon, a line of pending work in the simulation.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 
 namespace orch {
@@ -8,10 +9,11 @@ namespace orch {
 class Executor {
  public:
   virtual ~Executor() = default;
-  // One after the other, in the order of the calls: what talks to platforms. Any thread; returns at once.
-  virtual void InOrder(std::function<void()> work) = 0;
+  // One after the other: what talks to platforms. In the order of the calls within a lane; lanes, which are runs, take
+  // turns. Any thread; returns at once.
+  virtual void InOrder(int64_t lane, std::function<void()> work) = 0;
   // In any order, several at a time: what may block. Any thread; returns at once.
-  virtual void Aside(std::function<void()> work) = 0;
+  virtual void Aside(int64_t lane, std::function<void()> work) = 0;
   // Takes no more and waits for what is queued.
   virtual void Stop() = 0;
 };

@@ -7,6 +7,9 @@
 #include "server/base/status.h"
 
 namespace orch {
+namespace {
+constexpr int64_t kCalls = -1;
+}  // namespace
 
 void Receipt::Complete(absl::Status status, int64_t number) {
   MutexLock lock(&mutex_);
@@ -36,12 +39,14 @@ absl::Status Mailbox::Offer(Post post) {
     return WithRetryDelay(Error(absl::StatusCode::kUnavailable, "STOPPING", "the daemon is stopping; try again soon"),
                           1000);
   }
-  if (posts_.size() >= bound_) {
+  if (calls_ >= bound_) {
     return WithRetryDelay(
         Error(absl::StatusCode::kResourceExhausted, "BUSY", "the daemon has more work than it can take; try again"),
         200);
   }
-  posts_.push_back(std::move(post));
+  post.lane = kCalls;
+  ++calls_;
+  posts_.Push(kCalls, std::move(post));
   depth_.store(posts_.size(), std::memory_order_relaxed);
   if (waiting_) filled_.NotifyOne();
   return absl::OkStatus();
@@ -49,7 +54,8 @@ absl::Status Mailbox::Offer(Post post) {
 
 void Mailbox::Put(Post post) {
   MutexLock lock(&mutex_);
-  posts_.push_back(std::move(post));
+  const int64_t lane = post.lane;
+  posts_.Push(lane, std::move(post));
   depth_.store(posts_.size(), std::memory_order_relaxed);
   if (waiting_) filled_.NotifyOne();
 }
@@ -76,13 +82,9 @@ std::deque<Post> Mailbox::Drain(const Clock& clock, int64_t deadline_mono, size_
     filled_.WaitFor(&mutex_, std::chrono::microseconds(wait));
     waiting_ = false;
   }
-  if (posts_.size() <= limit) {
-    out.swap(posts_);
-  } else {
-    for (size_t n = 0; n < limit; ++n) {
-      out.push_back(std::move(posts_.front()));
-      posts_.pop_front();
-    }
+  while (!posts_.empty() && out.size() < limit) {
+    out.push_back(posts_.Pop());
+    if (out.back().lane == kCalls) --calls_;
   }
   depth_.store(posts_.size(), std::memory_order_relaxed);
   return out;

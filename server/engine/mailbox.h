@@ -13,6 +13,7 @@
 #include "server/base/clock.h"
 #include "server/base/mutex.h"
 #include "server/core/messages.h"
+#include "server/engine/fair_queue.h"
 
 namespace orch {
 
@@ -41,6 +42,9 @@ struct Post {
   // With RunSubmitted: what the effects need of it; the loop fills in the key.
   std::shared_ptr<RunContext> run;
   std::shared_ptr<Receipt> receipt;  // null: nobody waits
+  // The run that a report is about; reports of a run keep their order, and runs take turns. Calls have a lane of their
+  // own.
+  int64_t lane = 0;
   // Need not be committed by itself: it joins the next commit, or waits at most kLazyMicros.
   bool lazy = false;
 };
@@ -51,13 +55,14 @@ class Mailbox {
  public:
   explicit Mailbox(size_t bound) : bound_(bound) {}
 
-  // From clients: RESOURCE_EXHAUSTED (BUSY) when the queue is full, UNAVAILABLE (STOPPING) after Close.
+  // From clients: RESOURCE_EXHAUSTED (BUSY) when too many calls wait, UNAVAILABLE (STOPPING) after Close.
   absl::Status Offer(Post post);
   // From the daemon's own effects: always has room.
   void Put(Post post);
   void Close();
 
-  // Waits until there is something, or `deadline_mono` has come (0: at once), and takes at most `limit`.
+  // In turns between lanes. Waits until there is something, or `deadline_mono` has come (0: at once), and takes at most
+  // `limit`.
   std::deque<Post> Drain(const Clock& clock, int64_t deadline_mono, size_t limit);
   size_t depth() const { return depth_.load(std::memory_order_relaxed); }
   bool closed() const;
@@ -66,7 +71,8 @@ class Mailbox {
   const size_t bound_;
   mutable Mutex mutex_;
   CondVar filled_;
-  std::deque<Post> posts_ ABSL_GUARDED_BY(mutex_);
+  FairQueue<Post> posts_ ABSL_GUARDED_BY(mutex_);
+  size_t calls_ ABSL_GUARDED_BY(mutex_) = 0;
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
   bool waiting_ ABSL_GUARDED_BY(mutex_) = false;
   std::atomic<size_t> depth_{0};

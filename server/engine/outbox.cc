@@ -17,11 +17,11 @@ class Outbox::Reports : public Listener {
 
   void Accepted(absl::string_view key, std::string handle, std::string external_id, std::string url) override {
     if (const auto ref = Find(key)) {
-      Put(AttemptAccepted{*ref, std::move(handle), std::move(external_id), std::move(url)}, false);
+      Put(ref->run, AttemptAccepted{*ref, std::move(handle), std::move(external_id), std::move(url)}, false);
     }
   }
   void Refused(absl::string_view key, bool transient, Reason reason, std::string message) override {
-    if (const auto ref = Find(key)) Put(AttemptRefused{*ref, transient, reason, std::move(message)}, false);
+    if (const auto ref = Find(key)) Put(ref->run, AttemptRefused{*ref, transient, reason, std::move(message)}, false);
   }
   void Unknown(absl::string_view key, std::string message) override {
     const auto ref = Find(key);
@@ -29,7 +29,7 @@ class Outbox::Reports : public Listener {
     Log(LogLevel::kWarning, "submission unknown", {{"orchestrator", orchestrator_}, {"key", key}, {"why", message}});
     if (ORCH_PLANTED("drop_unknown")) return;
     // Asked again on the outbox: whatever the platform says then decides.
-    outbox_->executor_->InOrder([outbox = outbox_, name = orchestrator_, ref = *ref, k = std::string(key)] {
+    outbox_->executor_->InOrder(ref->run, [outbox = outbox_, name = orchestrator_, ref = *ref, k = std::string(key)] {
       if (const auto backend = outbox->FindBackend(name)) {
         KnownAttempt known;
         known.name.key = k;
@@ -41,17 +41,17 @@ class Outbox::Reports : public Listener {
   }
   void Started(absl::string_view key, std::string external_id, std::string node, int64_t wall_micros) override {
     if (const auto ref = Find(key)) {
-      Put(AttemptStarted{*ref, std::move(external_id), std::move(node), wall_micros}, true);
+      Put(ref->run, AttemptStarted{*ref, std::move(external_id), std::move(node), wall_micros}, true);
     }
   }
   void Ended(absl::string_view key, AttemptEnd end) override {
     const auto ref = Find(key);
     if (!ref) return Release(key);
     if (!end.output_dir.empty()) outbox_->SetOutputDir(key, end.output_dir);
-    Put(AttemptEnded{*ref, std::move(end)}, true);
+    Put(ref->run, AttemptEnded{*ref, std::move(end)}, true);
   }
   void NotFound(absl::string_view key) override {
-    if (const auto ref = Find(key)) Put(AttemptNotFound{*ref}, false);
+    if (const auto ref = Find(key)) Put(ref->run, AttemptNotFound{*ref}, false);
   }
   void Lost(absl::string_view key, std::string message) override {
     const auto ref = Find(key);
@@ -60,24 +60,25 @@ class Outbox::Reports : public Listener {
     AttemptEnd end;
     end.reason = Reason::kLost;
     end.message = std::move(message);
-    Put(AttemptEnded{*ref, std::move(end)}, false);
+    Put(ref->run, AttemptEnded{*ref, std::move(end)}, false);
   }
   void HealthChanged(bool healthy, std::string message) override {
     Log(healthy ? LogLevel::kInfo : LogLevel::kWarning, healthy ? "orchestrator is back" : "orchestrator is away",
         {{"orchestrator", orchestrator_}, {"why", message}});
-    Put(OrchestratorHealthChanged{orchestrator_, healthy}, true);
+    Put(kOwnLane, OrchestratorHealthChanged{orchestrator_, healthy}, true);
   }
 
  private:
   std::optional<AttemptRef> Find(absl::string_view key) { return outbox_->FindRef(key); }
   // Its end is committed already, and the word of it did not reach the platform.
   void Release(absl::string_view key) {
-    outbox_->executor_->InOrder([outbox = outbox_, name = orchestrator_, k = std::string(key)] {
+    outbox_->executor_->InOrder(kOwnLane, [outbox = outbox_, name = orchestrator_, k = std::string(key)] {
       if (const auto backend = outbox->FindBackend(name)) backend->Release(k);
     });
   }
-  void Put(Event event, bool lazy) {
+  void Put(int64_t lane, Event event, bool lazy) {
     Post post;
+    post.lane = lane;
     post.event = std::move(event);
     post.lazy = lazy;
     outbox_->mailbox_->Put(std::move(post));
@@ -206,17 +207,18 @@ void Outbox::Start(std::vector<Intent> intents) {
       MutexLock lock(&mutex_);
       attempts_.try_emplace(intent.key, Attempt{intent.ref, intent.orchestrator, ""});
     }
+    const RunKey run = intent.ref.run;
     switch (intent.kind) {
       case Intent::Kind::kStoreOutputs:
-        executor_->Aside([this, i = std::move(intent)] { Store(i); });
+        executor_->Aside(run, [this, i = std::move(intent)] { Store(i); });
         break;
       case Intent::Kind::kResolveStep:
-        executor_->Aside([this, i = std::move(intent)] { Resolve(i); });
+        executor_->Aside(run, [this, i = std::move(intent)] { Resolve(i); });
         break;
       case Intent::Kind::kSubmitAttempt:
       case Intent::Kind::kCancelAttempt:
       case Intent::Kind::kReleaseAttempt:
-        executor_->InOrder([this, i = std::move(intent)]() mutable { Perform(std::move(i)); });
+        executor_->InOrder(run, [this, i = std::move(intent)]() mutable { Perform(std::move(i)); });
         break;
     }
   }
@@ -248,6 +250,7 @@ void Outbox::Perform(Intent intent) {
 
 void Outbox::Refuse(const AttemptRef& ref, Reason reason, absl::string_view message) {
   Post post;
+  post.lane = ref.run;
   post.event = AttemptRefused{ref, false, reason, std::string(message)};
   mailbox_->Put(std::move(post));
 }
@@ -277,6 +280,7 @@ void Outbox::Store(const Intent& intent) {
   const auto run = FindRun(intent.ref.run);
   if (run == nullptr) return;
   Post post;
+  post.lane = intent.ref.run;
   ORCH_FAULT("store.before");
   post.event = workshop_->Store(*run, intent);
   ORCH_FAULT("store.after");
@@ -287,6 +291,7 @@ void Outbox::Resolve(const Intent& intent) {
   const auto run = FindRun(intent.ref.run);
   if (run == nullptr) return;
   Post post;
+  post.lane = intent.ref.run;
   post.event = workshop_->Resolve(*run, intent);
   ORCH_FAULT("resolve.after");
   mailbox_->Put(std::move(post));

@@ -50,7 +50,7 @@ class Outbox {
   void Adopt(const std::vector<std::pair<AttemptRow, std::string>>& live, int64_t grace_micros);
 
   // Behind what is in order.
-  void Later(std::function<void()> work) { executor_->InOrder(std::move(work)); }
+  void Later(std::function<void()> work) { executor_->InOrder(kOwnLane, std::move(work)); }
 
   // From the loop's thread.
   void Start(std::vector<Intent> intents);
@@ -87,6 +87,7 @@ class Outbox {
   };
   std::map<std::string, Service> backends_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, std::string> flavors_ ABSL_GUARDED_BY(mutex_);
+  static constexpr int64_t kOwnLane = 0;  // the others are runs
 };
 
 }  // namespace orch

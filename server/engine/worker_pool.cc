@@ -21,10 +21,10 @@ void WorkerPool::Stop() {
   }
 }
 
-void WorkerPool::Add(std::function<void()> work) {
+void WorkerPool::Add(int64_t lane, std::function<void()> work) {
   MutexLock lock(&mutex_);
   if (stopping_) return;
-  queue_.push_back(std::move(work));
+  queue_.Push(lane, std::move(work));
   filled_.NotifyOne();
 }
 
@@ -35,8 +35,7 @@ void WorkerPool::Run() {
       MutexLock lock(&mutex_);
       while (queue_.empty() && !stopping_) filled_.Wait(&mutex_);
       if (queue_.empty()) return;
-      work = std::move(queue_.front());
-      queue_.pop_front();
+      work = queue_.Pop();
     }
     work();
   }

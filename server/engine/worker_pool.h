@@ -1,7 +1,7 @@
 // A few threads and a queue, for work that may block.
 #pragma once
 
-#include <deque>
+#include <cstdint>
 #include <functional>
 #include <thread>
 #include <utility>
@@ -9,6 +9,7 @@
 
 #include "server/base/mutex.h"
 #include "server/engine/executor.h"
+#include "server/engine/fair_queue.h"
 
 namespace orch {
 
@@ -17,8 +18,8 @@ class WorkerPool {
   explicit WorkerPool(int threads);
   // Finishes what is queued.
   ~WorkerPool();
-  // Any thread.
-  void Add(std::function<void()> work);
+  // Any thread. Lanes, such as runs, take turns; within one the order is kept if there is one thread.
+  void Add(int64_t lane, std::function<void()> work);
   // Takes no more and waits for what is queued.
   void Stop();
 
@@ -27,7 +28,7 @@ class WorkerPool {
 
   Mutex mutex_;
   CondVar filled_;
-  std::deque<std::function<void()>> queue_ ABSL_GUARDED_BY(mutex_);
+  FairQueue<std::function<void()>> queue_ ABSL_GUARDED_BY(mutex_);
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::vector<std::thread> threads_;
 };
@@ -35,8 +36,8 @@ class WorkerPool {
 // One thread for what has an order, two for what may block.
 class ThreadExecutor : public Executor {
  public:
-  void InOrder(std::function<void()> work) override { one_.Add(std::move(work)); }
-  void Aside(std::function<void()> work) override { two_.Add(std::move(work)); }
+  void InOrder(int64_t lane, std::function<void()> work) override { one_.Add(lane, std::move(work)); }
+  void Aside(int64_t lane, std::function<void()> work) override { two_.Add(lane, std::move(work)); }
   void Stop() override {
     one_.Stop();
     two_.Stop();

@@ -134,6 +134,28 @@ TEST(FlowTest, AWideFanOutIsToldInSlices) {
   EXPECT_EQ(s.Run(), RunState::kSucceeded);
 }
 
+TEST(FlowTest, AWideRunDoesNotKeepTheNextOneWaiting) {
+  std::vector<std::string> items;
+  for (int i = 0; i < 50'000; ++i) items.push_back(std::to_string(i));
+  const Now now{1, 1};
+  Dispatcher core(CorePolicy{});
+  ASSERT_TRUE(core.Apply(OrchestratorChanged{"o", true, {}, 0}, now).ok());
+  for (const auto& graph : {PipelineBuilder().Step("t").Foreach("k", items).Graph(), Dag("a").Graph()}) {
+    RunSubmitted event;
+    event.graph = graph;
+    event.header.orchestrator = "o";
+    ASSERT_TRUE(core.Apply(std::move(event), now).ok());
+  }
+  const RunKey second = core.last_run_key();
+  int ticks = 0;
+  for (bool started = false; !started; ++ticks) {
+    ASSERT_LT(ticks, 50) << "the last";
+    core.Tick(now);
+    for (const Intent& intent : core.Take().intents) started = started || intent.ref.run == second;
+  }
+  EXPECT_LE(ticks, 3);
+}
+
 TEST(FlowTest, ContinueOnFailureSkipsOnlyWhatDepends) {
   Scene s;
   s.Submit(Dag("a->b b->c d->e"));

@@ -80,6 +80,14 @@ TEST_F(QueueTest, TheLimitEndsAPass) {
   EXPECT_FALSE(more_);
 }
 
+TEST_F(QueueTest, TheLimitOfOneOrchestratorDoesNotKeepAnotherWaiting) {
+  const uint32_t line = queue_.Line(0, {});
+  for (StepIx ix = 0; ix < 5; ++ix) queue_.Add(line, 0, 1, ix, 0);
+  queue_.Add(queue_.Line(1, {}), 0, 2, 7, 0);
+  EXPECT_THAT(Pass(0, 2), ElementsAre(0, 1, 7));
+  EXPECT_TRUE(more_);
+}
+
 TEST_F(QueueTest, RemovedAndUnhealthyOnesDoNotStart) {
   const uint32_t line = queue_.Line(0, {});
   const ReadyQueue::Entry first = queue_.Add(line, 0, 1, 1, 0);

@@ -2,6 +2,7 @@
 
 #include "gmock/gmock.h"
 #include "server/base/status.h"
+#include "server/engine/fair_queue.h"
 #include "tests/engine/fixture.h"
 
 namespace orch {
@@ -258,6 +259,22 @@ TEST_F(EngineFixture, RunsOnAnotherOrchestrator) {
       "r");
   EXPECT_EQ(WaitEnd("r", 5).row.state, RunState::kSucceeded);
   for (const StepRow& s : Steps("r")) EXPECT_EQ(s.state, StepState::kSucceeded) << s.name << " " << Name(s.state);
+}
+
+TEST(FairQueue, LanesTakeTurnsAndKeepTheirOrder) {
+  FairQueue<int> queue;
+  for (int i = 0; i < 1000; ++i) queue.Push(1, i);
+  queue.Push(2, -1);
+  queue.Push(2, -2);
+  EXPECT_EQ(queue.size(), 1002u);
+  std::vector<int> first;
+  for (int i = 0; i < 6; ++i) first.push_back(queue.Pop());
+  EXPECT_EQ(first, (std::vector<int>{0, -1, 1, -2, 2, 3}));
+  for (int i = 4; i < 1000; ++i) EXPECT_EQ(queue.Pop(), i);
+  EXPECT_TRUE(queue.empty());
+  for (int64_t lane = 0; lane < 1000; ++lane) queue.Push(lane, static_cast<int>(lane));  // more lanes than it keeps
+  for (int lane = 0; lane < 1000; ++lane) EXPECT_EQ(queue.Pop(), lane);
+  EXPECT_TRUE(queue.empty());
 }
 
 }  // namespace

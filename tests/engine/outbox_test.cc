@@ -12,8 +12,8 @@ namespace {
 // Does all work at once.
 class ExecutorDouble : public Executor {
  public:
-  void InOrder(std::function<void()> work) override { work(); }
-  void Aside(std::function<void()> work) override { work(); }
+  void InOrder(int64_t, std::function<void()> work) override { work(); }
+  void Aside(int64_t, std::function<void()> work) override { work(); }
   void Stop() override {}
 };
 

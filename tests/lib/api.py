@@ -13,7 +13,7 @@ from orchd import spec  # noqa: E402
 from orchd._messages import METHODS, message_class  # noqa: E402
 
 _OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1), ("grpc.enable_retries", 0),
-            ("grpc.initial_reconnect_backoff_ms", 20), ("grpc.min_reconnect_backoff_ms", 20),
+            ("grpc.initial_reconnect_backoff_ms", 20),
             ("grpc.max_reconnect_backoff_ms", 100)]
 
 

@@ -69,7 +69,7 @@ def mesh(marks: str, rng: random.Random) -> Dag:
             cat = "cat " + " ".join(f"$ORCH_INPUT_I{k}" for k in range(width)) if d else "true"
             size = 150_000 if w == 0 else 200
             script = (f"s=$({{ echo {name}; {cat}; }} | sha256sum); yes \"$s\" | head -c {size} > $ORCH_OUTPUT_O; "
-                      f"mkdir -p $ORCH_OUTPUT_D/sub; echo $ORCH_RUN_NAME > $ORCH_OUTPUT_D/sub/f; sleep 0.0{rng.randint(0, 5)}")
+                      f"mkdir -p $ORCH_OUTPUT_D/sub; echo $ORCH_RUN_NAME {name} > $ORCH_OUTPUT_D/sub/f; sleep 0.0{rng.randint(0, 5)}")
             steps.append(_step(marks, name, script, inputs=inputs, outputs={"o": {}, "d": {"type": "dir"}}))
             line = _sum(name.encode() + b"\n" + b"".join(layer))
             fresh.append((line * (size // len(line) + 1))[:size])

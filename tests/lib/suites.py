@@ -4,7 +4,8 @@ tests/run               what Debian's packages allow, in at most 10 minutes afte
 tests/run NAME…         these suites
 tests/run --all         every suite
 tests/run --list        what there is
-tests/run crash --kills N    N kills of the daemon
+tests/run crash --kills N    N kills at random instants, of the daemon, its supervisor, or both
+tests/run crash --minutes M  kills for so long; --all-seeds: every fault point three times, and the largest loads
 """
 from __future__ import annotations
 
@@ -66,7 +67,8 @@ SUITES = [
           unittest("tests/disk"), "unittest"),
     Suite("docs", 0.3, "links, and the commands in the documentation as pasted", ["release"], unittest("tests/docs"),
           "unittest"),
-    Suite("crash", 1.5, "kill -9 in the middle of digits, at random instants", ["release"], unittest("tests/crash"),
+    Suite("crash", 3.0, "kill -9 at random instants and at every fault point; an oracle, slow readers, secrets", ["release"],
+          unittest("tests/crash"),
           "unittest"),
     Suite("bench", 4.0, "figures beside ninja and make; prints, judges nothing", ["release"],
           ["/usr/bin/python3", "tests/bench/run"], "figures", default=False, required_in_ci=False),
@@ -173,7 +175,10 @@ def main() -> int:
     parser.add_argument("suites", nargs="*", metavar="NAME")
     parser.add_argument("--all", action="store_true", help="every suite")
     parser.add_argument("--list", action="store_true", help="name the suites and end")
-    parser.add_argument("--kills", type=int, help="of the suite crash: how often the daemon is killed")
+    parser.add_argument("--kills", type=int, help="of the suite crash: how many kills at random instants")
+    parser.add_argument("--minutes", type=float, help="of the suite crash: kill for so long instead")
+    parser.add_argument("--seed", type=int, help="of the suite crash: repeat the kills of this seed")
+    parser.add_argument("--all-seeds", action="store_true", help="of the suite crash: fault points with three seeds, large loads")
     parser.add_argument("--no-install", action="store_true", help="the packages are there")
     args = parser.parse_args()
     known = {suite.name: suite for suite in SUITES}
@@ -215,6 +220,12 @@ def main() -> int:
     environment["PATH"] = f"{ROOT}/build/release/bin:{environment['PATH']}"
     if args.kills:
         environment["ORCH_TEST_KILLS"] = str(args.kills)
+    if args.minutes:
+        environment["ORCH_TEST_MINUTES"] = str(args.minutes)
+    if args.seed is not None:
+        environment["ORCH_TEST_SEED"] = str(args.seed)
+    if args.all_seeds:
+        environment.update(ORCH_TEST_SEEDS="3", ORCH_TEST_STEPS="1000000")
     for suite in chosen:
         if not all(built.get(preset, True) for preset in suite.presets):
             notes.append(f"{suite.name}: not run, its build failed")

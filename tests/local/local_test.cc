@@ -1,4 +1,5 @@
 // The local flavor alone: real supervisor, real processes; every test with control groups and without.
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
@@ -6,6 +7,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -16,6 +18,8 @@
 #include <thread>
 
 #include "backends/local/local_backend.h"
+#include "backends/local/supervisor/cgroup.h"
+#include "backends/local/supervisor/spawn.h"
 #include "backends/local/supervisor_link.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -118,7 +122,10 @@ int Dial(const std::string& path) {
   address.sun_family = AF_UNIX;
   path.copy(address.sun_path, sizeof(address.sun_path) - 1);
   const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  EXPECT_EQ(connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0) << path;
+  // Its name is there a moment before it listens.
+  EXPECT_TRUE(WaitUntil([&] {
+    return connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0 || errno == EISCONN;
+  })) << path;
   return fd;
 }
 
@@ -132,10 +139,11 @@ class PlainClient {
   }
   ~PlainClient() { close(fd_); }
   void Send(const std::string& frame) { (void)send(fd_, frame.data(), frame.size(), MSG_NOSIGNAL); }
-  void Spawn(const std::string& key, int slot, const std::string& dir, const std::string& script) {
+  void Spawn(const std::string& key, int slot, const std::string& dir, const std::string& script,
+             const std::string& orchestrator = "local") {
     local::Spawn spawn;
     spawn.key = key;
-    spawn.slot = "local/" + std::to_string(slot);
+    spawn.slot = orchestrator + "/" + std::to_string(slot);
     spawn.argv = {"/bin/sh", "-c", script};
     spawn.env = {"PATH=/usr/bin:/bin", "ORCH_FENCE=" + key};
     spawn.cwd = "/";
@@ -281,6 +289,7 @@ class LocalTest : public ::testing::TestWithParam<const char*> {
     for (const std::string& name : known) {
       KnownAttempt attempt;
       attempt.name.key = KeyOf(name);
+      attempt.grace_micros = 100'000;
       attempts.push_back(std::move(attempt));
     }
     backend_->Adopt(std::move(attempts));
@@ -412,6 +421,20 @@ TEST_P(LocalTest, AGracefulStopReachesEverySessionAndAStubbornOneIsKilled) {
   for (pid_t pid; in >> pid;) EXPECT_FALSE(Alive(pid)) << pid;
   backend_->Cancel(KeyOf("a"), CancelMode::kForced);  // ended: nothing happens
   backend_->Cancel(KeyOf("nobody"), CancelMode::kForced);
+}
+
+TEST_P(LocalTest, AnAdoptedStepIsStoppedWithItsGraceAndKnowsItsFolder) {
+  const std::string pid_file = dir_ + "/pid";
+  const Workspace before = Submit("a", "trap '' TERM; echo $$ > " + pid_file + "; while :; do sleep 0.02; done");
+  ASSERT_TRUE(WaitUntil([&] { return !ReadFile(pid_file).empty(); }));
+  Connect({"a"});
+  AttemptName name;
+  name.key = KeyOf("a");
+  EXPECT_EQ(backend_->Prepare(name)->output_dir, before.output_dir);
+  const auto begin = std::chrono::steady_clock::now();
+  backend_->Cancel(KeyOf("a"), CancelMode::kGraceful);
+  EXPECT_EQ(listener_->WaitEnd(KeyOf("a")).signal, 9);
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(5));
 }
 
 TEST_P(LocalTest, AStoppedStepIsKilledAfterItsGrace) {
@@ -561,6 +584,29 @@ TEST_P(LocalTest, ALiveAttemptKeepsItsSlotWhenItIsReleased) {
   EXPECT_EQ(first.output_dir, third.output_dir);
 }
 
+// As a supervisor leaves it that was ended between the kill of a slot's group and the renewal of it.
+TEST(Cgroups, AGroupThatWasEverKilledIsMadeAnew) {
+  const std::string name = "orchd-test-" + std::to_string(getpid());
+  {
+    local::CgroupPool dead(name, true);
+    if (!dead.on()) GTEST_SKIP() << "no cgroup2 here";
+    ASSERT_GE(dead.Fd("local/0"), 0);
+    local::CgroupPool::KillAll(dead.base(), "local/0");
+  }
+  local::CgroupPool next(name, true);
+  local::Spawn spawn;
+  spawn.argv = {"/bin/sh", "-c", "exit 3"};
+  spawn.cwd = "/";
+  const int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+  const local::SpawnResult started = local::SpawnProcess(spawn, null, null, null, next.Fd("local/0"));
+  ASSERT_GT(started.pid, 0);
+  int status = 0;
+  ASSERT_EQ(waitpid(started.pid, &status, 0), started.pid);
+  EXPECT_TRUE(WIFEXITED(status)) << "signal " << WTERMSIG(status);
+  next.RemoveAll();
+  close(null);
+}
+
 // A word of release that was lost with the connection is said again.
 TEST_P(LocalTest, WhatTheDaemonDoesNotKnowIsForgottenOrEnded) {
   const std::string pid_file = dir_ + "/pid";
@@ -573,6 +619,28 @@ TEST_P(LocalTest, WhatTheDaemonDoesNotKnowIsForgottenOrEnded) {
   PlainClient other(dir_ + "/local/supervisor.sock", Version(), 0, "other");
   EXPECT_TRUE(WaitUntil([&] { return !other.Knows(KeyOf("ended")) && !other.Knows(KeyOf("runs")); }));
   EXPECT_FALSE(Alive(pid));
+}
+
+// The word of release was lost with its connection, and the slot was handed out again before the next one.
+TEST_P(LocalTest, ALateReleaseDoesNotCleanTheNextAttemptsFolder) {
+  PlainClient daemon(dir_ + "/local/supervisor.sock", Version(), 1, "other");
+  const std::string out = dir_ + "/local/slots/other/0/output";
+  const std::string gate = dir_ + "/gate";
+  daemon.Spawn(KeyOf("first"), 0, dir_, "echo a; touch " + out + "/old", "other");
+  ASSERT_TRUE(WaitUntil([&] { return daemon.Ended(KeyOf("first")); }));
+  daemon.Spawn(KeyOf("second"), 0, dir_,
+               "ls " + out + "; touch " + out + "/new; while [ ! -e " + gate + " ]; do sleep 0.01; done", "other");
+  daemon.Spawn(KeyOf("third"), 0, dir_, "true", "other");  // while another lives there: not started at all
+  ASSERT_TRUE(WaitUntil([&] { return daemon.Ended(KeyOf("third")); }));
+  ASSERT_TRUE(WaitUntil([&] { return fs::exists(out + "/new"); }));
+  daemon.Send(Encode(local::Ack{KeyOf("first")}));
+  daemon.Send(Encode(local::Ack{KeyOf("third")}));
+  EXPECT_TRUE(WaitUntil([&] { return !daemon.Knows(KeyOf("third")); }));
+  EXPECT_TRUE(fs::exists(out + "/new"));
+  std::ofstream(gate).put('x');
+  ASSERT_TRUE(WaitUntil([&] { return daemon.Ended(KeyOf("second")); }));
+  EXPECT_EQ(ReadFile(dir_ + "/logs/" + KeyOf("first") + ".out"), "a\n");
+  EXPECT_EQ(ReadFile(dir_ + "/logs/" + KeyOf("second") + ".out"), "");
 }
 
 // What a dead daemon has sent and the supervisor has not read must not happen after the next one was told how it

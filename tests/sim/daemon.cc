@@ -54,9 +54,9 @@ absl::Status SimWriter::Commit(Batch* batch) {
 
 // --- what waits to be done ---
 
-void SimExecutor::InOrder(std::function<void()> work) {
+void SimExecutor::InOrder(int64_t lane, std::function<void()> work) {
   if (stopped_) return;
-  orders_.push_back(std::move(work));
+  orders_.Push(lane, std::move(work));
   if (std::exchange(scheduled_, true)) return;
   fate_->Later(1, What::kOrders, 0, 0, life_);
 }
@@ -66,15 +66,13 @@ void SimExecutor::DoOrders() {
   const size_t all = orders_.size();
   const size_t some = fate_->Has(Fault::kCrashBetween) && all > 1 ? 1 + fate_->dice.Draw(all) : all;
   for (size_t n = 0; n < some && !stopped_; ++n) {
-    const std::function<void()> work = std::move(orders_.front());
-    orders_.pop_front();
-    work();
+    orders_.Pop()();
   }
   if (orders_.empty() || std::exchange(scheduled_, true)) return;
   fate_->Later(fate_->dice.Delay(kSecond / 10), What::kOrders, 0, 0, life_);
 }
 
-void SimExecutor::Aside(std::function<void()> work) {
+void SimExecutor::Aside(int64_t, std::function<void()> work) {
   if (stopped_) return;
   int64_t delay = fate_->dice.Delay(kSecond / 2);
   if (fate_->Happens(Fault::kStoreSlow)) delay += fate_->dice.Delay(kSlowStore);

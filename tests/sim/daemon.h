@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "server/engine/executor.h"
+#include "server/engine/fair_queue.h"
 #include "server/engine/hub.h"
 #include "server/engine/mailbox.h"
 #include "server/engine/outbox.h"
@@ -59,8 +60,8 @@ class SimWriter : public store::Writer {
 class SimExecutor : public Executor {
  public:
   SimExecutor(Fate* fate, uint32_t life) : fate_(fate), life_(life) {}
-  void InOrder(std::function<void()> work) override;
-  void Aside(std::function<void()> work) override;
+  void InOrder(int64_t lane, std::function<void()> work) override;
+  void Aside(int64_t lane, std::function<void()> work) override;
   void Stop() override { stopped_ = true; }
 
   // Some of the line, and the rest later.
@@ -73,7 +74,7 @@ class SimExecutor : public Executor {
   const uint32_t life_;
   bool stopped_ = false;
   bool scheduled_ = false;
-  std::deque<std::function<void()>> orders_;
+  FairQueue<std::function<void()>> orders_;
   std::vector<std::function<void()>> aside_;
   size_t open_ = 0;
 };

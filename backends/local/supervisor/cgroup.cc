@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -13,6 +14,8 @@
 
 namespace orch::local {
 namespace {
+
+constexpr int kBusyTries = 500;  // of 1 ms
 
 std::string ReadSmall(const std::string& path) {
   const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
@@ -84,7 +87,15 @@ int CgroupPool::Fd(const std::string& slot) {
   const auto found = fds_.find(slot);
   if (found != fds_.end()) return found->second;
   const std::string path = base_ + "/" + Flat(slot);
-  if (mkdir(path.c_str(), 0755) != 0 && errno != EEXIST) return -1;
+  // One that lies there may have been killed, by us or by a supervisor that died: see Renew. It is busy only while the
+  // last process is on its way out.
+  for (int tries = 0; mkdir(path.c_str(), 0755) != 0; ++tries) {
+    if (errno != EEXIST) return -1;
+    if (rmdir(path.c_str()) == 0) continue;
+    if (tries == kBusyTries) break;
+    for (const pid_t pid : Processes(base_, slot)) kill(pid, SIGKILL);
+    poll(nullptr, 0, 1);
+  }
   const int fd = open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (fd >= 0) fds_[slot] = fd;
   return fd;

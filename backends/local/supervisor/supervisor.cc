@@ -153,6 +153,7 @@ void Supervisor::RestoreJournal() {
   for (auto& [key, record] : loaded.records) {
     Step& step = steps_[key];
     step.record = record;
+    holders_[record.slot] = key;
     if (record.has_end) {
       step.end = record.end;
       continue;
@@ -170,6 +171,12 @@ void Supervisor::RestoreJournal() {
     }
     const bool same_boot = loaded.writer.boot_id == self.boot_id;
     EndLost(key, step, same_boot ? loaded.writer.cgroup_base : "");
+    if (record.pid != 0) {  // what it had written is its log all the same
+      SlotOf(record.slot).Reopen(record.log_prefix);
+      Sample(step);
+      step.record.end.stdout_bytes = step.end.stdout_bytes = SlotOf(record.slot).stdout_bytes();
+      step.record.end.stderr_bytes = step.end.stderr_bytes = SlotOf(record.slot).stderr_bytes();
+    }
   }
   std::map<std::string, Journal::Record> records;
   for (const auto& [key, step] : steps_) records[key] = step.record;
@@ -392,13 +399,18 @@ void Supervisor::OnSpawn(Client& client, const Spawn& spawn) {
     if (step.record.has_end) Send(client, Encode(Exited{spawn.key, step.record.end}));
     return;
   }
+  // The slot is handed out again: the daemon is done with who had it, even if the word of that was lost.
+  const auto held = holders_.find(spawn.slot);
+  const bool busy = held != holders_.end() && steps_[held->second].live;
+  if (held != holders_.end() && !busy) OnAck({std::string(held->second)});
   Step& step = steps_[spawn.key];
   step.record.slot = spawn.slot;
+  if (!busy) holders_[spawn.slot] = spawn.key;
   step.record.log_prefix = spawn.log_prefix;
   step.record.log_limit = spawn.log_limit;
   Slot& slot = SlotOf(spawn.slot);
   ORCH_FAULT("supervisor.spawn.before_journal");
-  int error = slot.Prepare();
+  int error = busy ? EBUSY : slot.Prepare();
   if (error == 0 && !journal_.Append(Encode(Spawning{spawn.key, spawn.slot, spawn.log_prefix, spawn.log_limit}))) {
     error = ENOSPC;
   }
@@ -458,8 +470,11 @@ void Supervisor::OnAck(const Ack& ack) {
   const auto found = steps_.find(ack.key);
   if (found == steps_.end() || found->second.live) return;
   ORCH_FAULT("supervisor.ack.before_clean");
-  Slot& slot = SlotOf(found->second.record.slot);
-  if (!slot.Clean()) slots_.erase(found->second.record.slot);  // looked at again before it is handed out
+  const auto held = holders_.find(found->second.record.slot);
+  if (held != holders_.end() && held->second == ack.key) {
+    if (!SlotOf(held->first).Clean()) slots_.erase(held->first);  // looked at again before it is handed out
+    holders_.erase(held);
+  }
   ORCH_FAULT("supervisor.ack.cleaned");
   (void)journal_.Append(Encode(ack));  // at worst its end is told once more
   ORCH_FAULT("supervisor.ack.journaled");

@@ -105,7 +105,8 @@ class Supervisor {
   Journal journal_;
   std::map<std::string, Step> steps_;  // by key; gone after Ack
   std::map<std::string, std::unique_ptr<Slot>> slots_;
-  std::map<pid_t, std::string> by_pid_;  // main processes
+  std::map<std::string, std::string> holders_;  // key, by slot
+  std::map<pid_t, std::string> by_pid_;         // main processes
   std::map<int, Client> clients_;
   int live_ = 0;
   int epoll_ = -1;

@@ -57,7 +57,7 @@ class WriterImpl : public Writer {
       for (bool again = true; again;) {
         again = false;
         try {
-          meta_ = BeginEpoch(*db_, BootId(), now.wall);
+          meta_ = BeginEpoch(*db_, BootId(), now);
         } catch (const SQLite::Exception& e) {
           if (!IsFull(e) || !reserve_.Free()) throw;
           again = true;

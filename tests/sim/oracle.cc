@@ -31,7 +31,8 @@ void World::CheckNow() {
     if (run == nullptr) continue;
     for (const auto& [ix, detail] : run->details) {
       if (run->cells[ix].state != StepState::kReady || !detail.queued) continue;
-      if (fate_.mono() - detail.entry.ready_mono < kReadyShown || stored.steps[ix].state == StepState::kReady) continue;
+      if (fate_.Now().mono - detail.entry.ready_mono < kReadyShown || stored.steps[ix].state == StepState::kReady)
+        continue;
       return fate_.Break("step ", ix, " of run ", key, " waits for slots, and on record it is ",
                          Name(stored.steps[ix].state));
     }

@@ -49,8 +49,6 @@ std::string RunNameOf(const std::string& pipeline, int64_t wall) {
                       absl::FormatTime("%Y%m%d-%H%M%E6S", absl::FromUnixMicros(wall), absl::UTCTimeZone()));
 }
 
-int64_t ToMono(int64_t wall, Now now) { return wall == 0 ? 0 : std::max<int64_t>(1, now.mono + (wall - now.wall)); }
-
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Engine>> Engine::Start(EngineOptions options) {
@@ -105,25 +103,16 @@ absl::Status EngineImpl::Open() {
 
 absl::Status EngineImpl::RestoreRuns() {
   const Now now = Clock::Real().Now();
-  const bool same_boot = writer_->meta().boot_id == BootId() && !BootId().empty();
   ASSIGN_OR_RETURN(const std::vector<RunKey> keys, writer_->LiveRunKeys());
   ORCH_FAULT("start.restoring");
   for (const RunKey key : keys) {
     ASSIGN_OR_RETURN(store::LiveRun live, writer_->LoadRun(key));
     ASSIGN_OR_RETURN(const auto pipeline, catalog_->Load(live.header.pipeline_id));
-    if (!same_boot) {  // monotonic times of another boot mean nothing: go by the wall clock
-      live.row.deadline_mono = ToMono(live.row.deadline, now);
-      for (StepRow& step : live.steps) step.retry_at_mono = ToMono(step.retry_at, now);
-      for (AttemptRow& attempt : live.attempts) {
-        attempt.created_mono = ToMono(attempt.created, now);
-        attempt.started_mono = ToMono(attempt.started, now);
-      }
-    }
     ASSIGN_OR_RETURN(auto context, MakeRunContext(live.header, pipeline->graph));
     outbox_->AddRun(std::move(context));
-    core_->Restore({std::move(live.header), std::move(live.row), pipeline->graph, std::move(live.steps),
-                    std::move(live.attempts), std::move(live.artifacts)},
-                   now);
+    StoredRun stored{std::move(live.header), std::move(live.row),      pipeline->graph,
+                     std::move(live.steps),  std::move(live.attempts), std::move(live.artifacts)};
+    core_->Restore(std::move(stored), now);
     ORCH_FAULT("start.restored_run");
   }
   if (!keys.empty()) Log(LogLevel::kInfo, "runs restored", {{"runs", keys.size()}});

@@ -69,12 +69,30 @@ std::vector<AttemptRow> ReadPendingReleases(SQLite::Database& db) {
   return out;
 }
 
-Meta BeginEpoch(SQLite::Database& db, const std::string& boot_id, int64_t now) {
+namespace {
+
+// Monotonic times of another boot mean nothing: those that still matter are made again from the wall clock. In the
+// transaction that names the new boot, so that no start takes times of two boots for one.
+void RebaseTimes(SQLite::Database& db, Now now) {
+  const std::string from_wall = absl::StrCat(" + ", now.mono - now.wall, ")");
+  const std::string live = " IN (SELECT key FROM run INDEXED BY run_live WHERE state < 6)";
+  const auto set = [&](const char* column, const char* wall) {
+    return absl::StrCat(column, " = iif(", wall, " = 0, 0, max(1, ", wall, from_wall, ")");
+  };
+  db.exec(absl::StrCat("UPDATE run_progress SET ", set("deadline_mono", "deadline"), " WHERE run", live));
+  db.exec(absl::StrCat("UPDATE step SET ", set("retry_at_mono", "retry_at"), " WHERE retry_at <> 0 AND run", live));
+  db.exec(absl::StrCat("UPDATE attempt SET ", set("created_mono", "created"), ", ", set("started_mono", "started"),
+                       " WHERE state < ", static_cast<int>(AttemptState::kSucceeded), " AND run", live));
+}
+
+}  // namespace
+
+Meta BeginEpoch(SQLite::Database& db, const std::string& boot_id, Now now) {
   SQLite::Transaction transaction(db, SQLite::TransactionBehavior::IMMEDIATE);
   Meta meta;
   {
     SQLite::Statement make(db, "INSERT OR IGNORE INTO meta (id, instance, epoch, boot_id) VALUES (1, ?, 0, '')");
-    make.bind(1, NewUuid(now));
+    make.bind(1, NewUuid(now.wall));
     make.exec();
     SQLite::Statement s(db,
                         "SELECT instance, epoch, boot_id, compacted_sequence, "
@@ -96,6 +114,7 @@ Meta BeginEpoch(SQLite::Database& db, const std::string& boot_id, int64_t now) {
   update.bind(1, meta.epoch);
   update.bind(2, boot_id);
   update.exec();
+  if (boot_id.empty() || boot_id != meta.boot_id) RebaseTimes(db, now);
   db.exec("DELETE FROM spec_slice WHERE digest IN (SELECT digest FROM spec_slice EXCEPT SELECT digest FROM pipeline)");
   transaction.commit();
   return meta;

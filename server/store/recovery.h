@@ -15,7 +15,8 @@ std::vector<RunKey> ReadLiveRunKeys(SQLite::Database& db);
 bool ReadLiveRun(SQLite::Database& db, RunKey key, LiveRun* out);
 std::vector<AttemptRow> ReadPendingReleases(SQLite::Database& db);
 
-// Counts one more start, with this boot, and removes pieces of specs that a crash left. In one commit.
-Meta BeginEpoch(SQLite::Database& db, const std::string& boot_id, int64_t now);
+// Counts one more start, with this boot, makes monotonic times of another boot those of this one, and removes pieces of
+// specs that a crash left. In one commit.
+Meta BeginEpoch(SQLite::Database& db, const std::string& boot_id, Now now);
 
 }  // namespace orch::store

@@ -38,7 +38,8 @@ struct Meta {
   int64_t next_pipeline_id = 1;
 };
 
-// What a restart needs of one run that has not ended.
+// What a restart needs of one run that has not ended. Monotonic times are of this boot: after a reboot, opening has
+// made them again from the wall clock.
 struct LiveRun {
   RunHeader header;
   RunRow row;

@@ -159,7 +159,7 @@ class WriterImpl : public Writer {
       ORCH_FAULT("start.migrated");
       RETURN_IF_ERROR(QuickCheck(*db_));
       wal_ = std::make_unique<Wal>(db_.get(), options_.wal_grow_bytes, options_.wal_soft_bytes);
-      meta_ = BeginEpoch(*db_, BootId(), now.wall);
+      meta_ = BeginEpoch(*db_, BootId(), now);
       ORCH_FAULT("start.epoch");
       batch_writer_ = std::make_unique<BatchWriter>(*db_);
       return absl::OkStatus();

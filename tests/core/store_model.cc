@@ -140,6 +140,21 @@ std::vector<StoredRun> StoreModel::Open() const {
   return out;
 }
 
+void StoreModel::Reboot(Now now) {
+  const auto rebase = [now](int64_t wall) { return wall == 0 ? 0 : std::max<int64_t>(1, wall + now.mono - now.wall); };
+  for (auto& [key, run] : runs_) {
+    if (IsTerminal(run.row.state)) continue;
+    run.row.deadline_mono = rebase(run.row.deadline);
+    for (StepRow& step : run.steps) step.retry_at_mono = rebase(step.retry_at);
+    for (auto& attempts : run.attempts) {
+      for (AttemptRow& attempt : attempts) {
+        attempt.created_mono = rebase(attempt.created);
+        attempt.started_mono = rebase(attempt.started);
+      }
+    }
+  }
+}
+
 CorePolicy StoreModel::Continue(CorePolicy policy) const {
   policy.first_sequence = (events_.empty() ? 0 : events_.back().sequence) + 1;
   policy.first_run_key = (runs_.empty() ? 0 : runs_.rbegin()->first) + 1;

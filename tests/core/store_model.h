@@ -35,6 +35,8 @@ class StoreModel {
 
   // Every run that has not ended, as Restore wants it.
   std::vector<StoredRun> Open() const;
+  // The machine begins anew: monotonic times of what is open are made again from the wall clock, as the store does.
+  void Reboot(Now now);
   // What the next dispatcher starts with.
   CorePolicy Continue(CorePolicy policy) const;
 

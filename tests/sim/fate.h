@@ -62,6 +62,7 @@ enum class Fault : uint8_t {
   kCancelStep,
   kHealthFlap,
   kWallJump,
+  kReboot,  // with a restart of the daemon the monotonic clock begins anew
   kCount
 };
 inline constexpr size_t kFaultCount = static_cast<size_t>(Fault::kCount);
@@ -99,8 +100,11 @@ class Fate : public Clock {
  public:
   Fate(uint64_t seed, const Faults& faults) : dice(seed), faults_(faults) {}
 
-  orch::Now Now() const override { return {mono_, mono_ + wall_offset_}; }
+  // As the daemon sees it: its monotonic clock begins with the boot.
+  orch::Now Now() const override { return {mono_ - boot_, mono_ + wall_offset_}; }
   int64_t mono() const { return mono_; }
+  void Reboot() { boot_ = mono_ - kSecond; }
+  int64_t boot() const { return boot_; }
   void JumpWall(int64_t micros) { wall_offset_ += micros; }
 
   bool Happens(Fault fault) { return quiet_ ? false : dice.Percent(faults_[static_cast<size_t>(fault)]); }
@@ -148,6 +152,7 @@ class Fate : public Clock {
   const Faults faults_;
   int64_t mono_ = 1'000 * kSecond;
   int64_t wall_offset_ = 1'700'000'000 * kSecond;
+  int64_t boot_ = 0;
   bool quiet_ = false;
   uint64_t next_tie_ = 1;
   std::priority_queue<Action, std::vector<Action>, DueLater> agenda_;

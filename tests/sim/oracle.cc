@@ -9,6 +9,8 @@ namespace {
 
 // How long after a stop is on record its platform must have heard of it.
 constexpr int64_t kStopTold = 60 * kSecond;
+// How long a step may wait for slots before the tables say so.
+constexpr int64_t kReadyShown = kSecond / 2;
 
 }  // namespace
 
@@ -22,6 +24,18 @@ void World::CheckNow() {
     if (pool == "o/parallel" && plan_.parallel > 0) limit = plan_.parallel;
     if (pool == "pool/db") limit = 1;
     if (used > limit) fate_.Break(pool, ": ", used, " of ", limit, " slots in use");
+  }
+  // A step that waits for slots says so.
+  for (const auto& [key, stored] : tables_.runs()) {
+    const RunInMemory* run = IsTerminal(stored.row.state) ? nullptr : daemon_->core().Find(key);
+    if (run == nullptr) continue;
+    for (const auto& [ix, detail] : run->details) {
+      if (run->cells[ix].state != StepState::kReady || !detail.queued) continue;
+      if (fate_.Now().mono - detail.entry.ready_mono < kReadyShown || stored.steps[ix].state == StepState::kReady)
+        continue;
+      return fate_.Break("step ", ix, " of run ", key, " waits for slots, and on record it is ",
+                         Name(stored.steps[ix].state));
+    }
   }
 }
 

@@ -102,6 +102,7 @@ Plan SwarmPlan(uint64_t seed) {
   some(Fault::kCancelStep, 20);
   some(Fault::kHealthFlap, 40);
   some(Fault::kWallJump, 30);
+  some(Fault::kReboot, 30);
   if (dice.Percent(50)) {  // everything in small slices
     plan.slice = 1 + static_cast<int>(dice.Draw(4));
     plan.grants = 1 + static_cast<int>(dice.Draw(4));

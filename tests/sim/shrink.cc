@@ -1,5 +1,6 @@
 #include "tests/sim/shrink.h"
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -19,6 +20,14 @@ std::vector<Plan> Smaller(const Plan& plan) {
     const uint32_t steps = plan.runs[i].steps;
     if (steps > 3) out.emplace_back(plan).runs[i].steps = steps / 2;
     if (steps > 1) out.emplace_back(plan).runs[i].steps = steps - 1;
+  }
+  // First many faults at once, then one by one.
+  for (size_t width = kFaultCount / 2; width > 1; width /= 2) {
+    for (size_t first = 0; first < kFaultCount; first += width) {
+      Plan& less = out.emplace_back(plan);
+      for (size_t f = first; f < std::min(first + width, kFaultCount); ++f) less.faults[f] = 0;
+      if (less.faults == plan.faults) out.pop_back();
+    }
   }
   for (size_t f = 0; f < kFaultCount; ++f) {
     if (plan.faults[f] > 0) out.emplace_back(plan).faults[f] = 0;

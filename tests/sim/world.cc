@@ -65,7 +65,8 @@ std::string World::Play() {
     if (daemon_ != nullptr && daemon_->mailbox().depth() > 0 && !std::exchange(turn_scheduled_, true)) {
       fate_.Later(fate_.dice.Delay(plan_.turn), What::kTurn, 0, 0, life_);
     }
-    const int64_t deadline = daemon_ != nullptr ? daemon_->NextDeadline() : INT64_MAX;
+    int64_t deadline = daemon_ != nullptr ? daemon_->NextDeadline() : INT64_MAX;
+    if (deadline != INT64_MAX) deadline += fate_.boot();
     if (fate_.empty() && deadline == INT64_MAX) break;
     if (fate_.NextDue() <= deadline) {
       Do(fate_.Next());
@@ -106,9 +107,7 @@ void World::Do(const Action& action) {
       fate_.Note("wall clock jumps");
       return fate_.JumpWall(static_cast<int64_t>(fate_.dice.Draw(2 * 3600)) * kSecond - 3600 * kSecond);
     case What::kStart:
-      fate_.Note("start", life_ + 1);
-      turn_scheduled_ = false;
-      daemon_ = std::make_unique<SimDaemon>(&fate_, plan_, &tables_, platform_.get(), ++life_, &ledger_);
+      Start();
       return;
     case What::kJobEnd:
       CheckStops(action.a);
@@ -133,6 +132,17 @@ void World::Turn() {
     fate_.Later(fate_.dice.Delay(plan_.delay), What::kWatch);
   }
   if (++since_check_ * 8 >= total_steps_) CheckNow();
+}
+
+void World::Start() {
+  const bool reboot = life_ > 0 && fate_.Happens(Fault::kReboot);
+  if (reboot) {
+    fate_.Reboot();
+    tables_.Reboot(fate_.Now());
+  }
+  fate_.Note(reboot ? "start after a reboot" : "start", life_ + 1);
+  turn_scheduled_ = false;
+  daemon_ = std::make_unique<SimDaemon>(&fate_, plan_, &tables_, platform_.get(), ++life_, &ledger_);
 }
 
 void World::Crash() {

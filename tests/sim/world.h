@@ -58,6 +58,7 @@ class World {
 
   void Do(const Action& action);
   void Turn();
+  void Start();
   void Crash();
   void SubmitRun(uint32_t number);
   void Cancel(uint32_t number, bool whole, uint32_t argument);

@@ -1,9 +1,11 @@
 // Opening: epochs, the lock, damaged files.
+#include <SQLiteCpp/Database.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <fstream>
 
+#include "server/store/pragmas.h"
 #include "tests/store/fixture.h"
 
 namespace orch::store {
@@ -29,6 +31,50 @@ TEST_F(StoreTest, EachStartIsAnEpoch) {
   EXPECT_EQ(writer_->meta().next_artifact_id, 1);
   EXPECT_EQ(writer_->meta().last_sequence, 2);
   EXPECT_EQ(writer_->meta().compacted_sequence, 0);
+}
+
+// Also at the second start after a reboot, which is a start in the same boot.
+TEST_F(StoreTest, AfterARebootTimesAreThoseOfTheWallClock) {
+  const Now now = Clock::Real().Now();
+  const int64_t elsewhere = now.mono + 1'000'000'000'000;  // the other boot had been up for longer
+  Batch batch;
+  AddRun(&batch, 1, "r");
+  batch.runs[0].deadline = now.wall + 60'000'000;
+  batch.runs[0].deadline_mono = elsewhere;
+  StepRow step;
+  step.run = 1;
+  step.name = "s";
+  step.state = StepState::kBackoff;
+  step.retry_at = now.wall + 30'000'000;
+  step.retry_at_mono = elsewhere;
+  batch.steps = {step};
+  AttemptRow attempt;
+  attempt.run = 1;
+  attempt.number = 1;
+  attempt.state = AttemptState::kRunning;
+  attempt.key = "k";
+  attempt.orchestrator = "local";
+  attempt.created = now.wall - 2'000'000;
+  attempt.created_mono = elsewhere;
+  batch.attempts = {attempt};
+  Commit(batch);
+  Reopen();
+  EXPECT_EQ(writer_->LoadRun(1)->row.deadline_mono, elsewhere) << "the same boot keeps its times";
+  queries_.reset();
+  writer_.reset();
+  SQLite::Database(DatabasePath(dir_), SQLite::OPEN_READWRITE).exec("UPDATE meta SET boot_id = 'another'");
+  for (int start = 0; start < 2; ++start) {
+    Reopen();
+    const auto run = writer_->LoadRun(1);
+    ASSERT_TRUE(run.ok()) << run.status();
+    const auto near = [&](int64_t mono, int64_t wall) {
+      EXPECT_NEAR(static_cast<double>(mono - now.mono), static_cast<double>(wall - now.wall), 1e6) << start;
+    };
+    near(run->row.deadline_mono, run->row.deadline);
+    near(run->steps.at(0).retry_at_mono, run->steps.at(0).retry_at);
+    near(run->attempts.at(0).created_mono, run->attempts.at(0).created);
+    EXPECT_EQ(run->attempts.at(0).started_mono, 0) << "not yet";
+  }
 }
 
 TEST_F(StoreTest, ASecondDaemonIsRefusedWithThePid) {

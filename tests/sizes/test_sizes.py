@@ -95,7 +95,7 @@ class Sizes(unittest.TestCase):
         for n in range(1, 100_000):
             self.step(message, f"s{n}").after.append(f"s{n - 1}")
         data = message.SerializeToString()
-        with survives(self.daemon, "a chain of 100,000 steps", 300 * MB * TIMES, SECONDS):
+        with survives(self.daemon, "a chain of 100,000 steps", 450 * MB * TIMES, SECONDS):
             run = self.send("SubmitRun", data)
             cancel = self.message("CancelRun")
             cancel.name = run.name
@@ -103,7 +103,7 @@ class Sizes(unittest.TestCase):
             self.assertEqual(self.ended(run), "CANCELLED")
         message.pipeline.steps[0].after.append("s99999")
         data = message.SerializeToString()
-        with survives(self.daemon, "a ring of 100,000 steps", 300 * MB * TIMES, SECONDS):
+        with survives(self.daemon, "a ring of 100,000 steps", 450 * MB * TIMES, SECONDS):
             self.refused(data, "wait for each other")
 
     def test_a_fan_in_of_10000(self) -> None:

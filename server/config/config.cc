@@ -6,9 +6,11 @@
 #include <filesystem>
 #include <functional>
 #include <map>
+#include <optional>
 #include <set>
 #include <utility>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
@@ -127,6 +129,29 @@ class Document {
   bool loaded_ = false;
 };
 
+// Nothing in a configuration is deep, and libyaml takes time with the square of the depth: the first place that is
+// deeper than this, before anything is built.
+constexpr int kMaxDepth = 16;
+std::optional<yaml_mark_t> FindTooDeep(const std::string& text) {
+  yaml_parser_t parser{};
+  yaml_parser_initialize(&parser);
+  const auto free_parser = absl::MakeCleanup([&] { yaml_parser_delete(&parser); });
+  yaml_parser_set_encoding(&parser, YAML_UTF8_ENCODING);
+  yaml_parser_set_input_string(&parser, reinterpret_cast<const unsigned char*>(text.c_str()), text.size());
+  int depth = 0;
+  for (;;) {
+    yaml_event_t event{};
+    if (yaml_parser_parse(&parser, &event) == 0) return std::nullopt;  // said by who reads the document
+    const yaml_event_type_t type = event.type;
+    const yaml_mark_t mark = event.start_mark;
+    yaml_event_delete(&event);
+    if (type == YAML_STREAM_END_EVENT) return std::nullopt;
+    if (type == YAML_SEQUENCE_END_EVENT || type == YAML_MAPPING_END_EVENT) --depth;
+    if (type != YAML_SEQUENCE_START_EVENT && type != YAML_MAPPING_START_EVENT) continue;
+    if (++depth > kMaxDepth) return mark;
+  }
+}
+
 bool IsScalar(const yaml_node_t& node) { return node.type == YAML_SCALAR_NODE; }
 
 // Empty for what is no scalar.
@@ -146,6 +171,10 @@ class Reader {
   Reader(std::string file, Config* config) : file_(std::move(file)), config_(*config) {}
 
   std::vector<std::string> Read(const std::string& text) {
+    if (const auto deep = FindTooDeep(text)) {
+      Fault(*deep, "it is nested too deep for a configuration");
+      return std::move(faults_);
+    }
     Document document(text);
     document_ = &document;
     if (!document.Load()) {

@@ -66,6 +66,7 @@ absl::Status ArtifactApi::PublishArtifact(const CallContext& context, const v1::
   google::protobuf::Struct metadata;
   *metadata.mutable_fields() = request.metadata();
   if (metadata.fields_size() > 0) command.metadata_json = ToJson(metadata);
+  checks.Json("request.metadata", metadata);
   checks.Text("request.metadata", command.metadata_json, kMaxMetadata);
   const bool by_step = context.identity.kind == Identity::Kind::kStep;
   if (!by_step && (request.run().empty() || request.step().empty() || request.attempt() == 0)) {

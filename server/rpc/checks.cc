@@ -1,9 +1,12 @@
 #include "server/rpc/checks.h"
 
+#include <algorithm>
 #include <cmath>
 
+#include "absl/functional/function_ref.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "server/rpc/values.h"
 
 namespace orch::rpc {
 namespace {
@@ -11,6 +14,22 @@ namespace {
 constexpr size_t kMaxNameBytes = 200;
 constexpr size_t kMaxViolations = 200;
 constexpr int64_t kMaxDurationSeconds = 315'576'000'000;  // protobuf's own limit
+
+// Both go as deep as a message can be, which protobuf bounds.
+bool AnyPart(const google::protobuf::Value& value, absl::FunctionRef<bool(const google::protobuf::Value&)> holds) {
+  for (const auto& [key, part] : value.struct_value().fields()) {
+    if (holds(part)) return true;
+  }
+  return std::any_of(value.list_value().values().begin(), value.list_value().values().end(), holds);
+}
+
+bool HasDeeper(const google::protobuf::Value& value, int levels) {
+  return levels < 0 || AnyPart(value, [levels](const auto& part) { return HasDeeper(part, levels - 1); });
+}
+
+bool HasUnsayable(const google::protobuf::Value& value) {
+  return (value.has_number_value() && !std::isfinite(value.number_value())) || AnyPart(value, HasUnsayable);
+}
 
 }  // namespace
 
@@ -96,6 +115,20 @@ void Checks::Labels(absl::string_view field, const google::protobuf::Map<std::st
     Text(path, key, 200);
     Text(path, value, 1000);
   }
+}
+
+void Checks::Json(absl::string_view field, const google::protobuf::Value& value) {
+  if (HasDeeper(value, kMaxJsonDepth)) {
+    Add(field, "TOO_LARGE", absl::StrCat("it is nested deeper than ", kMaxJsonDepth, " levels"));
+  } else if (HasUnsayable(value)) {
+    Add(field, "OUT_OF_RANGE", "it has a number that JSON has not: infinite, or none at all");
+  }
+}
+
+void Checks::Json(absl::string_view field, const google::protobuf::Struct& value) {
+  google::protobuf::Value any;
+  *any.mutable_struct_value() = value;
+  Json(field, any);
 }
 
 int64_t Checks::Duration(absl::string_view field, const google::protobuf::Duration& duration, int64_t low_micros) {

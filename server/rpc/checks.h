@@ -3,6 +3,7 @@
 
 #include <google/protobuf/duration.pb.h>
 #include <google/protobuf/map.h>
+#include <google/protobuf/struct.pb.h>
 
 #include <cstdint>
 #include <string>
@@ -28,6 +29,9 @@ class Checks {
   void Range(absl::string_view field, double value, double low, double high);
   void Count(absl::string_view field, int64_t count, int64_t high);
   void Labels(absl::string_view field, const google::protobuf::Map<std::string, std::string>& labels, int64_t limit);
+  // A value that JSON can say, and that is not nested too deep: numbers are finite.
+  void Json(absl::string_view field, const google::protobuf::Value& value);
+  void Json(absl::string_view field, const google::protobuf::Struct& value);
   // In microseconds; 0 after a violation. At least `low`.
   int64_t Duration(absl::string_view field, const google::protobuf::Duration& duration, int64_t low_micros);
   void RequestId(absl::string_view id);

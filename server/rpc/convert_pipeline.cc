@@ -109,6 +109,7 @@ class Converter {
     if (!Enum(absl::StrCat(field, ".type"), in.type(), v1::Parameter::Type_IsValid(in.type()))) return out;
     out.type = static_cast<ParameterType>(in.type());
     if (in.has_default_()) {
+      checks_.Json(absl::StrCat(field, ".default"), in.default_());
       if (!Fits(in.type(), in.default_())) {
         checks_.Add(absl::StrCat(field, ".default"), "WRONG_TYPE",
                     absl::StrCat(Quoted(ToJson(in.default_())), " is no ", v1::Parameter::Type_Name(in.type())));
@@ -218,7 +219,10 @@ class Converter {
           checks_.Count(absl::StrCat(field, ".values"), total, limits_.fanout_width);
           return;
         }
-        for (const auto& value : key.values().values()) spec.values_json.push_back(ToJson(value));
+        for (int v = 0; v < key.values().values_size(); ++v) {
+          checks_.Json(absl::StrCat(field, ".values[", v, "]"), key.values().values(v));
+          spec.values_json.push_back(ToJson(key.values().values(v)));
+        }
       } else if (key.from().empty()) {
         checks_.Add(field, "REQUIRED", "a foreach key needs `values` or `from`");
       } else {
@@ -314,7 +318,10 @@ class Converter {
     }
     if (!in.orchestrator().empty()) checks_.Name(At("orchestrator"), in.orchestrator(), /*dots=*/true);
     out->orchestrator = in.orchestrator();
-    for (const auto& [flavor, settings] : Sorted(in.settings())) out->settings.emplace_back(flavor, ToJson(*settings));
+    for (const auto& [flavor, settings] : Sorted(in.settings())) {
+      checks_.Json(At("settings.", flavor.substr(0, 200)), *settings);
+      out->settings.emplace_back(flavor, ToJson(*settings));
+    }
     checks_.Labels(At("labels"), in.labels(), limits_.labels);
     out->labels = Pairs(in.labels());
   }

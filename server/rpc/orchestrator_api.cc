@@ -103,6 +103,7 @@ absl::Status OrchestratorApi::Put(const CallContext& context, const v1::Orchestr
   row.flavor = in.flavor();
   row.config_json = ToJson(in.config());
   row.max_parallel = in.max_parallel();
+  checks.Json("request.orchestrator.config", in.config());
   checks.Text("request.orchestrator.config", row.config_json, 256 << 10);
   RETURN_IF_ERROR(checks.ToStatus("REQUEST_INVALID", "the orchestrator cannot be registered"));
   const FlavorInfo* info = Find(in.flavor());

@@ -62,6 +62,7 @@ std::map<std::string, std::string> ToParameters(
   for (const auto& [name, value] : parameters) {
     const std::string field = absl::StrCat("request.parameters.", name.substr(0, 200));
     checks->Name(field, name, /*dots=*/false);
+    checks->Json(field, value);
     std::string json = ToJson(value);
     checks->Text(field, json, static_cast<size_t>(limits.value_bytes));
     out.emplace(name, std::move(json));

@@ -14,7 +14,7 @@ namespace orch::rpc {
 namespace {
 
 // A Value in a Struct in a Value takes three levels of messages, and clients read at most 100.
-constexpr int kMaxDepth = 30;
+constexpr int kMaxDepth = kMaxJsonDepth;
 
 void Append(const google::protobuf::Value& value, std::string* out);
 

@@ -15,7 +15,10 @@ std::string ToJson(const google::protobuf::Value& value);
 std::string ToJson(const google::protobuf::Struct& value);
 std::string ToJson(const google::protobuf::ListValue& value);
 
-// INVALID_ARGUMENT (JSON_INVALID) if it is no JSON, or nested deeper than a message may be (30 levels).
+// How deep lists and mappings of a value may nest, so that whatever holds it can still be read by every client.
+inline constexpr int kMaxJsonDepth = 30;
+
+// INVALID_ARGUMENT (JSON_INVALID) if it is no JSON, or nested deeper than that.
 absl::Status FromJson(absl::string_view json, google::protobuf::Value* value);
 // ... or no object.
 absl::Status FromJson(absl::string_view json, google::protobuf::Struct* value);

@@ -138,7 +138,7 @@ def reset_peak(daemon: Daemon) -> None:
 
 
 @contextlib.contextmanager
-def survives(daemon: Daemon, what: str, growth: int = GROWTH) -> Iterator[None]:
+def survives(daemon: Daemon, what: str, growth: int = GROWTH, seconds: float = 3.0 if SANITIZED else 1.0) -> Iterator[None]:
     """The daemon stays up and answers within a second, its memory stays in bounds, every descriptor comes back."""
     assert daemon.process is not None
     memory, files = daemon.memory(), descriptors(daemon)
@@ -151,6 +151,6 @@ def survives(daemon: Daemon, what: str, growth: int = GROWTH) -> Iterator[None]:
     grown = peak_memory(daemon) - memory
     print(f"  {what}: {time.monotonic() - started:.1f} s; slowest of {watch.asked} /healthz {watch.slowest * 1000:.0f} ms; "
           f"memory grew by at most {grown >> 20} MB", flush=True)
-    assert watch.slowest < (3.0 if SANITIZED else 1.0), f"{what}: /healthz took {watch.slowest:.2f} s"
+    assert watch.slowest < seconds, f"{what}: /healthz took {watch.slowest:.2f} s"
     assert grown < growth, f"{what}: memory grew by {grown >> 20} MB"
     wait_for(f"{what}: descriptors to come back", lambda: descriptors(daemon) <= files + 4)

@@ -17,7 +17,7 @@ from tests.hostile.attack import SANITIZED, SEED, survives
 from tests.hostile.messages import Call, Generator, calls
 from tests.lib.daemon import Daemon
 
-ROUNDS = int(os.environ.get("ORCH_TEST_ROUNDS", "60" if SANITIZED else "150"))
+ROUNDS = int(os.environ.get("ORCH_TEST_ROUNDS", "30" if SANITIZED else "60"))
 NEVER = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS}
 CONFIG = "flavors: {fake: true}\nlimits: {steps_per_run: 2000, fanout_width: 500}\n"
 PIPELINE = """
@@ -113,7 +113,7 @@ class Messages(unittest.TestCase):
         self.still_works()
 
     def test_json(self) -> None:
-        until = time.monotonic() + (60 if SANITIZED else 20)
+        until = time.monotonic() + (40 if SANITIZED else 10)
         statuses: Counter[int] = Counter()
         with survives(self.daemon, "random JSON", growth=(1024 if SANITIZED else 256) << 20):
             for turn in range(ROUNDS):

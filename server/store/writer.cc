@@ -160,10 +160,10 @@ class WriterImpl : public Writer {
       RETURN_IF_ERROR(CheckHighWater(path));  // before anything is added to the log
       RETURN_IF_ERROR(Migrate(*db_, EmbeddedMigrations(), now.wall));
       RETURN_IF_ERROR(QuickCheck(*db_));
+      batch_writer_ = std::make_unique<BatchWriter>(*db_);  // finds tables that are not as they should be
       WriteBackOnClose(true);
       wal_ = std::make_unique<Wal>(db_.get(), options_.wal_grow_bytes, options_.wal_soft_bytes);
       meta_ = BeginEpoch(*db_, BootId(), now.wall);
-      batch_writer_ = std::make_unique<BatchWriter>(*db_);
       return absl::OkStatus();
     } catch (const SQLite::Exception& e) {
       // A table that is not as the migrations made it: the text of the schema was hit.

@@ -4,7 +4,8 @@
 namespace orch {
 
 // Gives back the pages of code that start-up has mapped: most of it never runs again, and what does comes back from the
-// page cache by itself, once, in about a millisecond altogether. Any thread; fails silently, since nothing depends on it.
+// page cache by itself, once, in about a millisecond altogether. Any thread; fails silently, since nothing depends on
+// it.
 void ReleaseStartupPages();
 
 }  // namespace orch

@@ -41,9 +41,10 @@ absl::Status HighWater::Check(const std::string& path, const Mark& now) const {
       "; put back the file that belongs here, or, to go on with what is there (a backup that was put back), remove ",
       path_, " and start again");
   if (mark_.instance != now.instance) {
-    return Error(absl::StatusCode::kDataLoss, "DATABASE_CORRUPT",
-                 absl::StrCat(path, now.instance.empty() ? " is new" : " is another database",
-                              ", but this data directory had the one with instance ", mark_.instance, way_out));
+    return Error(
+        absl::StatusCode::kDataLoss, "DATABASE_CORRUPT",
+        absl::StrCat(path, " and its log ", path, "-wal hold ", now.instance.empty() ? "nothing" : "another database",
+                     ", but this data directory had the one with instance ", mark_.instance, way_out));
   }
   if (now.epoch < mark_.epoch || now.sequence < mark_.sequence) {
     return Error(absl::StatusCode::kDataLoss, "DATABASE_CORRUPT",

@@ -62,6 +62,15 @@ void Wal::Grow() {
   if (rc != SQLITE_OK) throw SQLite::Exception("the log cannot be grown", rc);
 }
 
+// Zeros over frames of a log whose cut is not durable yet would, after a power cut, leave its beginning without its
+// end: old pages that hide what the database has.
+void Wal::SyncCut() {
+  sqlite3_file* const file = LogFile(db_->getHandle());
+  if (file == nullptr) return;
+  const int rc = file->pMethods->xSync(file, SQLITE_SYNC_NORMAL);
+  if (rc != SQLITE_OK) throw SQLite::Exception("the log cannot be cut", rc);
+}
+
 void Wal::MaybeCheckpoint() {
   if (bytes_ < next_at_) return;
   const bool hard = WillCut();
@@ -78,7 +87,10 @@ void Wal::MaybeCheckpoint() {
   if (rc == SQLITE_OK && done == pages) {
     bytes_ = 0;
     next_at_ = soft_bytes_;
-    if (hard) Grow();
+    if (hard) {
+      SyncCut();
+      Grow();
+    }
     return;
   }
   if (hard) Log(LogLevel::kWarning, "a reader keeps the database's log from being emptied", {{"wal_bytes", bytes_}});

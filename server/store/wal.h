@@ -37,6 +37,7 @@ class Wal {
  private:
   static int OnCommit(void* self, sqlite3* db, const char* name, int pages);
   void Grow();
+  void SyncCut();
 
   SQLite::Database* const db_;
   const int64_t grow_bytes_;

@@ -90,6 +90,7 @@ class WriterImpl : public Writer {
           continue;
         }
         failed_ = FromSqlite(e, "commit");
+        WriteBackOnClose(false);  // its disk is not to be trusted
         return failed_;
       }
     }
@@ -106,7 +107,9 @@ class WriterImpl : public Writer {
     } catch (const SQLite::Exception& e) {
       // The log has everything, but the disk cannot be trusted: the next commit says so. A full disk is no such case:
       // the database could not grow, the log stays.
-      if (!IsFull(e)) failed_ = FromSqlite(e, "checkpoint");
+      if (IsFull(e)) return;
+      failed_ = FromSqlite(e, "checkpoint");
+      WriteBackOnClose(false);
     }
   }
 
@@ -153,21 +156,28 @@ class WriterImpl : public Writer {
     try {
       db_ = std::make_unique<SQLite::Database>(
           path, SQLite::OPEN_READWRITE | SQLite::OPEN_CREATE | SQLite::OPEN_NOMUTEX, kWriterBusyMillis, vfs_.name());
+      // A close writes the log back, which would put what is left of a damaged log over what the database has.
+      WriteBackOnClose(false);
       SetUpWriter(*db_);
       RETURN_IF_ERROR(CheckHighWater(path));  // before anything is added to the log
       RETURN_IF_ERROR(Migrate(*db_, EmbeddedMigrations(), now.wall));
       ORCH_FAULT("start.migrated");
       RETURN_IF_ERROR(QuickCheck(*db_));
+      batch_writer_ = std::make_unique<BatchWriter>(*db_);  // finds tables that are not as they should be
+      WriteBackOnClose(true);
       wal_ = std::make_unique<Wal>(db_.get(), options_.wal_grow_bytes, options_.wal_soft_bytes);
       meta_ = BeginEpoch(*db_, BootId(), now);
       ORCH_FAULT("start.epoch");
-      batch_writer_ = std::make_unique<BatchWriter>(*db_);
       return absl::OkStatus();
     } catch (const SQLite::Exception& e) {
       // A table that is not as the migrations made it: the text of the schema was hit.
       if (e.getErrorCode() == SQLITE_ERROR) return Damaged(absl::StrCat("opening ", path, " failed: ", e.what()));
       return FromSqlite(e, absl::StrCat("opening ", path));
     }
+  }
+
+  void WriteBackOnClose(bool on) {
+    (void)sqlite3_db_config(db_->getHandle(), SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, on ? 0 : 1, nullptr);  // cannot fail
   }
 
   absl::Status CheckHighWater(const std::string& path) {

@@ -107,7 +107,8 @@ class SlowDisk(unittest.TestCase):
         times.append(time.monotonic() - begin)
 
     def test_stalls_lose_nothing_and_pass(self) -> None:
-        with FaultyDaemon() as daemon:
+        # The control shares the machine's other load, but not the slow disk.
+        with FaultyDaemon() as daemon, FaultyDaemon() as control:
             gate, marks = daemon.home / "gate", daemon.home / "marks"
             # A time-out that a stall of five seconds must not reach by being counted twice.
             run = daemon.submit("name: long\nsteps:\n" + gated("a", gate, marks, "    timeout: 60s\n"))
@@ -147,14 +148,18 @@ class SlowDisk(unittest.TestCase):
             self.assertEqual(len(late), 1, "the stalled call was lost")
             back = time.monotonic()
             after: list[float] = []
-            while time.monotonic() - back < 5:
+            beside: list[float] = []
+            while time.monotonic() - back < 5 or len(after) < 40:
                 self.submit(daemon, after)
-            last = sorted(after[len(after) // 2:])
-            p99 = last[int(len(last) * 0.99) - 1] if len(last) > 1 else last[0]
+                self.submit(control, beside)
+            last, other = (sorted(times[len(times) // 2:]) for times in (after, beside))
+            p99, other_p99 = (times[max(0, int(len(times) * 0.99) - 1)] for times in (last, other))
             figures.append(f"5 s: call cut off after {took:.1f} s, reads max {max(reads) * 1e3:.0f} ms; "
-                           f"afterwards p50 {statistics.median(last) * 1e3:.1f} ms, p99 {p99 * 1e3:.1f} ms of {len(last)}")
+                           f"afterwards p50 {statistics.median(last) * 1e3:.1f} ms, p99 {p99 * 1e3:.1f} ms of {len(last)}; "
+                           f"control p50 {statistics.median(other) * 1e3:.1f} ms, p99 {other_p99 * 1e3:.1f} ms")
             print("slow disk:", "; ".join(figures))
-            self.assertLess(statistics.median(last), 2 * statistics.median(before) + 0.005)
+            self.assertLess(statistics.median(last), 2 * statistics.median(other) + 0.002)
+            self.assertLess(p99, 2 * other_p99 + 0.02)  # a few calls decide it, on a machine with other load
             step = daemon.steps(run)["a"]
             self.assertEqual((step["state"], step["attempt"]), ("RUNNING", 1))
             gate.touch()

@@ -80,7 +80,9 @@ TEST_F(PowerTest, NothingAcknowledgedIsLostNorHalfThere) {
   int64_t half_way = 0;  // the last batch was there though nobody was told
   int64_t new_ones = 0;  // cut while the database was made
   const int64_t begin = Clock::Real().Now().mono;
-  for (uint64_t seed = 1; seed <= seeds; ++seed) {
+  std::vector<uint64_t> all = {104};  // the log was grown again before its cut was durable
+  for (uint64_t seed = 1; seed <= seeds; ++seed) all.push_back(seed);
+  for (const uint64_t seed : all) {
     SCOPED_TRACE(absl::StrCat("seed ", seed));
     Random random(seed);
     FaultVfs vfs(seed);

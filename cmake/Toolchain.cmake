@@ -18,3 +18,8 @@ if(ORCH_SANITIZE)
   add_compile_options(-fsanitize=${ORCH_SANITIZE} -fno-sanitize-recover=all)
   add_link_options(-fsanitize=${ORCH_SANITIZE})
 endif()
+
+option(ORCH_FUZZ "Build the fuzz targets of tests/fuzz, and everything with coverage for libFuzzer (clang)" OFF)
+if(ORCH_FUZZ)
+  add_compile_options(-fsanitize=fuzzer-no-link)
+endif()

@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <string>
 
+#include "absl/synchronization/mutex.h"
 #include "server/base/fault.h"
 #include "server/base/log.h"
 #include "server/base/startup_pages.h"
@@ -38,6 +39,8 @@ void RaiseFileLimit() {
 }  // namespace
 
 int main(int argc, char** argv) {
+  // Debian builds abseil with its deadlock detector on: a global lock at every lock that gRPC takes.
+  absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
   mallopt(M_ARENA_MAX, 2);  // an arena per thread would cost most of the memory of an idle daemon
   const orch::config::CommandLine line = orch::config::ReadCommandLine(argc, argv, ORCH_VERSION);
   if (line.mode != orch::config::CommandLine::Mode::kServe) {

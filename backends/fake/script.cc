@@ -25,6 +25,9 @@ std::optional<double> WithSuffix(const std::string& text, const std::map<std::st
   return std::isfinite(value) && value < 9e18 ? std::optional<double>(value) : std::nullopt;
 }
 
+// A whole number that is not negative and stays so as an int64_t.
+bool IsCount(const Json& value) { return value.is_number_integer() && value >= 0 && value <= INT64_MAX; }
+
 // One object's fields; every field is asked for once, the rest is refused.
 class Fields {
  public:
@@ -42,7 +45,7 @@ class Fields {
   void Duration(const std::string& key, int64_t* micros) {
     const Json* value = Get(key);
     if (value == nullptr) return;
-    if (value->is_number_integer() && *value >= 0) {
+    if (IsCount(*value)) {
       *micros = value->get<int64_t>();
       return;
     }
@@ -133,7 +136,7 @@ Capacity ReadCapacity(const Json& object, Faults* faults) {
         {"", 1},     {"K", 1e3},   {"M", 1e6},   {"G", 1e9},      {"T", 1e12},        {"KB", 1e3},          {"MB", 1e6},
         {"GB", 1e9}, {"TB", 1e12}, {"Ki", 1024}, {"Mi", 1048576}, {"Gi", 1073741824}, {"Ti", 1099511627776}};
     const auto bytes = memory->is_string() ? WithSuffix(memory->get<std::string>(), kUnits) : std::nullopt;
-    if (memory->is_number_integer() && *memory >= 0) {
+    if (IsCount(*memory)) {
       capacity.memory = memory->get<int64_t>();
     } else if (bytes) {
       capacity.memory = static_cast<int64_t>(*bytes);
@@ -142,7 +145,7 @@ Capacity ReadCapacity(const Json& object, Faults* faults) {
     }
   }
   if (const Json* gpu = fields.Get("gpu")) {
-    if (gpu->is_number_integer() && *gpu >= 0) {
+    if (IsCount(*gpu)) {
       capacity.gpu = gpu->get<int64_t>();
     } else {
       fields.Fault("gpu", "must be a whole number");

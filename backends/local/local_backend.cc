@@ -21,6 +21,7 @@
 #include "backends/local/supervisor_link.h"
 #include "server/base/fault.h"
 #include "server/base/mutex.h"
+#include "server/base/planted.h"
 #include "server/base/status.h"
 
 namespace orch {
@@ -279,7 +280,7 @@ class LocalBackend : public Backend {
     Reconcile([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
       for (const KnownAttempt& known : attempts) {
         Job& job = jobs_[known.name.key];
-        job.sent = true;
+        job.sent = !ORCH_PLANTED("forget_adoption");
         job.cancelled = job.cancelled || known.stopping;
         job.grace_micros = known.grace_micros;
       }

@@ -20,6 +20,7 @@
 #include "absl/strings/str_cat.h"
 #include "server/base/digest.h"
 #include "server/base/fault.h"
+#include "server/base/planted.h"
 #include "server/base/status.h"
 
 namespace orch::local {
@@ -142,9 +143,12 @@ bool SupervisorLink::Launch(std::string* why) {
   pid_t pid = 0;
   const char* orders = faults_armed ? getenv("ORCH_FAULTS") : nullptr;
   const std::string faults = absl::StrCat("ORCH_FAULTS=", orders == nullptr ? "" : orders);
-  const char* env[] = {"PATH=/usr/bin:/bin", faults_armed ? faults.c_str() : nullptr, nullptr};
+  std::vector<const char*> env = {"PATH=/usr/bin:/bin"};
+  if (faults_armed) env.push_back(faults.c_str());
+  if (PlantedVariable() != nullptr) env.push_back(PlantedVariable());
+  env.push_back(nullptr);
   const int error = posix_spawn(&pid, options_.program.c_str(), &actions, &attributes,
-                                const_cast<char* const*>(argv.data()), const_cast<char* const*>(env));
+                                const_cast<char* const*>(argv.data()), const_cast<char* const*>(env.data()));
   posix_spawn_file_actions_destroy(&actions);
   posix_spawnattr_destroy(&attributes);
   if (error != 0) {

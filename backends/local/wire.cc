@@ -62,7 +62,11 @@ class Reader {
     in_.remove_prefix(1);
     return v;
   }
-  bool Bool() { return U8() != 0; }
+  bool Bool() {
+    const uint8_t v = U8();
+    if (v > 1) ok_ = false;  // every message has one encoding
+    return v == 1;
+  }
   int64_t I64() {
     uint64_t v = 0;
     for (int i = 0; i < 8; ++i) v |= static_cast<uint64_t>(U8()) << (8 * i);
@@ -73,8 +77,13 @@ class Reader {
     for (int i = 0; i < 4; ++i) v |= static_cast<uint32_t>(U8()) << (8 * i);
     return static_cast<int32_t>(v);
   }
-  std::string Text() {
+  int32_t Count() {
     const int32_t n = I32();
+    if (n < 0) ok_ = false;
+    return n;
+  }
+  std::string Text() {
+    const int32_t n = Count();
     if (n < 0 || static_cast<size_t>(n) > in_.size()) {
       ok_ = false;
       return "";
@@ -85,7 +94,7 @@ class Reader {
   }
   std::vector<std::string> Texts() {
     std::vector<std::string> v;
-    const int32_t n = I32();
+    const int32_t n = Count();
     for (int32_t i = 0; i < n && ok_; ++i) v.push_back(Text());
     return v;
   }
@@ -155,7 +164,7 @@ bool Decode(std::string_view body, Welcome* m) {
   m->pid = r.I32();
   m->cgroups = r.Bool();
   m->journal_read = r.Bool();
-  const int32_t n = r.I32();
+  const int32_t n = r.Count();
   for (int32_t i = 0; i < n && r.ok(); ++i) {
     Entry e;
     e.key = r.Text();

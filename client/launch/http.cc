@@ -6,40 +6,10 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstdlib>
 #include <cstring>
 
 namespace orch::launch {
 namespace {
-
-constexpr size_t kMaxAnswer = 16u << 20;
-
-// The value of a header, or empty; names in any case.
-std::string HeaderOf(const std::string& head, const char* name) {
-  const size_t length = strlen(name);
-  for (size_t at = head.find("\r\n"); at != std::string::npos; at = head.find("\r\n", at + 2)) {
-    const char* line = head.c_str() + at + 2;
-    if (strncasecmp(line, name, length) != 0 || line[length] != ':') continue;
-    const char* value = line + length + 1;
-    while (*value == ' ') ++value;
-    return std::string(value, strcspn(value, "\r\n"));
-  }
-  return "";
-}
-
-// Joins the pieces of a chunked body; false if it is not whole.
-bool Unchunk(const std::string& in, std::string* out) {
-  size_t at = 0;
-  for (;;) {
-    const size_t end = in.find("\r\n", at);
-    if (end == std::string::npos) return false;
-    const size_t size = strtoul(in.c_str() + at, nullptr, 16);
-    if (size == 0) return true;
-    if (size > kMaxAnswer || end + 2 + size + 2 > in.size()) return false;
-    out->append(in, end + 2, size);
-    at = end + 2 + size + 2;
-  }
-}
 
 HttpAnswer Broken(const char* what) {
   HttpAnswer answer;
@@ -82,9 +52,9 @@ HttpAnswer PostJson(const std::string& socket_path, const std::string& path, con
     }
     at += static_cast<size_t>(n);
   }
-  std::string text;
+  AnswerReader reader;
   char buffer[16384];
-  for (;;) {
+  while (!reader.complete()) {
     const ssize_t n = recv(fd, buffer, sizeof(buffer), 0);
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) {
@@ -92,31 +62,11 @@ HttpAnswer PostJson(const std::string& socket_path, const std::string& path, con
       close(fd);
       return answer;
     }
-    if (n == 0 || text.size() > kMaxAnswer) break;
-    text.append(buffer, static_cast<size_t>(n));
-    const size_t head_end = text.find("\r\n\r\n");
-    if (head_end == std::string::npos) continue;
-    const std::string length = HeaderOf(text.substr(0, head_end + 2), "Content-Length");
-    if (!length.empty() && text.size() >= head_end + 4 + strtoul(length.c_str(), nullptr, 10)) break;
+    if (n == 0) break;
+    reader.Append(std::string_view(buffer, static_cast<size_t>(n)));
   }
   close(fd);
-  const size_t head_end = text.find("\r\n\r\n");
-  if (head_end == std::string::npos || text.compare(0, 7, "HTTP/1.") != 0) {
-    answer.error = "the answer is not whole";
-    return answer;
-  }
-  const std::string head = text.substr(0, head_end + 2);
-  answer.body = text.substr(head_end + 4);
-  if (strcasecmp(HeaderOf(head, "Transfer-Encoding").c_str(), "chunked") == 0) {
-    std::string joined;
-    if (!Unchunk(answer.body, &joined)) {
-      answer.error = "the answer is not whole";
-      return answer;
-    }
-    answer.body = joined;
-  }
-  answer.status = atoi(head.c_str() + 9);
-  return answer;
+  return reader.Finish();
 }
 
 }  // namespace orch::launch

@@ -3,13 +3,9 @@
 
 #include <string>
 
-namespace orch::launch {
+#include "client/launch/http_answer.h"
 
-struct HttpAnswer {
-  int status = 0;  // 0: there was no answer, `error` says why
-  std::string body;
-  std::string error;
-};
+namespace orch::launch {
 
 // POSTs `json` to `path`. Gives up after `timeout_ms` without progress.
 HttpAnswer PostJson(const std::string& socket_path, const std::string& path, const std::string& token,

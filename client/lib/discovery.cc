@@ -150,10 +150,10 @@ absl::StatusOr<std::string> NormalAddress(absl::string_view address) {
     return Error(absl::StatusCode::kInvalidArgument, "SERVER_ADDRESS_INVALID",
                  absl::StrCat("the server address `", address, "` ", why, ": give 127.0.0.1:PORT or unix:PATH"));
   };
-  if (absl::StartsWith(address, "/")) return absl::StrCat("unix:", address);
   absl::string_view rest = address;
-  if (absl::ConsumePrefix(&rest, "unix:")) {
-    absl::ConsumePrefix(&rest, "//");
+  if (absl::ConsumePrefix(&rest, "unix:") || absl::StartsWith(rest, "/")) {
+    // gRPC would take what follows `unix://` as it is, up to two slashes of it for an authority.
+    while (absl::StartsWith(rest, "//")) rest.remove_prefix(1);
     if (rest.empty()) return invalid("has no path");
     if (rest.size() >= sizeof(sockaddr_un::sun_path)) return invalid("is longer than the 107 bytes a socket may have");
     return absl::StrCat("unix:", rest);

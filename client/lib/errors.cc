@@ -46,7 +46,9 @@ absl::Status FromGrpc(const grpc::Status& status) {
       } else if (any.UnpackTo(&bad)) {
         for (const auto& v : bad.field_violations()) violations.push_back({v.field(), v.description(), v.reason()});
       } else if (any.UnpackTo(&retry)) {
-        delay_ms = retry.retry_delay().seconds() * 1000 + retry.retry_delay().nanos() / 1'000'000;
+        // Whoever answers may say anything; a day is for ever.
+        const int64_t seconds = std::clamp<int64_t>(retry.retry_delay().seconds(), 0, 24 * 3600);
+        delay_ms = seconds * 1000 + std::clamp(retry.retry_delay().nanos(), 0, 999'999'999) / 1'000'000;
       }
     }
   }

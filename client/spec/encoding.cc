@@ -87,6 +87,15 @@ bool CheckEncoding(absl::string_view text, Problem* problem) {
   return true;
 }
 
+bool IsUtf8(absl::string_view text) {
+  for (size_t at = 0; at < text.size();) {
+    const size_t length = SequenceLength(text, at);
+    if (length == 0) return false;
+    at += length;
+  }
+  return true;
+}
+
 char CharacterAt(absl::string_view text, size_t character) {
   for (const char c : text) {
     if ((static_cast<uint8_t>(c) & 0xC0) == 0x80) continue;

@@ -45,7 +45,8 @@ class Loader {
     good_ = yaml_parser_initialize(&parser_) == 1;
     if (!good_) return;
     yaml_parser_set_encoding(&parser_, YAML_UTF8_ENCODING);
-    yaml_parser_set_input_string(&parser_, reinterpret_cast<const unsigned char*>(text.data()), text.size());
+    yaml_parser_set_input_string(&parser_, reinterpret_cast<const unsigned char*>(text.empty() ? "" : text.data()),
+                                 text.size());
     tree_->ReserveText(text.size());
   }
   Loader(const Loader&) = delete;

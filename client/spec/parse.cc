@@ -4,6 +4,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
+#include "client/spec/encoding.h"
 #include "client/spec/fields.h"
 #include "client/spec/load.h"
 #include "client/spec/reader.h"
@@ -153,6 +154,9 @@ ConfigDocument ParseConfig(absl::string_view text, const ParseLimits& limits) {
 }
 
 absl::StatusOr<google::protobuf::Value> ParseParameterValue(absl::string_view text) {
+  if (!IsUtf8(text)) {
+    return Error(absl::StatusCode::kInvalidArgument, "INVALID_ENCODING", "a parameter's value must be UTF-8");
+  }
   google::protobuf::Value value;
   value.set_string_value(std::string(text));
   if (text.empty()) return value;

@@ -71,7 +71,7 @@ std::string Format(absl::string_view file, const Problem& problem);
 
 // The value of `--param name=TEXT`: null, booleans and numbers by the core schema; what is a quoted string, list or
 // mapping in YAML or JSON as that; everything else, the empty text included, as the string it is. Fails
-// (INVALID_ARGUMENT, OUT_OF_RANGE) only for an integer beyond 2^53, which must be quoted.
+// (OUT_OF_RANGE) for an integer beyond 2^53, which must be quoted, and (INVALID_ENCODING) for what is no UTF-8.
 absl::StatusOr<google::protobuf::Value> ParseParameterValue(absl::string_view text);
 
 // Any YAML or JSON mapping, for `apply -f`.

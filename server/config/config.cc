@@ -1,6 +1,6 @@
 #include "server/config/config.h"
 
-#include <yaml-cpp/yaml.h>
+#include <yaml.h>
 
 #include <cstdlib>
 #include <filesystem>
@@ -33,6 +33,8 @@ constexpr LimitField kLimits[] = {
     {"message_bytes", &Limits::message_bytes, 1 << 20, (int64_t{1} << 31) - 1},
     {"value_bytes", &Limits::value_bytes, 16, 16 << 20},
     {"fanout_width", &Limits::fanout_width, 1, 10'000'000},
+    {"outputs_per_run", &Limits::outputs_per_run, 1, 100'000'000},
+    {"item_links", &Limits::item_links, 1, 1'000'000'000},
     {"labels", &Limits::labels, 0, 10'000},
     {"log_bytes", &Limits::log_bytes, 1 << 10, kTera},
     {"live_runs", &Limits::live_runs, 1, 10'000'000},
@@ -91,97 +93,152 @@ bool ParseDuration(absl::string_view text, int64_t* micros) {
   return ParseWithUnit(text, kUnits, micros);
 }
 
+// libyaml's parser and one document of its, freed with the object. It does not recurse, and names a node that aliases
+// stand for once.
+class Document {
+ public:
+  explicit Document(const std::string& text) {
+    yaml_parser_initialize(&parser_);
+    yaml_parser_set_encoding(&parser_, YAML_UTF8_ENCODING);
+    yaml_parser_set_input_string(&parser_, reinterpret_cast<const unsigned char*>(text.c_str()), text.size());
+  }
+  Document(const Document&) = delete;
+  Document& operator=(const Document&) = delete;
+  ~Document() {
+    if (loaded_) yaml_document_delete(&document_);
+    yaml_parser_delete(&parser_);
+  }
+
+  // The next one; false for broken text, of which problem() and mark() tell.
+  bool Load() {
+    if (loaded_) yaml_document_delete(&document_);
+    loaded_ = yaml_parser_load(&parser_, &document_) == 1;
+    return loaded_;
+  }
+  // Null at the end of the text.
+  const yaml_node_t* root() { return yaml_document_get_root_node(&document_); }
+  const yaml_node_t& at(int index) { return *yaml_document_get_node(&document_, index); }
+  absl::string_view problem() const { return parser_.problem == nullptr ? "it is no YAML" : parser_.problem; }
+  const yaml_mark_t& mark() const { return parser_.problem_mark; }
+
+ private:
+  yaml_parser_t parser_{};
+  yaml_document_t document_{};
+  bool loaded_ = false;
+};
+
+bool IsScalar(const yaml_node_t& node) { return node.type == YAML_SCALAR_NODE; }
+
+// Empty for what is no scalar.
+std::string TextOf(const yaml_node_t& node) {
+  if (!IsScalar(node)) return {};
+  return {reinterpret_cast<const char*>(node.data.scalar.value), node.data.scalar.length};
+}
+
+bool IsNull(const yaml_node_t& node) {
+  if (!IsScalar(node) || node.data.scalar.style != YAML_PLAIN_SCALAR_STYLE) return false;
+  const std::string text = TextOf(node);
+  return text.empty() || text == "~" || text == "null";
+}
+
 class Reader {
  public:
   Reader(std::string file, Config* config) : file_(std::move(file)), config_(*config) {}
 
   std::vector<std::string> Read(const std::string& text) {
-    try {
-      const std::vector<YAML::Node> documents = YAML::LoadAll(text);
-      if (documents.size() > 1) {
-        Fault(documents[1], "a second document; one is read");
-      } else if (documents.size() == 1 && documents[0].IsDefined() && !documents[0].IsNull()) {
-        Top(documents[0]);
-      }
-    } catch (const YAML::Exception& e) {
-      faults_.push_back(absl::StrCat(file_, ":", e.mark.line + 1, ":", e.mark.column + 1, ": ", e.msg));
+    Document document(text);
+    document_ = &document;
+    if (!document.Load()) {
+      Fault(document.mark(), document.problem());
+      return std::move(faults_);
+    }
+    if (document.root() == nullptr) return {};
+    if (!IsNull(*document.root())) Top(*document.root());
+    if (!document.Load()) {
+      Fault(document.mark(), document.problem());
+    } else if (document.root() != nullptr) {
+      Fault(document.root()->start_mark, "a second document; one is read");
     }
     return std::move(faults_);
   }
 
  private:
-  using Handler = std::function<void(const YAML::Node&)>;
+  using Handler = std::function<void(const yaml_node_t&)>;
 
-  void Fault(const YAML::Node& node, absl::string_view what) {
-    faults_.push_back(absl::StrCat(file_, ":", node.Mark().line + 1, ":", node.Mark().column + 1, ": ", what));
+  void Fault(const yaml_mark_t& mark, absl::string_view what) {
+    faults_.push_back(absl::StrCat(file_, ":", mark.line + 1, ":", mark.column + 1, ": ", what));
   }
+  void Fault(const yaml_node_t& node, absl::string_view what) { Fault(node.start_mark, what); }
 
-  void Map(const YAML::Node& node, absl::string_view where, const std::map<std::string, Handler>& fields) {
-    if (!node.IsMap()) {
+  void Map(const yaml_node_t& node, absl::string_view where, const std::map<std::string, Handler>& fields) {
+    if (node.type != YAML_MAPPING_NODE) {
       Fault(node, absl::StrCat(where, " must be a mapping"));
       return;
     }
     std::set<std::string> seen;
-    for (const auto& entry : node) {
-      const std::string key = entry.first.IsScalar() ? entry.first.Scalar() : "?";
+    const auto& pairs = node.data.mapping.pairs;
+    for (const yaml_node_pair_t* pair = pairs.start; pair < pairs.top; ++pair) {
+      const yaml_node_t& key_node = document_->at(pair->key);
+      const std::string key = IsScalar(key_node) ? TextOf(key_node) : "?";
       const auto found = fields.find(key);
       if (found == fields.end()) {
         std::string known;
         for (const auto& [name, unused] : fields) absl::StrAppend(&known, known.empty() ? "" : ", ", name);
-        Fault(entry.first, absl::StrCat("unknown field `", key, "` in ", where, "; known are ", known));
+        Fault(key_node, absl::StrCat("unknown field `", key, "` in ", where, "; known are ", known));
       } else if (!seen.insert(key).second) {
-        Fault(entry.first, absl::StrCat("`", key, "` is there twice"));
+        Fault(key_node, absl::StrCat("`", key, "` is there twice"));
       } else {
-        found->second(entry.second);
+        found->second(document_->at(pair->value));
       }
     }
   }
 
   Handler Text(std::string* out) {
-    return [this, out](const YAML::Node& node) {
-      if (!node.IsScalar()) return Fault(node, "a text is needed here");
-      *out = node.Scalar();
+    return [this, out](const yaml_node_t& node) {
+      if (!IsScalar(node)) return Fault(node, "a text is needed here");
+      *out = TextOf(node);
+      if (out->find('\0') != std::string::npos) Fault(node, "a text without a zero byte is needed here");
     };
   }
 
-  void Top(const YAML::Node& node) {
+  void Top(const yaml_node_t& node) {
     Map(node, "the configuration",
         {{"data_dir", Text(&config_.data_dir)},
          {"listen", Text(&config_.listen)},
          {"http_listen", Text(&config_.http_listen)},
          {"public_url", Text(&config_.public_url)},
          {"log_level",
-          [this](const YAML::Node& value) {
-            const auto found = LogLevels().find(value.IsScalar() ? value.Scalar() : "");
+          [this](const yaml_node_t& value) {
+            const auto found = LogLevels().find(TextOf(value));
             if (found == LogLevels().end()) return Fault(value, "log_level must be debug, info, warning or error");
             config_.log_level = found->second;
           }},
          {"grace",
-          [this](const YAML::Node& value) {
-            if (!value.IsScalar() || !ParseDuration(value.Scalar(), &config_.grace_micros) ||
+          [this](const yaml_node_t& value) {
+            if (!IsScalar(value) || !ParseDuration(TextOf(value), &config_.grace_micros) ||
                 config_.grace_micros > int64_t{3600} * 1'000'000) {
               Fault(value, "grace must be a duration of at most an hour, such as 10s or 500ms");
             }
           }},
          {"flavors",
-          [this](const YAML::Node& value) {
-            Map(value, "flavors", {{"fake", [this](const YAML::Node& fake) {
-                                      const std::string word = fake.IsScalar() ? fake.Scalar() : "";
+          [this](const yaml_node_t& value) {
+            Map(value, "flavors", {{"fake", [this](const yaml_node_t& fake) {
+                                      const std::string word = TextOf(fake);
                                       if (word != "true" && word != "false") {
                                         return Fault(fake, "fake must be true or false");
                                       }
                                       config_.fake_flavor = word == "true";
                                     }}});
           }},
-         {"limits", [this](const YAML::Node& value) { ReadLimits(value); }}});
+         {"limits", [this](const yaml_node_t& value) { ReadLimits(value); }}});
   }
 
-  void ReadLimits(const YAML::Node& node) {
+  void ReadLimits(const yaml_node_t& node) {
     std::map<std::string, Handler> fields;
     for (const LimitField& limit : kLimits) {
-      fields.emplace(limit.name, [this, &limit](const YAML::Node& value) {
+      fields.emplace(limit.name, [this, &limit](const yaml_node_t& value) {
         int64_t number = 0;
-        if (!value.IsScalar() || !ParseSize(value.Scalar(), &number)) {
+        if (!IsScalar(value) || !ParseSize(TextOf(value), &number)) {
           return Fault(value, absl::StrCat(limit.name, " must be a number, perhaps with K M G T or Ki Mi Gi Ti"));
         }
         if (number < limit.low || number > limit.high) {
@@ -196,6 +253,7 @@ class Reader {
 
   const std::string file_;
   Config& config_;
+  Document* document_ = nullptr;
   std::vector<std::string> faults_;
 };
 

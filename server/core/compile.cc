@@ -56,7 +56,9 @@ class Compiler {
 
   void CountInstances() {
     templates_.resize(spec_.steps.size());
+    uncounted_.resize(spec_.steps.size());
     int64_t total = 0;
+    int64_t outputs = 0;
     for (uint32_t t = 0; t < spec_.steps.size(); ++t) {
       int64_t width = 1;
       const std::vector<ForeachKey>& keys = spec_.steps[t].foreach;
@@ -69,6 +71,7 @@ class Compiler {
         if (!keys[k].from.empty()) {
           Add(Field(t, absl::StrCat("foreach[", k, "].from")), "NOT_IN_THIS_BUILD",
               "a foreach over a value known only at run time is not in this build; list the values");
+          uncounted_[t] = true;
           continue;
         }
         width *= static_cast<int64_t>(keys[k].values_json.size());
@@ -76,6 +79,7 @@ class Compiler {
           Add(Field(t, "foreach"), "TOO_LARGE",
               absl::StrCat("it makes more than ", limits_.fanout_width, " instances (limit fanout_width)"));
           width = 1;
+          uncounted_[t] = true;
           break;
         }
       }
@@ -83,11 +87,17 @@ class Compiler {
       templates_[t].fan_out = !keys.empty();
       templates_[t].outputs = static_cast<uint16_t>(spec_.steps[t].outputs.size());
       total += width;
+      outputs += width * static_cast<int64_t>(spec_.steps[t].outputs.size());
     }
     if (total > limits_.steps_per_run) {
       Add("steps", "TOO_LARGE",
           absl::StrCat("the run has ", total, " steps after fan-out; at most ", limits_.steps_per_run,
                        " are allowed (limit steps_per_run)"));
+    }
+    if (outputs > limits_.outputs_per_run) {
+      Add("steps", "TOO_LARGE",
+          absl::StrCat("the run has ", outputs, " outputs after fan-out; at most ", limits_.outputs_per_run,
+                       " are allowed (limit outputs_per_run)"));
     }
   }
 
@@ -228,6 +238,7 @@ class Compiler {
   // Which instances of the producer are meant; false after a violation.
   bool Select(uint32_t t, const StepReference& ref, const std::string& field, InputBinding* binding) {
     const StepTemplate& producer = templates_[binding->producer];
+    if (uncounted_[t] || uncounted_[binding->producer]) return false;  // said where they are counted
     using Selector = StepReference::Selector;
     switch (ref.selector) {
       case Selector::kPlain:
@@ -278,6 +289,13 @@ class Compiler {
     }
     if (theirs.empty()) {
       Add(field, "WRONG_TYPE", absl::StrCat("`", ref.step, "` is no fan-out; write `", ref.step, ".", ref.output, "`"));
+      return false;
+    }
+    item_links_ += int64_t{templates_[binding->producer].count} + templates_[t].count;
+    if (item_links_ > limits_.item_links) {
+      Add(field, "TOO_LARGE",
+          absl::StrCat("the inputs by [item] up to here are more than ", limits_.item_links,
+                       " pairs of instances (limit item_links)"));
       return false;
     }
     std::map<std::vector<std::string>, uint32_t> by_item;
@@ -470,6 +488,8 @@ class Compiler {
   std::map<std::string, uint32_t> by_name_;
   std::set<std::string> parameters_;
   std::vector<StepTemplate> templates_;
+  std::vector<bool> uncounted_;  // by template: how many instances it has is not known
+  int64_t item_links_ = 0;
   Compiled result_;
 };
 

@@ -12,6 +12,8 @@ namespace orch {
 struct CompileLimits {
   int64_t steps_per_run = 1'000'000;
   int64_t fanout_width = 100'000;
+  int64_t outputs_per_run = 10'000'000;  // instances times their outputs: 8 bytes each in every live run
+  int64_t item_links = 20'000'000;       // pairs of instances of all inputs by `[item]`: 4 bytes each, and the work
 };
 
 struct Compiled {

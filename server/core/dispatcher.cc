@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/base/check.h"
+#include "server/base/planted.h"
 #include "server/base/status.h"
 
 namespace orch {
@@ -165,6 +166,7 @@ Decisions Dispatcher::Take() {
     runs_.erase(found);
   }
   dirty_runs_.clear();
+  run_ended_ = false;
   return std::exchange(out_, {});
 }
 
@@ -345,7 +347,10 @@ void Dispatcher::SetRun(RunInMemory& run, RunEvent event, RunState to, Reason re
   run.row.state = to;
   run.row.reason = reason;
   run.row.message = std::move(message);
-  if (IsTerminal(to)) run.row.ended = now_.wall;
+  if (IsTerminal(to)) {
+    run.row.ended = now_.wall;
+    run_ended_ = !ORCH_PLANTED("forget_to_commit");
+  }
   LogRun(run, EventType::kRunStateChanged);
 }
 
@@ -402,6 +407,7 @@ void Dispatcher::MaybeEndRun(RunInMemory& run) {
 
 EventRow& Dispatcher::AddEvent(RunInMemory& run, EventType type) {
   EventRow& event = out_.batch.events.emplace_back();
+  if (ORCH_PLANTED("reorder_events") && next_sequence_ % 64 == 0) ++next_sequence_;
   event.sequence = next_sequence_++;
   event.time = now_.wall;
   event.type = type;

@@ -67,7 +67,9 @@ class Dispatcher {
   // Those of the intents that need not wait for the commit; Take does not give them again.
   std::vector<Intent> TakeAtOnce();
   // True if something has been decided that must not wait: an intent, the end of a run.
-  bool Urgent() const { return !out_.intents.empty(); }
+  bool Urgent() const { return !out_.intents.empty() || run_ended_; }
+  // True if something has been decided that Take would give; a Tick may decide without an event.
+  bool HasDecided() const { return !dirty_runs_.empty() || !dirty_steps_.empty() || !dirty_attempts_.empty(); }
 
   // The key of the run that the last RunSubmitted made.
   RunKey last_run_key() const { return next_run_key_ - 1; }
@@ -203,6 +205,7 @@ class Dispatcher {
   std::vector<RunKey> finished_runs_;
   Decisions out_;
   bool pass_needed_ = false;
+  bool run_ended_ = false;  // since the last Take
   int64_t next_sequence_;
   RunKey next_run_key_;
   ArtifactId next_artifact_id_;

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/base/check.h"
+#include "server/base/planted.h"
 #include "server/core/dispatcher.h"
 
 namespace orch {
@@ -61,6 +62,9 @@ void Dispatcher::Restore(StoredRun stored, Now now) {
     // One that was STORING gave its slots back; its end comes again from the platform and its outputs are stored again.
     attempt.holds_slots = row.state != AttemptState::kStoring;
     attempt.row = std::move(row);
+    if (ORCH_PLANTED("start_twice") && attempt.row.state == AttemptState::kSubmitting) {
+      attempt.row.key = AttemptKey(policy_.instance + "again", run.header.id, attempt.row.ix, attempt.row.number);
+    }
     ++live_attempts_;
     if (attempt.holds_slots) pools_.Take(ready_.demand(run.lines[run.graph->TemplateOf(attempt.row.ix)]));
   }
@@ -100,6 +104,7 @@ void Dispatcher::Restore(StoredRun stored, Now now) {
         Enqueue(run, ix);
       }
     } else if (state == StepState::kBackoff) {
+      if (ORCH_PLANTED("forget_retry_timer")) continue;
       timers_.push({Timer::Kind::kRetry, detail.row.retry_at_mono, key, ix, number});
     } else if (live != run.live.end()) {
       const AttemptRow& row = live->second.row;

@@ -3,6 +3,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/base/check.h"
+#include "server/base/planted.h"
 #include "server/core/dispatcher.h"
 
 namespace orch {
@@ -122,6 +123,7 @@ void Dispatcher::CloseRange(RunInMemory& run, StepIx first, uint32_t count, uint
 void Dispatcher::CloseOne(RunInMemory& run, StepIx ix, uint8_t seen) {
   StepCell& cell = run.cells[ix];
   CHECK(cell.open > 0);
+  if (ORCH_PLANTED("lose_wakeup") && cell.open > 1 && ix % 7 == 3) return;
   cell.seen |= seen;
   if (--cell.open == 0) Judge(run, ix);
 }
@@ -203,6 +205,13 @@ void Dispatcher::SkipEarlyConsumers(RunInMemory& run, StepIx producer) {
 void Dispatcher::StopStep(RunInMemory& run, StepIx ix) {
   const StepState state = run.cells[ix].state;
   const bool cancelling = run.row.state == RunState::kCancelling;
+  if (ORCH_PLANTED("resurrect_terminal") && cancelling && state == StepState::kSkipped) {
+    --run.row.counts[static_cast<size_t>(state)];
+    ++run.row.counts[static_cast<size_t>(StepState::kCancelled)];
+    run.cells[ix].state = StepState::kCancelled;
+    (void)Detail(run, ix);
+    MarkDirty(run, ix);
+  }
   if (state != StepState::kWaiting && state != StepState::kReady && state != StepState::kBackoff) return;
   if (cancelling) {
     EndStep(run, ix, StepEvent::kCancelRequested, StepState::kCancelled, Reason::kCancelRequested, "");

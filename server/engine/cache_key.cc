@@ -7,6 +7,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "server/base/digest.h"
 #include "server/base/status.h"
 
@@ -17,7 +18,8 @@ namespace {
 absl::Status AddNamedFiles(const std::string& source, const std::vector<std::string>& command, FileDigests* files,
                            nlohmann::json* out) {
   if (source.empty()) return absl::OkStatus();
-  for (const std::string& word : command) {
+  for (const std::string& expanded : command) {
+    const std::string word = absl::StrReplaceAll(expanded, {{"$$", "$"}});
     if (word.empty() || word.size() > 4096) continue;
     std::error_code error;
     const std::filesystem::path path =

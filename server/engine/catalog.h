@@ -19,6 +19,10 @@
 
 namespace orch {
 
+inline CompileLimits CompileLimitsOf(const Limits& limits) {
+  return {limits.steps_per_run, limits.fanout_width, limits.outputs_per_run, limits.item_links};
+}
+
 class Catalog {
  public:
   Catalog(const EngineOptions& options, int64_t next_pipeline_id, store::Queries* queries, Mailbox* mailbox);

@@ -83,7 +83,7 @@ absl::Status EngineImpl::LoadComponents() {
     if (!status.ok()) {
       Log(LogLevel::kError, "orchestrator not in service", {{"orchestrator", row.name}, {"why", status.message()}});
     } else {
-      const auto backend = effects_->FindBackend(row.name);
+      const auto backend = outbox_->FindBackend(row.name);
       RETURN_IF_ERROR(
           core_->Apply(OrchestratorChanged{row.name, true, ByPool(backend->capacity()), row.max_parallel}, {}));
     }
@@ -116,8 +116,8 @@ absl::StatusOr<std::unique_ptr<Backend>> EngineImpl::MakeBackend(const Orchestra
 
 absl::Status EngineImpl::PutInService(const OrchestratorRow& row) {
   ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend, MakeBackend(row));
-  effects_->SetFlavor(row.name, row.flavor);
-  return effects_->AddBackend(row.name, std::move(backend));
+  outbox_->SetFlavor(row.name, row.flavor);
+  return outbox_->AddBackend(row.name, std::move(backend));
 }
 
 std::string EngineImpl::DefaultOrchestrator() {
@@ -136,7 +136,7 @@ absl::Status EngineImpl::CheckAgainstComponents(const std::string& orchestrator,
     if (offered.count(name) > 0) return absl::OkStatus();
     for (const OrchestratorRow& row : now.orchestrators) {
       if (row.name != name) continue;
-      const auto backend = effects_->FindBackend(name);
+      const auto backend = outbox_->FindBackend(name);
       if (backend == nullptr) {
         return Error(absl::StatusCode::kFailedPrecondition, "ORCHESTRATOR_NOT_IN_SERVICE",
                      absl::StrCat("orchestrator `", name, "` is not in service; see the daemon's log"));
@@ -187,7 +187,7 @@ absl::Status EngineImpl::CheckAgainstComponents(const std::string& orchestrator,
       }
     }
     std::string settings;
-    const std::string flavor = effects_->FlavorOf(name);
+    const std::string flavor = outbox_->FlavorOf(name);
     for (const auto& [of, text] : options.settings) {
       if (of == flavor) {
         settings = text;
@@ -195,7 +195,7 @@ absl::Status EngineImpl::CheckAgainstComponents(const std::string& orchestrator,
         add(absl::StrCat("settings.", of), "UNKNOWN_REFERENCE", absl::StrCat("there is no flavor `", of, "`"));
       }
     }
-    if (const auto backend = effects_->FindBackend(name)) {
+    if (const auto backend = outbox_->FindBackend(name)) {
       for (const std::string& fault : backend->Check(options.resources, settings)) {
         add(absl::StrCat("settings.", flavor), "WRONG_TYPE", fault);
       }
@@ -239,17 +239,17 @@ absl::StatusOr<OrchestratorRow> EngineImpl::PutOrchestrator(OrchestratorRow row,
   ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend, MakeBackend(row));
   if (validate_only) return row;
   const bool changed = old != now.orchestrators.end();
-  if (changed && effects_->HasAttempts(row.name)) {
+  if (changed && outbox_->HasAttempts(row.name)) {
     return Error(absl::StatusCode::kFailedPrecondition, "ORCHESTRATOR_IN_USE",
                  absl::StrCat("orchestrator `", row.name, "` has running attempts; change it when they have ended"));
   }
-  effects_->SetFlavor(row.name, row.flavor);
-  const absl::Status started = effects_->AddBackend(row.name, std::move(backend));
+  outbox_->SetFlavor(row.name, row.flavor);
+  const absl::Status started = outbox_->AddBackend(row.name, std::move(backend));
   if (!started.ok()) {
     if (changed) (void)PutInService(*old);  // it served before; if it does not now, its steps say so
     return started;
   }
-  const auto running = effects_->FindBackend(row.name);
+  const auto running = outbox_->FindBackend(row.name);
   running->Adopt({});
   Post post;
   post.rows = std::make_unique<Batch>();
@@ -288,7 +288,7 @@ absl::Status EngineImpl::DeleteOrchestrator(absl::string_view project, absl::str
   post.rows->deleted_orchestrators.emplace_back(std::string(project), wanted);
   post.event = OrchestratorRemoved{wanted};
   RETURN_IF_ERROR(PostAndWait(std::move(post), deadline_micros));
-  effects_->RemoveBackend(wanted);
+  outbox_->RemoveBackend(wanted);
   MutexLock lock(&mutex_);
   auto& list = components_.orchestrators;
   list.erase(std::remove_if(list.begin(), list.end(), [&](const OrchestratorRow& r) { return r.name == wanted; }),
@@ -358,7 +358,7 @@ absl::Status EngineImpl::PutStack(StackRow row, int64_t deadline_micros) {
 }
 
 Capacity EngineImpl::OrchestratorCapacity(absl::string_view, absl::string_view name) {
-  const auto backend = effects_->FindBackend(std::string(name));
+  const auto backend = outbox_->FindBackend(std::string(name));
   return backend != nullptr ? backend->capacity() : Capacity();
 }
 

@@ -28,6 +28,8 @@ struct Limits {
   int64_t message_bytes = int64_t{256} << 20;
   int64_t value_bytes = 64 << 10;
   int64_t fanout_width = 100'000;
+  int64_t outputs_per_run = 10'000'000;
+  int64_t item_links = 20'000'000;
   int64_t labels = 64;
   int64_t log_bytes = int64_t{4} << 30;
   int64_t live_runs = 100'000;

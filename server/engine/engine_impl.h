@@ -9,15 +9,19 @@
 
 #include "server/core/dispatcher.h"
 #include "server/engine/catalog.h"
-#include "server/engine/effects.h"
 #include "server/engine/engine.h"
+#include "server/engine/file_workshop.h"
 #include "server/engine/mailbox.h"
+#include "server/engine/outbox.h"
 #include "server/engine/reservations.h"
+#include "server/engine/step_tokens.h"
+#include "server/engine/turn.h"
+#include "server/engine/worker_pool.h"
 #include "server/store/store.h"
 
 namespace orch {
 
-class EngineImpl : public Engine {
+class EngineImpl : public Engine, private TurnSink {
  public:
   explicit EngineImpl(EngineOptions options) : options_(std::move(options)) {}
   ~EngineImpl() override { Shutdown(); }
@@ -66,9 +70,11 @@ class EngineImpl : public Engine {
 
   // the loop's thread
   void Loop();
-  void ApplyPost(Post& post, Batch* rows);
-  void Commit();
-  void Publish();
+  void AddRun(std::shared_ptr<const RunContext> run) override;
+  void Publish(const Batch& committed) override;
+  void Start(std::vector<Intent> intents) override;
+  void RemoveRun(const RunRow& run) override;
+  void PublishStats();
 
   // handlers
   absl::Status PostAndWait(Post post, int64_t deadline_micros, int64_t* number = nullptr);
@@ -89,9 +95,13 @@ class EngineImpl : public Engine {
   FileDigests files_;
   std::unique_ptr<Inputs> inputs_;
   std::unique_ptr<Catalog> catalog_;
-  std::unique_ptr<Effects> effects_;
+  std::unique_ptr<StepTokens> tokens_;
+  std::unique_ptr<FileWorkshop> workshop_;
+  ThreadExecutor executor_;
+  std::unique_ptr<Outbox> outbox_;
   Reservations reservations_;
   std::unique_ptr<Dispatcher> core_;  // the loop's thread only, after Open
+  std::unique_ptr<Turn> turn_;
 
   Mutex mutex_;
   Components components_ ABSL_GUARDED_BY(mutex_);
@@ -99,21 +109,7 @@ class EngineImpl : public Engine {
   EngineStats stats_ ABSL_GUARDED_BY(mutex_);
   Mutex component_changes_;  // one change of orchestrators, pools or stacks at a time
 
-  // The loop's own: what has been applied and not committed.
-  struct Waiting {
-    std::shared_ptr<Receipt> receipt;
-    absl::Status status;
-    int64_t number = 0;
-  };
-  Batch pending_;
-  std::vector<Waiting> waiting_;
-  bool commit_now_ = false;
-  bool stats_stale_ = false;
-  int64_t commit_due_ = INT64_MAX;
-  int64_t events_applied_ = 0;
-  int64_t batches_ = 0;
-  int64_t apply_micros_ = 0;
-  int64_t commit_micros_ = 0;
+  bool stats_stale_ = false;  // the loop's own
   std::atomic<bool> low_on_space_{false};
   std::atomic<bool> stopping_{false};
   std::thread loop_;

@@ -32,9 +32,12 @@ class Hub {
   // Events of `run` (0: all) with sequences above `after`.
   Page Read(RunKey run, int64_t after, int limit) const;
 
-  // Calls `wake` once, from another thread or at once, when Read(run, after, 1) would give something, and at Close.
-  // Returns a number for Forget. `wake` must return at once and must not call the hub.
-  uint64_t WakeAfter(RunKey run, int64_t after, std::function<void()> wake);
+  // kRunsOnly: events of the run itself, none of its steps. Who waits for the end of a run is not woken by each step.
+  enum class Scope : uint8_t { kEverything, kRunsOnly };
+  // Calls `wake` once, from another thread or at once, when there is an event of `run` (0: any) and `scope` above
+  // `after`, or the ring does not reach back that far, and at Close. Returns a number for Forget. `wake` must return at
+  // once and must not call the hub.
+  uint64_t WakeAfter(RunKey run, int64_t after, std::function<void()> wake, Scope scope = Scope::kEverything);
   // After it has returned `wake` is not called any more.
   void Forget(uint64_t id);
 
@@ -46,6 +49,7 @@ class Hub {
  private:
   struct Waiter {
     RunKey run;
+    Scope scope;
     std::function<void()> wake;
   };
   mutable Mutex mutex_;

@@ -10,6 +10,8 @@ namespace {
 
 using nlohmann::json;
 
+constexpr double kMaxExact = 9007199254740992.0;  // 2^53: beyond it a JSON number may be another one
+
 // Empty if `value` is of the type.
 std::string WrongType(ParameterType type, const json& value) {
   switch (type) {
@@ -23,9 +25,11 @@ std::string WrongType(ParameterType type, const json& value) {
     case ParameterType::kFloat:
       return value.is_number() ? "" : "a number";
     case ParameterType::kInt:
-      if (value.is_number_integer()) return "";
-      if (value.is_number_float() && std::floor(value.get<double>()) == value.get<double>()) return "";
-      return "a whole number";
+      if (value.is_number() && std::floor(value.get<double>()) == value.get<double>() &&
+          std::fabs(value.get<double>()) <= kMaxExact) {
+        return "";
+      }
+      return "a whole number of at most 2^53";
   }
   return "";
 }

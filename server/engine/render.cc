@@ -51,14 +51,17 @@ absl::StatusOr<std::string> Expand(const std::string& text, const TemplateScopes
   const RenderFacts& f = *scopes.facts;
   const StepSpec& step = f.run->graph->SpecOf(f.ix);
   std::string out;
+  const auto append = [&](absl::string_view value) {
+    for (const char c : value) out.append(c == '$' && scopes.keep_paths ? 2 : 1, c);
+  };
   for (const TemplatePiece& piece : pieces) {
     switch (piece.scope) {
       case TemplateScope::kLiteral:
-        out += piece.text;
+        append(piece.text);
         break;
       case TemplateScope::kParams: {
         const auto found = f.run->parameters.find(piece.text);
-        if (found != f.run->parameters.end()) out += PlainText(found->second);
+        if (found != f.run->parameters.end()) append(PlainText(found->second));
         break;
       }
       case TemplateScope::kInputs: {
@@ -79,17 +82,17 @@ absl::StatusOr<std::string> Expand(const std::string& text, const TemplateScopes
         break;
       case TemplateScope::kValues: {
         const int i = IndexOf(step.inputs, piece.text);
-        if (i >= 0) out += (*f.inputs)[static_cast<size_t>(i)].value_json;
+        if (i >= 0) append((*f.inputs)[static_cast<size_t>(i)].value_json);
         break;
       }
       case TemplateScope::kItem:
-        out += ItemText(*f.run, f.ix, piece.text);
+        append(ItemText(*f.run, f.ix, piece.text));
         break;
       case TemplateScope::kRun:
-        out += f.run->header.name;
+        append(f.run->header.name);
         break;
       case TemplateScope::kStep:
-        out += f.run->graph->StepName(f.ix);
+        append(f.run->graph->StepName(f.ix));
         break;
       case TemplateScope::kAttempt:
         absl::StrAppend(&out, f.attempt);

@@ -33,7 +33,8 @@ struct RenderFacts {
   std::string binary_dir;
 };
 
-// How templates are filled in. In the cache key inputs and outputs stay names, since their paths differ.
+// How templates are filled in. In the cache key inputs and outputs stay names, since their paths differ; a dollar of
+// anything else is doubled there, so that no text passes for one.
 struct TemplateScopes {
   const RenderFacts* facts = nullptr;
   bool keep_paths = false;

@@ -47,9 +47,19 @@ MHD_Result Queue(MHD_Connection* connection, const Response& response, bool clos
   return queued;
 }
 
+struct Headers {
+  std::map<std::string, std::string>* values;
+  bool framing_twice = false;  // two lengths, or a length and an encoding: others may read the body otherwise than we
+};
+
 MHD_Result AddHeader(void* out, MHD_ValueKind, const char* key, const char* value) {
-  auto* headers = static_cast<std::map<std::string, std::string>*>(out);
-  (*headers)[absl::AsciiStrToLower(key)] = value == nullptr ? "" : value;
+  auto* headers = static_cast<Headers*>(out);
+  const std::string name = absl::AsciiStrToLower(key);
+  if (name == "content-length" || name == "transfer-encoding") {
+    headers->framing_twice |=
+        headers->values->count("content-length") + headers->values->count("transfer-encoding") > 0;
+  }
+  (*headers->values)[name] = value == nullptr ? "" : value;
   return MHD_YES;
 }
 MHD_Result AddArgument(void* out, MHD_ValueKind, const char* key, const char* value) {
@@ -95,15 +105,26 @@ struct HttpServer::Listener {
     exchange->request.transport = transport;
     exchange->request.method = method;
     exchange->request.path = url;
-    MHD_get_connection_values(connection, MHD_HEADER_KIND, &AddHeader, &exchange->request.headers);
+    Headers headers{&exchange->request.headers};
+    MHD_get_connection_values(connection, MHD_HEADER_KIND, &AddHeader, &headers);
     MHD_get_connection_values(connection, MHD_GET_ARGUMENT_KIND, &AddArgument, &exchange->request.query);
     int64_t length = 0;
     const std::string declared = exchange->request.header("content-length");
     if (!declared.empty() && !absl::SimpleAtoi(declared, &length)) length = 0;
     const bool has_body = length > 0 || !exchange->request.header("transfer-encoding").empty();
-    const std::optional<Response> early = server->router_->Precheck(exchange->request, length);
+    std::optional<Response> early = server->router_->Precheck(exchange->request, length);
+    if (headers.framing_twice) {
+      early.emplace();
+      early->status = 400;
+      early->body = "the body's length is said twice\n";
+    }
+    // An answer queued now ends the connection; without a body to refuse it waits for the library's next call.
+    if (early && !has_body) {
+      exchange->response = *early;
+      exchange->posted = exchange->done = true;
+    }
     *state = exchange.release();
-    if (early) return Queue(connection, *early, /*close=*/has_body);
+    if (early && has_body) return Queue(connection, *early, /*close=*/true);
     return MHD_YES;
   }
 

@@ -19,6 +19,8 @@ std::map<std::string, int64_t> LimitsByName(const Limits& limits) {
           {"message_bytes", limits.message_bytes},
           {"value_bytes", limits.value_bytes},
           {"fanout_width", limits.fanout_width},
+          {"outputs_per_run", limits.outputs_per_run},
+          {"item_links", limits.item_links},
           {"labels", limits.labels},
           {"log_bytes", limits.log_bytes},
           {"live_runs", limits.live_runs},

@@ -99,7 +99,9 @@ void Checks::Labels(absl::string_view field, const google::protobuf::Map<std::st
 }
 
 int64_t Checks::Duration(absl::string_view field, const google::protobuf::Duration& duration, int64_t low_micros) {
-  if (std::abs(duration.nanos()) > 999'999'999 || std::abs(duration.seconds()) > kMaxDurationSeconds ||
+  // Not by abs(): the smallest number has none.
+  const auto within = [](int64_t value, int64_t most) { return value >= -most && value <= most; };
+  if (!within(duration.nanos(), 999'999'999) || !within(duration.seconds(), kMaxDurationSeconds) ||
       (duration.seconds() > 0 && duration.nanos() < 0) || (duration.seconds() < 0 && duration.nanos() > 0)) {
     Add(field, "WRONG_TYPE", "it is no valid duration");
     return 0;

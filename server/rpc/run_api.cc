@@ -30,37 +30,24 @@ bool WaitForRunEvent(Hub& hub, RunKey run, int64_t* after, int64_t until_mono, c
     CondVar rung;
     bool ringing ABSL_GUARDED_BY(mutex) = false;
   };
-  while (!hub.closed()) {
-    const auto bell = std::make_shared<Bell>();
-    const uint64_t id = hub.WakeAfter(run, *after, [bell] {
-      MutexLock lock(&bell->mutex);
-      bell->ringing = true;
-      bell->rung.NotifyAll();
-    });
-    bool rang = false;
-    {
-      MutexLock lock(&bell->mutex);
-      while (!bell->ringing) {
-        const int64_t left = until_mono - Clock::Real().Now().mono;
-        if (left <= 0 || (context.cancelled && context.cancelled())) break;
-        bell->rung.WaitFor(&bell->mutex, std::chrono::microseconds(std::min<int64_t>(left, 500'000)));
-      }
-      rang = bell->ringing;
-    }
-    hub.Forget(id);
-    if (!rang) return true;
-    // Most events of a run are its steps'.
-    const Hub::Page page = hub.Read(run, *after, 1000);
-    if (page.behind) {
-      *after = hub.last_sequence();
-      return true;
-    }
-    *after = std::max(*after, page.after);
-    for (const auto& event : page.events) {
-      if (event->ix < 0) return true;
+  const auto bell = std::make_shared<Bell>();
+  const auto ring = [bell] {
+    MutexLock lock(&bell->mutex);
+    bell->ringing = true;
+    bell->rung.NotifyAll();
+  };
+  const uint64_t id = hub.WakeAfter(run, *after, ring, Hub::Scope::kRunsOnly);
+  {
+    MutexLock lock(&bell->mutex);
+    while (!bell->ringing) {
+      const int64_t left = until_mono - Clock::Real().Now().mono;
+      if (left <= 0 || (context.cancelled && context.cancelled())) break;
+      bell->rung.WaitFor(&bell->mutex, std::chrono::microseconds(std::min<int64_t>(left, 500'000)));
     }
   }
-  return false;
+  hub.Forget(id);
+  *after = hub.last_sequence();  // the caller reads the run after this
+  return !hub.closed();
 }
 
 }  // namespace

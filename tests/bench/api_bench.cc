@@ -1,12 +1,15 @@
 // Measures a running daemon from outside, through the client library; one line of JSON a measurement. Not a test.
 //
-//   api_bench WORKLOAD N ORCHESTRATOR     workloads: chain wide files-chain files-wide submit first-step
+//   api_bench WORKLOAD N ORCHESTRATOR
+//
+// Runs of N steps: chain, wide, files-chain, files-wide, cached (wide, from the cache from the second time on), accept
+// (wide and new each time, cancelled once it is accepted). N runs of a step: submit, first-step, open-runs (named
+// watched-0, …, and left running).
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "client/lib/client.h"
@@ -21,12 +24,14 @@ double Seconds(Clock::time_point from) { return std::chrono::duration<double>(Cl
 v1::Pipeline Make(const std::string& workload, int n) {
   v1::Pipeline pipeline;
   pipeline.set_name("bench-" + workload);
+  const bool cached = workload == "cached";
   const bool files = workload.compare(0, 5, "files") == 0;
   const bool chain = workload.find("chain") != std::string::npos;
   for (int i = 0; i < n; ++i) {
     v1::StepSpec* step = pipeline.add_steps();
     step->set_name("s" + std::to_string(i));
     step->mutable_resources()->set_cpu(1);
+    if (cached) step->mutable_cache()->set_enabled(true);
     const int upstream = chain ? i - 1 : 0;
     if (!files) {
       step->add_command("/bin/true");
@@ -100,19 +105,42 @@ int main(int argc, char** argv) {
     PrintQuantiles(workload.c_str(), std::move(ms));
     return 0;
   }
+  if (workload == "open-runs") {
+    for (int i = 0; i < n; ++i) {
+      v1::SubmitRunRequest request;
+      *request.mutable_pipeline() = Make("chain", 1);
+      request.mutable_pipeline()->mutable_steps(0)->mutable_resources()->set_cpu(0);
+      (*(*request.mutable_pipeline()->mutable_steps(0)->mutable_settings())["fake"].mutable_fields())["duration"]
+          .set_string_value("1h");
+      request.set_name("watched-" + std::to_string(i));
+      request.set_orchestrator(argv[3]);
+      const auto run = (*client)->SubmitRun(request);
+      if (!run.ok()) return Fail(run.status());
+    }
+    printf("{}\n");
+    return 0;
+  }
   v1::SubmitRunRequest request;
   *request.mutable_pipeline() = Make(workload, n);
   request.set_orchestrator(argv[3]);
+  if (workload == "accept") {  // never seen before
+    request.mutable_pipeline()->set_description(std::to_string(Clock::now().time_since_epoch().count()));
+  }
   const auto begin = Clock::now();
   auto run = (*client)->SubmitRun(request);
   if (!run.ok()) return Fail(run.status());
   const double accepted = Seconds(begin);
-  // Asked for every millisecond: a watch would measure the delivery of every event instead.
-  const std::string name = run->name();
-  while (run.ok() && run->state() < v1::Run::SUCCEEDED) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    run = (*client)->GetRun(name);
+  if (workload == "accept") {
+    v1::CancelRunRequest cancel;
+    cancel.set_name(run->name());
+    cancel.set_force(true);
+    run = (*client)->CancelRun(cancel);
+    if (run.ok()) run = (*client)->WaitRun(run->name(), std::chrono::minutes(1));
+    if (!run.ok()) return Fail(run.status());
+    printf("{\"workload\":\"accept\",\"n\":%d,\"accepted_ms\":%.2f}\n", n, accepted * 1000);
+    return 0;
   }
+  run = (*client)->WaitRun(run->name(), std::chrono::minutes(30));
   if (!run.ok()) return Fail(run.status());
   const double seconds = Seconds(begin);
   if (run->state() != v1::Run::SUCCEEDED) {

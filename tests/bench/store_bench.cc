@@ -1,6 +1,7 @@
 // What the store costs: rows per second by batch size, commits, syncs, and the load of a big run. Prints a table.
 // Usage: store_bench [FOLDER [RUNS]]; the folder's file system is what is measured (default: a new one under TMPDIR or
 // /tmp), lists are taken from RUNS runs (default 200,000).
+//        store_bench --fill FOLDER RUNS: only makes a data directory with that many ended runs, for a daemon to serve.
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/utsname.h>
@@ -126,6 +127,19 @@ struct Bench {
     run->last_sequence = sequence;
   }
 
+  // Ended runs of 50 pipelines, 100 teams, two orchestrators; one in a thousand has failed.
+  void Fill(int count) {
+    for (int i = 0; i < count;) {
+      Batch runs;
+      for (int k = 0; k < 100; ++k, ++i) {
+        (void)NewRun(10, &runs, absl::StrCat("p", i % 50));
+        runs.runs.back().state = i % 1000 == 0 ? RunState::kFailed : RunState::kSucceeded;
+      }
+      Commit(&runs);
+      writer->MaybeCheckpoint();
+    }
+  }
+
   void Links(int per_commit, int commits) {
     Batch first;
     RunRow run = NewRun(per_commit * commits, &first);
@@ -156,28 +170,33 @@ struct Bench {
   }
 };
 
+Bench Open(const std::string& folder) {
+  StoreOptions options;
+  options.data_dir = folder;
+  auto opened = Writer::Open(options, Clock::Real().Now());
+  if (!opened.ok()) std::fprintf(stderr, "%s\n", std::string(opened.status().message()).c_str());
+  CHECK(opened.ok());
+  Bench bench;
+  bench.writer = *std::move(opened);
+  bench.next_run = bench.writer->meta().next_run_key;
+  bench.sequence = bench.writer->meta().last_sequence;
+  return bench;
+}
+
 void Main(const std::string& folder, int listed) {
   SetLogLevel(LogLevel::kError);
   utsname machine;
   uname(&machine);
   std::printf("%s %s, %ld CPUs, data in %s\n", machine.sysname, machine.release, sysconf(_SC_NPROCESSORS_ONLN),
               folder.c_str());
-  StoreOptions options;
-  options.data_dir = folder;
   const double before = ResidentMegabytes();
-  auto opened = Writer::Open(options, Clock::Real().Now());
-  if (!opened.ok()) std::fprintf(stderr, "%s\n", std::string(opened.status().message()).c_str());
-  CHECK(opened.ok());
+  Bench bench = Open(folder);
   {
     auto idle = Queries::Open({.data_dir = folder});
     CHECK(idle.ok());
     std::printf("RSS of an idle store: %.1f MB more than the program's %.1f MB\n", ResidentMegabytes() - before,
                 before);
   }
-  Bench bench;
-  bench.writer = *std::move(opened);
-  bench.next_run = bench.writer->meta().next_run_key;
-  bench.sequence = bench.writer->meta().last_sequence;
   for (int round = 0; round < 2; ++round) {
     bench.Links(1, 3000);
     bench.Links(16, 600);
@@ -197,15 +216,7 @@ void Main(const std::string& folder, int listed) {
   std::printf("load of a run with 100,000 running steps: %.0f ms\n", static_cast<double>(Micros() - start) / 1e3);
 
   start = Micros();
-  for (int i = 0; i < listed;) {
-    Batch runs;
-    for (int k = 0; k < 100; ++k, ++i) {
-      (void)bench.NewRun(10, &runs, absl::StrCat("p", i % 50));
-      runs.runs.back().state = i % 1000 == 0 ? RunState::kFailed : RunState::kSucceeded;
-    }
-    bench.Commit(&runs);
-    bench.writer->MaybeCheckpoint();
-  }
+  bench.Fill(listed);
   std::printf("submit, 100 a commit: %.1f us a run\n", static_cast<double>(Micros() - start) / listed);
   auto queries = Queries::Open({.data_dir = folder});
   CHECK(queries.ok());
@@ -250,6 +261,11 @@ void Main(const std::string& folder, int listed) {
 }  // namespace orch::store
 
 int main(int argc, char** argv) {
+  if (argc == 4 && std::string(argv[1]) == "--fill") {
+    std::filesystem::create_directories(argv[2]);
+    orch::store::Open(argv[2]).Fill(std::atoi(argv[3]));
+    return 0;
+  }
   if (argc > 1) {
     orch::store::Main(argv[1], argc > 2 ? std::atoi(argv[2]) : 200'000);
     return 0;

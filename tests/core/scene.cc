@@ -67,7 +67,7 @@ void Scene::Settle() {
   EXPECT_TRUE(status.ok()) << status;
   if (hold_) return;
   Decisions decisions = core_->Take();
-  store_.Commit(decisions.batch);
+  store_.Commit(&decisions.batch);
   for (Intent& intent : decisions.intents) intents_.push_back(std::move(intent));
   EXPECT_TRUE(core_->CheckInvariants().ok());
 }

@@ -1,98 +1,203 @@
 #include "tests/core/store_model.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 
 namespace orch::testing {
 
-void StoreModel::Commit(const Batch& batch) {
-  const auto broken = [&](auto... parts) { faults_.push_back(absl::StrCat(parts...)); };
-  for (const RunHeader& header : batch.new_runs) {
-    if (!headers_.emplace(header.key, header).second) broken("run ", header.key, " inserted twice");
+template <typename... Parts>
+void StoreModel::Broken(const Parts&... parts) {
+  faults_.push_back(absl::StrCat(parts...));
+}
+
+StoreModel::Run* StoreModel::Writable(RunKey key) {
+  if (latest_ != nullptr && latest_->header.key == key) return latest_;
+  const auto found = runs_.find(key);
+  if (found == runs_.end()) {
+    Broken("a row of run ", key, ", which has no header");
+    return nullptr;
   }
-  for (const RunRow& row : batch.runs) {
-    if (headers_.count(row.key) == 0) broken("run row ", row.key, " without a header");
-    const auto [it, fresh] = runs_.try_emplace(row.key, row);
-    if (fresh) continue;
-    if (IsTerminal(it->second.state)) broken("run ", row.key, " changed after its end");
-    if (row.version <= it->second.version)
-      broken("run ", row.key, " version went from ", it->second.version, " to ", row.version);
-    if (row.last_sequence < it->second.last_sequence) broken("run ", row.key, " sequence went back");
-    it->second = row;
+  return latest_ = &found->second;
+}
+
+void StoreModel::Put(StepRow row) {
+  Run* run = Writable(row.run);
+  if (run == nullptr) return;
+  StepRow& old = run->steps[row.ix];
+  if (IsTerminal(old.state)) Broken("step ", row.name, " of run ", row.run, " changed after its end");
+  if (row.attempt < old.attempt) Broken("step ", row.name, " counts attempts backwards");
+  if (IsTerminal(row.state) && !IsTerminal(old.state)) {
+    const uint32_t t = run->graph->TemplateOf(row.ix);
+    ++run->ended[t];
+    if (IsOk(row.state)) ++run->ok[t];
   }
-  for (const StepRow& row : batch.steps) {
-    const auto [it, fresh] = steps_.try_emplace({row.run, row.ix}, row);
-    if (fresh) continue;
-    if (IsTerminal(it->second.state)) broken("step ", row.name, " of run ", row.run, " changed after its end");
-    if (row.attempt < it->second.attempt) broken("step ", row.name, " counts attempts backwards");
-    it->second = row;
+  old = std::move(row);
+}
+
+void StoreModel::Put(AttemptRow row) {
+  Run* run = Writable(row.run);
+  if (run == nullptr) return;
+  std::vector<AttemptRow>& attempts = run->attempts[row.ix];
+  const auto broken = [&](absl::string_view what) {
+    Broken("attempt ", row.run, "/", row.ix, "/", row.number, " ", what);
+  };
+  if (row.number == attempts.size() + 1) {
+    if (!attempts.empty() && !IsTerminal(attempts.back().state)) broken("begins while the one before it is open");
+    attempts.push_back(std::move(row));
+    return;
   }
-  for (const AttemptRow& row : batch.attempts) {
-    const auto [it, fresh] = attempts_.try_emplace({row.run, row.ix, row.number}, row);
-    if (fresh) continue;
-    if (IsTerminal(it->second.state))
-      broken("attempt ", row.run, "/", row.ix, "/", row.number, " changed after its end");
-    if (it->second.key != row.key) broken("attempt ", row.run, "/", row.ix, "/", row.number, " changed its key");
-    it->second = row;
+  if (row.number == 0 || row.number > attempts.size()) return broken("leaves a gap");
+  AttemptRow& old = attempts[row.number - 1];
+  if (IsTerminal(old.state)) broken("changed after its end");
+  if (old.key != row.key) broken("changed its key");
+  old = std::move(row);
+}
+
+void StoreModel::Tell(const EventRow& event) {
+  const int64_t last = events_.empty() ? 0 : events_.back().sequence;
+  if (event.sequence != last + 1) Broken("event ", event.sequence, " after ", last);
+  events_.push_back(event);
+  Run* run = Writable(event.run);
+  if (run == nullptr) return;
+  if (event.type == EventType::kRunStateChanged) {
+    if (IsTerminal(run->told_state)) Broken("an event of run ", event.run, " after its end");
+    run->told_state = static_cast<RunState>(event.state);
+  } else if (event.type == EventType::kStepStateChanged) {
+    auto& [state, attempt] = run->told[static_cast<size_t>(event.ix)];
+    if (IsTerminal(static_cast<StepState>(state))) Broken("an event of step ", event.ix, " after its end");
+    const auto to = static_cast<StepState>(event.state);
+    const bool stops = run->told_state == RunState::kHalting || run->told_state == RunState::kCancelling;
+    if (stops && to == StepState::kSubmitting) {
+      Broken("step ", event.ix, " of run ", event.run, " starts while the run stops");
+    }
+    state = event.state;
+    attempt = event.attempt;
   }
-  for (const ArtifactRow& row : batch.artifacts) {
-    if (!artifacts_.empty() && row.id <= artifacts_.back().id) broken("artifact ids do not grow: ", row.id);
+}
+
+void StoreModel::Commit(Batch* batch) {
+  for (const RunHeader& header : batch->new_runs) {
+    const auto [it, fresh] = runs_.try_emplace(header.key);
+    if (!fresh) {
+      Broken("run ", header.key, " inserted twice");
+      continue;
+    }
+    Run& run = it->second;
+    run.header = header;
+    run.row.version = 0;
+    run.graph = graphs_.at(header.id);
+    run.steps.resize(run.graph->step_count());
+    run.attempts.resize(run.graph->step_count());
+    run.told.resize(run.graph->step_count());
+    run.ended.resize(run.graph->templates().size());
+    run.ok.resize(run.graph->templates().size());
+    if (!by_id_.emplace(header.id, header.key).second) Broken("run id ", header.id, " is given twice");
+  }
+  for (const RunRow& row : batch->runs) {
+    Run* run = Writable(row.key);
+    if (run == nullptr) continue;
+    RunRow& old = run->row;
+    if (old.version > 0 && IsTerminal(old.state)) Broken("run ", row.key, " changed after its end");
+    if (row.version <= old.version) Broken("run ", row.key, " went from version ", old.version, " to ", row.version);
+    if (row.last_sequence < old.last_sequence) Broken("run ", row.key, " sequence went back");
+    old = row;
+  }
+  for (StepRow& row : batch->steps) Put(std::move(row));
+  for (AttemptRow& row : batch->attempts) Put(std::move(row));
+  for (const ArtifactRow& row : batch->artifacts) {
+    if (!artifacts_.empty() && row.id <= artifacts_.back().id) Broken("artifact ids do not grow: ", row.id);
+    if (Run* run = Writable(row.run)) run->artifacts.push_back(artifacts_.size());
     artifacts_.push_back(row);
   }
-  for (const CacheEntryRow& row : batch.cache_entries) {
-    if (std::count(row.artifacts.begin(), row.artifacts.end(), 0) > 0) broken("cache entry with a missing artifact");
+  for (const CacheEntryRow& row : batch->cache_entries) {
+    if (std::count(row.artifacts.begin(), row.artifacts.end(), 0) > 0) Broken("cache entry with a missing artifact");
     cache_.push_back(row);
   }
-  for (const EventRow& row : batch.events) {
-    const int64_t last = events_.empty() ? 0 : events_.back().sequence;
-    if (row.sequence != last + 1) broken("event ", row.sequence, " after ", last);
-    events_.push_back(row);
+  for (const EventRow& row : batch->events) Tell(row);
+  for (const RequestRow& row : batch->requests) {
+    if (!requests_.emplace(row.request_id, row.answer).second) Broken("request ", row.request_id, " is answered twice");
   }
 }
 
 std::vector<StoredRun> StoreModel::Open() const {
   std::vector<StoredRun> out;
-  for (const auto& [key, row] : runs_) {
-    if (IsTerminal(row.state)) continue;
-    StoredRun run;
-    run.header = headers_.at(key);
-    run.row = row;
-    run.graph = GraphOf(key);
-    for (auto it = steps_.lower_bound({key, 0}); it != steps_.end() && it->first.first == key; ++it) {
-      run.steps.push_back(it->second);
+  for (const auto& [key, run] : runs_) {
+    if (IsTerminal(run.row.state)) continue;
+    StoredRun& stored = out.emplace_back();
+    stored.header = run.header;
+    stored.row = run.row;
+    stored.graph = run.graph;
+    for (const StepRow& step : run.steps) {
+      if (step.state != StepState::kWaiting) stored.steps.push_back(step);
     }
-    for (auto it = attempts_.lower_bound({key, 0, 0}); it != attempts_.end() && std::get<0>(it->first) == key; ++it) {
-      run.attempts.push_back(it->second);
+    for (const auto& attempts : run.attempts) {
+      stored.attempts.insert(stored.attempts.end(), attempts.begin(), attempts.end());
     }
-    for (const ArtifactRow& artifact : artifacts_) {
-      if (artifact.run == key) run.artifacts.push_back(artifact);
-    }
-    out.push_back(std::move(run));
+    for (const size_t place : run.artifacts) stored.artifacts.push_back(artifacts_[place]);
   }
   return out;
 }
 
 CorePolicy StoreModel::Continue(CorePolicy policy) const {
   policy.first_sequence = (events_.empty() ? 0 : events_.back().sequence) + 1;
-  policy.first_run_key = (headers_.empty() ? 0 : headers_.rbegin()->first) + 1;
+  policy.first_run_key = (runs_.empty() ? 0 : runs_.rbegin()->first) + 1;
   policy.first_artifact_id = (artifacts_.empty() ? 0 : artifacts_.back().id) + 1;
   return policy;
 }
 
-const RunRow* StoreModel::FindRun(RunKey key) const {
+const StoreModel::Run* StoreModel::Find(RunKey key) const {
   const auto found = runs_.find(key);
   return found == runs_.end() ? nullptr : &found->second;
 }
 
+const RunRow* StoreModel::FindRun(RunKey key) const {
+  const Run* run = Find(key);
+  return run == nullptr ? nullptr : &run->row;
+}
+
 const StepRow* StoreModel::FindStep(RunKey key, StepIx ix) const {
-  const auto found = steps_.find({key, ix});
-  return found == steps_.end() ? nullptr : &found->second;
+  const Run* run = Find(key);
+  if (run == nullptr || ix >= run->steps.size() || run->steps[ix].state == StepState::kWaiting) return nullptr;
+  return &run->steps[ix];
 }
 
 const AttemptRow* StoreModel::FindAttempt(RunKey key, StepIx ix, uint32_t number) const {
-  const auto found = attempts_.find({key, ix, number});
-  return found == attempts_.end() ? nullptr : &found->second;
+  const Run* run = Find(key);
+  if (run == nullptr || ix >= run->attempts.size() || number == 0 || number > run->attempts[ix].size()) return nullptr;
+  return &run->attempts[ix][number - 1];
+}
+
+const StoreModel::Run* StoreModel::FindById(const std::string& id) const {
+  const auto found = by_id_.find(id);
+  return found == by_id_.end() ? nullptr : Find(found->second);
+}
+
+const std::string* StoreModel::FindRequest(const std::string& id) const {
+  const auto found = requests_.find(id);
+  return found == requests_.end() ? nullptr : &found->second;
+}
+
+const ArtifactRow* StoreModel::FindArtifact(ArtifactId id) const {
+  const auto found = std::lower_bound(artifacts_.begin(), artifacts_.end(), id,
+                                      [](const ArtifactRow& row, ArtifactId wanted) { return row.id < wanted; });
+  return found == artifacts_.end() || found->id != id ? nullptr : &*found;
+}
+
+std::string StoreModel::CompareWithEvents() const {
+  for (const auto& [key, run] : runs_) {
+    if (run.told_state != run.row.state)
+      return absl::StrCat("run ", key, " is ", Name(run.row.state), ", its events end with ", Name(run.told_state));
+    for (StepIx ix = 0; ix < run.steps.size(); ++ix) {
+      const auto& [state, attempt] = run.told[ix];
+      if (state == static_cast<uint8_t>(run.steps[ix].state) && attempt == run.steps[ix].attempt) continue;
+      return absl::StrCat("step ", ix, " of run ", key, " is ", Name(run.steps[ix].state), " at attempt ",
+                          run.steps[ix].attempt, ", its events end with ", Name(static_cast<StepState>(state)),
+                          " at attempt ", attempt);
+    }
+  }
+  return "";
 }
 
 }  // namespace orch::testing

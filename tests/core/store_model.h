@@ -1,10 +1,11 @@
 // What the database would hold: takes batches, checks what must hold between any two of them, and gives runs back.
 #pragma once
 
+#include <cstdint>
 #include <map>
+#include <memory>
 #include <string>
-#include <tuple>
-#include <utility>
+#include <unordered_map>
 #include <vector>
 
 #include "server/core/dispatcher.h"
@@ -13,34 +14,62 @@ namespace orch::testing {
 
 class StoreModel {
  public:
+  // What it holds of one run.
+  struct Run {
+    RunHeader header;
+    RunRow row;
+    std::shared_ptr<const Graph> graph;
+    std::vector<StepRow> steps;                      // by number; WAITING: it has no row
+    std::vector<std::vector<AttemptRow>> attempts;   // by step, oldest first
+    std::vector<size_t> artifacts;                   // places in StoreModel::artifacts
+    std::vector<uint32_t> ended;                     // by template: instances that have ended
+    std::vector<uint32_t> ok;                        // by template: instances that are SUCCEEDED or CACHED
+    std::vector<std::pair<uint8_t, uint32_t>> told;  // by step: state and attempt as the events say
+    RunState told_state = RunState::kPending;
+  };
+
   // Remembers how the run of a later batch was compiled.
   void AddGraph(const std::string& run_id, std::shared_ptr<const Graph> graph) { graphs_[run_id] = std::move(graph); }
-  // One transaction. What is broken is appended to `faults`.
-  void Commit(const Batch& batch);
+  // One transaction. What is broken is appended to `faults`. Steps and attempts are moved out of the batch.
+  void Commit(Batch* batch);
 
   // Every run that has not ended, as Restore wants it.
   std::vector<StoredRun> Open() const;
   // What the next dispatcher starts with.
   CorePolicy Continue(CorePolicy policy) const;
 
+  const Run* Find(RunKey key) const;
   const RunRow* FindRun(RunKey key) const;
   const StepRow* FindStep(RunKey key, StepIx ix) const;
   const AttemptRow* FindAttempt(RunKey key, StepIx ix, uint32_t number) const;
-  std::shared_ptr<const Graph> GraphOf(RunKey key) const { return graphs_.at(headers_.at(key).id); }
-  const std::map<RunKey, RunHeader>& headers() const { return headers_; }
+  // nullptr if the run was never stored.
+  const Run* FindById(const std::string& id) const;
+  // The answer that was given to a request; nullptr: it is not known.
+  const std::string* FindRequest(const std::string& id) const;
+  const std::map<RunKey, Run>& runs() const { return runs_; }
   const std::vector<EventRow>& events() const { return events_; }
   const std::vector<ArtifactRow>& artifacts() const { return artifacts_; }
+  // nullptr if it has not landed.
+  const ArtifactRow* FindArtifact(ArtifactId id) const;
   const std::vector<CacheEntryRow>& cache() const { return cache_; }
   const std::vector<std::string>& faults() const { return faults_; }
-  const std::map<std::tuple<RunKey, StepIx, uint32_t>, AttemptRow>& attempts() const { return attempts_; }
+  // The tables say what the events say; only defined once every run has ended. Empty: they do.
+  std::string CompareWithEvents() const;
 
  private:
+  template <typename... Parts>
+  void Broken(const Parts&... parts);
+  Run* Writable(RunKey key);
+  void Put(StepRow row);
+  void Put(AttemptRow row);
+  void Tell(const EventRow& event);
+
   std::map<std::string, std::shared_ptr<const Graph>> graphs_;
-  std::map<RunKey, RunHeader> headers_;
-  std::map<RunKey, RunRow> runs_;
-  std::map<std::pair<RunKey, StepIx>, StepRow> steps_;
-  std::map<std::tuple<RunKey, StepIx, uint32_t>, AttemptRow> attempts_;
-  std::vector<ArtifactRow> artifacts_;
+  std::map<RunKey, Run> runs_;
+  Run* latest_ = nullptr;  // what the last row was of
+  std::unordered_map<std::string, RunKey> by_id_;
+  std::unordered_map<std::string, std::string> requests_;
+  std::vector<ArtifactRow> artifacts_;  // ids grow
   std::vector<CacheEntryRow> cache_;
   std::vector<EventRow> events_;
   std::vector<std::string> faults_;

@@ -200,7 +200,8 @@ class FaultPoints(unittest.TestCase):
         self.oracle.supervisors_killed += 1
         supervisor = self.daemon.supervisor_pid()
         if supervisor:
-            os.kill(supervisor, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(supervisor, signal.SIGKILL)
 
     def skip_events(self) -> None:
         """What was not the oracle's own traffic is only required to be without a gap, which the watch checks."""

@@ -94,6 +94,7 @@ class Clients(unittest.TestCase):
         status, run = self.call("RunService/WaitRun", {"name": "http-1"})
         self.assertEqual((status, run["state"]), (200, "SUCCEEDED"))
         self.assertIn("orchestrator_url", run["run_metadata"])
+        self.assertEqual(self.call("RunService/ListRuns", {"filter": "pipeline=none"}), (200, {"runs": [], "next_page_token": ""}))
         status, answer = self.call("RunService/GetRun", {"name": "nobody"})
         self.assertEqual((status, answer["code"]), (404, "not_found"))
         self.assertEqual(self.call("RunService/GetRun", {"nmae": "x"})[0], 400)

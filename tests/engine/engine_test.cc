@@ -23,6 +23,31 @@ TEST_F(EngineFixture, RunsAChain) {
   EXPECT_EQ(run.row.counts[static_cast<size_t>(StepState::kSucceeded)], 3);
 }
 
+// Also by the next daemon, and never for another submission.
+TEST_F(EngineFixture, ARepeatedRequestGetsTheFirstAnswer) {
+  const auto make = [] {
+    PipelineBuilder b("once");
+    b.Step("a", {"/bin/true"});
+    return std::move(b.spec());
+  };
+  const auto submit = [&](const std::string& fingerprint) {
+    SubmitCommand command;
+    command.spec = make();
+    command.spec_bytes = shelf_.Put(make);
+    command.request_id = "r-1";
+    command.fingerprint = fingerprint;
+    return engine_->SubmitRun(std::move(command), 10'000'000);
+  };
+  const auto first = submit("f");
+  ASSERT_TRUE(first.ok()) << first.status();
+  EXPECT_EQ(submit("f").value_or("refused"), *first);
+  EXPECT_EQ(ReasonOf(submit("other").status()), "REQUEST_ID_REUSED");
+  WaitEnd(*first);
+  Stop();
+  Start();
+  EXPECT_EQ(submit("f").value_or("refused"), *first);
+}
+
 TEST_F(EngineFixture, PassesFilesValuesAndFanIns) {
   Submit(
       [] {

@@ -131,10 +131,10 @@ class Daemon:
         return 0
 
     def memory(self) -> int:
-        """Resident bytes of the daemon."""
+        """What the daemon has allocated and holds, in bytes: pages of code that come and go do not count."""
         assert self.process is not None
         for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS"):
+            if line.startswith("RssAnon"):
                 return int(line.split()[1]) * 1024
         return 0
 

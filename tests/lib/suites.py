@@ -37,7 +37,7 @@ class Suite:
     what: str
     presets: list[str]  # built before it runs
     command: list[str]
-    counts: str  # how its output is read: ctest, unittest, figures
+    counts: str  # how its output is read: ctest, unittest, lines (`ok …`, `not ok …`), figures
     default: bool = True
     required_in_ci: bool = True
     targets: list[str] = field(default_factory=list)  # empty: all
@@ -54,6 +54,8 @@ def unittest(folder: str) -> list[str]:
 
 SUITES = [
     Suite("unit", 0.5, "everything in C++ but the API and the clients, optimised", ["release"], ctest("release"), "ctest"),
+    Suite("sim", 0.7, "simulated worlds: listed seeds, large plain ones, 30 s of new seeds", ["release"],
+          ["build/release/bin/sim", "--seconds", "30"], "lines"),
     Suite("asan", 1.5, "the same under AddressSanitizer and UBSan", ["asan"], ctest("asan"), "ctest"),
     Suite("tsan", 1.0, "what is gRPC-free under ThreadSanitizer", ["tsan"], ctest("tsan"), "ctest"),
     Suite("tidy", 0.1, "layers, banned calls, links, the API's baseline", [], unittest("tests/tidy"), "unittest"),
@@ -68,6 +70,8 @@ SUITES = [
           "unittest"),
     Suite("bench", 4.0, "figures beside ninja and make; prints, judges nothing", ["release"],
           ["/usr/bin/python3", "tests/bench/run"], "figures", default=False, required_in_ci=False),
+    Suite("planted", 4.0, "bugs on purpose: does a test find each within ten minutes?", [],
+          ["tests/sim/planted"], "lines", default=False, required_in_ci=False),
     Suite("clang-tidy", 6.0, "the short list of .clang-tidy over all sources", ["dev"],
           ["tests/tidy/clang-tidy"], "figures", default=False, required_in_ci=False),
 ]
@@ -127,6 +131,11 @@ def read_unittest(text: str) -> Outcome:
     return out
 
 
+def read_lines(text: str) -> Outcome:
+    faults = re.findall(r"^(?:not ok|broken:).*$", text, re.M)
+    return Outcome(len(re.findall(r"^ok ", text, re.M)), len(faults), 0, faults[:5])
+
+
 def execute(suite: Suite, environment: dict[str, str]) -> Outcome:
     say(f"\n== {suite.name}: {suite.what}")
     started = time.monotonic()
@@ -143,6 +152,8 @@ def execute(suite: Suite, environment: dict[str, str]) -> Outcome:
         outcome = read_ctest(text)
     elif suite.counts == "unittest":
         outcome = read_unittest(text)
+    elif suite.counts == "lines":
+        outcome = read_lines(text)
     else:
         outcome = Outcome(passed=1 if code == 0 else 0, failed=0 if code == 0 else 1)
     if code != 0 and outcome.failed == 0:

@@ -286,22 +286,26 @@ class LocalTest : public ::testing::TestWithParam<const char*> {
   }
   void Adopt(std::vector<std::string> known) {
     std::vector<KnownAttempt> attempts;
-    for (const std::string& key : known) {
+    for (const std::string& name : known) {
       KnownAttempt attempt;
-      attempt.name.key = key;
+      attempt.name.key = KeyOf(name);
       attempt.grace_micros = 100'000;
       attempts.push_back(std::move(attempt));
     }
     backend_->Adopt(std::move(attempts));
   }
 
-  Workspace Submit(const std::string& key, const std::string& script, std::vector<std::string> command = {}) {
+  // Tests run side by side, and without groups a step's processes are found by their key on the whole machine.
+  std::string KeyOf(const std::string& name) const { return fs::path(dir_).filename().string() + "-" + name; }
+
+  Workspace Submit(const std::string& name, const std::string& script, std::vector<std::string> command = {}) {
+    const std::string key = KeyOf(name);
     AttemptWork work;
     work.name.key = key;
     work.name.run_id = "run";
     work.name.step_index = next_++;
     work.name.attempt = 1;
-    addresses_[key] = {"run", work.name.step_index, 1, ""};
+    addresses_[name] = {"run", work.name.step_index, 1, ""};
     const auto workspace = backend_->Prepare(work.name);
     EXPECT_TRUE(workspace.ok());
     work.workspace = *workspace;
@@ -319,8 +323,8 @@ class LocalTest : public ::testing::TestWithParam<const char*> {
     backend_->Submit(std::move(unit));
     return *workspace;
   }
-  std::string Log(const std::string& key, LogStreamName stream) {
-    auto log = backend_->OpenLog(addresses_[key], stream);
+  std::string Log(const std::string& name, LogStreamName stream) {
+    auto log = backend_->OpenLog(addresses_[name], stream);
     EXPECT_TRUE(log.ok());
     return log.ok() ? (*log)->Read(0, 1 << 20).value_or("") : "";
   }
@@ -359,28 +363,28 @@ class LocalTest : public ::testing::TestWithParam<const char*> {
 
 TEST_P(LocalTest, StreamsAreApartAndExactAndEndsAreToldApart) {
   Submit("a", R"(printf 'a\000b'; printf err >&2; exit 3)");
-  const AttemptEnd end = listener_->WaitEnd("a");
+  const AttemptEnd end = listener_->WaitEnd(KeyOf("a"));
   EXPECT_EQ(end.exit_code, 3);
   EXPECT_EQ(end.reason, Reason::kExitCode);
   EXPECT_EQ(end.stdout_bytes, 3);
   EXPECT_EQ(Log("a", LogStreamName::kStdout), std::string("a\0b", 3));
   EXPECT_EQ(Log("a", LogStreamName::kStderr), "err");
   Submit("b", "kill -9 $$");
-  EXPECT_EQ(listener_->WaitEnd("b").signal, 9);
+  EXPECT_EQ(listener_->WaitEnd(KeyOf("b")).signal, 9);
   Submit("c", "", {"no-such-program"});
-  EXPECT_EQ(listener_->WaitEnd("c").reason, Reason::kCommandNotFound);
+  EXPECT_EQ(listener_->WaitEnd(KeyOf("c")).reason, Reason::kCommandNotFound);
   working_dir_ = "/no/such/place";
   Submit("d", "true");
-  EXPECT_EQ(listener_->WaitEnd("d").reason, Reason::kWorkingDirInvalid);
+  EXPECT_EQ(listener_->WaitEnd(KeyOf("d")).reason, Reason::kWorkingDirInvalid);
 }
 
 TEST_P(LocalTest, AKnownKeyIsNeverStartedAgain) {
   const std::string marks = dir_ + "/marks";
   Submit("a", "echo x >> " + marks);
-  listener_->WaitEnd("a");
+  listener_->WaitEnd(KeyOf("a"));
   Submit("a", "echo x >> " + marks);
   Submit("b", "true");
-  listener_->WaitEnd("b");
+  listener_->WaitEnd(KeyOf("b"));
   std::ifstream in(marks);
   EXPECT_EQ(std::string(std::istreambuf_iterator<char>(in), {}), "x\n");
 }
@@ -388,15 +392,15 @@ TEST_P(LocalTest, AKnownKeyIsNeverStartedAgain) {
 TEST_P(LocalTest, ARestartedDaemonAdoptsWhatRunsAndWhatHasEnded) {
   const std::string gate = dir_ + "/gate";
   Submit("ended", "echo done");
-  listener_->WaitEnd("ended");
+  listener_->WaitEnd(KeyOf("ended"));
   Submit("runs", "echo begin; while [ ! -e " + gate + " ]; do sleep 0.01; done; echo end; exit 5");
-  listener_->Wait("runs", [](const auto& s) { return s.started > 0; });
+  listener_->Wait(KeyOf("runs"), [](const auto& s) { return s.started > 0; });
   Connect({"ended", "runs", "never"});
-  EXPECT_EQ(listener_->WaitEnd("ended").exit_code, 0);
-  listener_->Wait("runs", [](const auto& s) { return s.started == 1; });
-  listener_->Wait("never", [](const auto& s) { return s.not_found == 1; });
+  EXPECT_EQ(listener_->WaitEnd(KeyOf("ended")).exit_code, 0);
+  listener_->Wait(KeyOf("runs"), [](const auto& s) { return s.started == 1; });
+  listener_->Wait(KeyOf("never"), [](const auto& s) { return s.not_found == 1; });
   std::ofstream(gate).put('x');
-  EXPECT_EQ(listener_->WaitEnd("runs").exit_code, 5);
+  EXPECT_EQ(listener_->WaitEnd(KeyOf("runs")).exit_code, 5);
   EXPECT_EQ(Log("runs", LogStreamName::kStdout), "begin\nend\n");
 }
 
@@ -408,15 +412,15 @@ TEST_P(LocalTest, AGracefulStopReachesEverySessionAndAStubbornOneIsKilled) {
     std::ifstream in(pids);
     return std::count(std::istreambuf_iterator<char>(in), {}, '\n') == 2;
   }));
-  backend_->Cancel("a", CancelMode::kGraceful);
-  backend_->Cancel("a", CancelMode::kGraceful);
-  const AttemptEnd end = listener_->WaitEnd("a");
+  backend_->Cancel(KeyOf("a"), CancelMode::kGraceful);
+  backend_->Cancel(KeyOf("a"), CancelMode::kGraceful);
+  const AttemptEnd end = listener_->WaitEnd(KeyOf("a"));
   EXPECT_TRUE(end.stopped);
   EXPECT_EQ(end.signal, 9);
   std::ifstream in(pids);
   for (pid_t pid; in >> pid;) EXPECT_FALSE(Alive(pid)) << pid;
-  backend_->Cancel("a", CancelMode::kForced);  // ended: nothing happens
-  backend_->Cancel("nobody", CancelMode::kForced);
+  backend_->Cancel(KeyOf("a"), CancelMode::kForced);  // ended: nothing happens
+  backend_->Cancel(KeyOf("nobody"), CancelMode::kForced);
 }
 
 TEST_P(LocalTest, AnAdoptedStepIsStoppedWithItsGraceAndKnowsItsFolder) {
@@ -425,42 +429,42 @@ TEST_P(LocalTest, AnAdoptedStepIsStoppedWithItsGraceAndKnowsItsFolder) {
   ASSERT_TRUE(WaitUntil([&] { return !ReadFile(pid_file).empty(); }));
   Connect({"a"});
   AttemptName name;
-  name.key = "a";
+  name.key = KeyOf("a");
   EXPECT_EQ(backend_->Prepare(name)->output_dir, before.output_dir);
   const auto begin = std::chrono::steady_clock::now();
-  backend_->Cancel("a", CancelMode::kGraceful);
-  EXPECT_EQ(listener_->WaitEnd("a").signal, 9);
+  backend_->Cancel(KeyOf("a"), CancelMode::kGraceful);
+  EXPECT_EQ(listener_->WaitEnd(KeyOf("a")).signal, 9);
   EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(5));
 }
 
 TEST_P(LocalTest, AStoppedStepIsKilledAfterItsGrace) {
   Submit("a", "kill -STOP $$; sleep 100");
-  const auto seen = listener_->Wait("a", [](const auto& s) { return s.started > 0; });
+  const auto seen = listener_->Wait(KeyOf("a"), [](const auto& s) { return s.started > 0; });
   ASSERT_TRUE(WaitUntil([&] {
     std::ifstream in("/proc/" + seen.external_id + "/stat");
     std::string text;
     std::getline(in, text);
     return text.find(") T ") != std::string::npos;
   }));
-  backend_->Cancel("a", CancelMode::kGraceful);
-  EXPECT_TRUE(listener_->WaitEnd("a").stopped);
+  backend_->Cancel(KeyOf("a"), CancelMode::kGraceful);
+  EXPECT_TRUE(listener_->WaitEnd(KeyOf("a")).stopped);
 }
 
 TEST_P(LocalTest, WhatIsLeftBehindDiesWithItsStepAndTheSlotIsClean) {
   const std::string pid_file = dir_ + "/pid";
   const Workspace first =
       Submit("a", "(setsid sleep 300 & echo $! > " + pid_file + "); touch $OUT/x; mkdir -p $OUT/../scratch/d/e");
-  listener_->WaitEnd("a");
+  listener_->WaitEnd(KeyOf("a"));
   pid_t pid = 0;
   std::ifstream(pid_file) >> pid;
   ASSERT_GT(pid, 0);
   EXPECT_FALSE(Alive(pid));
   EXPECT_TRUE(fs::exists(first.output_dir + "/x"));
-  backend_->Release("a");
-  const Workspace second = Submit("b", "ls -A $OUT $OUT/../scratch");
+  backend_->Release(KeyOf("a"));
+  const Workspace second = Submit("b", "cd $OUT && ls -A . ../scratch");
   EXPECT_EQ(second.output_dir, first.output_dir);
-  listener_->WaitEnd("b");
-  EXPECT_EQ(Log("b", LogStreamName::kStdout).find("\nx\n"), std::string::npos);
+  listener_->WaitEnd(KeyOf("b"));
+  EXPECT_EQ(Log("b", LogStreamName::kStdout), ".:\n\n../scratch:\n");
 }
 
 // A kill of a slot's group must not reach what runs in the slot afterwards.
@@ -469,20 +473,20 @@ TEST_P(LocalTest, ASlotIsUsableAfterAForcedStop) {
     const std::string stopped = "stopped" + std::to_string(round);
     const std::string after = "after" + std::to_string(round);
     Submit(stopped, "sleep 100");
-    listener_->Wait(stopped, [](const auto& s) { return s.started > 0; });
-    backend_->Cancel(stopped, CancelMode::kForced);
-    listener_->WaitEnd(stopped);
-    backend_->Release(stopped);
+    listener_->Wait(KeyOf(stopped), [](const auto& s) { return s.started > 0; });
+    backend_->Cancel(KeyOf(stopped), CancelMode::kForced);
+    listener_->WaitEnd(KeyOf(stopped));
+    backend_->Release(KeyOf(stopped));
     Submit(after, "sleep 0.05; exit 0");
-    EXPECT_EQ(listener_->WaitEnd(after).exit_code, 0);
-    backend_->Release(after);
+    EXPECT_EQ(listener_->WaitEnd(KeyOf(after)).exit_code, 0);
+    backend_->Release(KeyOf(after));
   }
 }
 
 TEST_P(LocalTest, AFloodOfLogMeetsItsLimit) {
   log_limit_ = 1 << 20;
   Submit("a", "yes");
-  EXPECT_EQ(listener_->WaitEnd("a").reason, Reason::kLogLimit);
+  EXPECT_EQ(listener_->WaitEnd(KeyOf("a")).reason, Reason::kLogLimit);
 }
 
 TEST_P(LocalTest, TheDeathOfTheSupervisorIsToldAndNothingIsLeft) {
@@ -491,10 +495,10 @@ TEST_P(LocalTest, TheDeathOfTheSupervisorIsToldAndNothingIsLeft) {
   pid_t pid = 0;
   ASSERT_TRUE(WaitUntil([&] { return static_cast<bool>(std::ifstream(pid_file) >> pid); }));
   kill(SupervisorPid(), SIGKILL);
-  EXPECT_TRUE(listener_->Wait("a", [](const auto& s) { return s.lost; }).lost);
+  EXPECT_TRUE(listener_->Wait(KeyOf("a"), [](const auto& s) { return s.lost; }).lost);
   EXPECT_FALSE(Alive(pid));
   Submit("b", "exit 0");
-  EXPECT_EQ(listener_->WaitEnd("b").exit_code, 0);
+  EXPECT_EQ(listener_->WaitEnd(KeyOf("b")).exit_code, 0);
 }
 
 // A supervisor of an older build, started before the daemon.
@@ -511,24 +515,26 @@ TEST_P(LocalTest, AnUpgradeKeepsItsChildren) {
   const std::string gate = dir_ + "/gate";
   {
     PlainClient old(socket, "0.0.1/wire1", 0);
-    old.Spawn("goes-on", 0, dir_, "echo begin; while [ ! -e " + gate + " ]; do sleep 0.01; done; echo end; exit 4");
-    old.Spawn("stubborn", 1, dir_, "trap '' TERM; echo ready; while :; do sleep 0.05; done");
-    old.Spawn("ended", 2, dir_, "exit 7");
+    old.Spawn(KeyOf("goes-on"), 0, dir_,
+              "echo begin; while [ ! -e " + gate + " ]; do sleep 0.01; done; echo end; exit 4");
+    old.Spawn(KeyOf("stubborn"), 1, dir_, "trap '' TERM; echo ready; while :; do sleep 0.05; done");
+    old.Spawn(KeyOf("ended"), 2, dir_, "exit 7");
     ASSERT_TRUE(WaitUntil([&] {
-      return ReadFile(dir_ + "/local/slots/local/1/err").empty() && !ReadFile(dir_ + "/logs/stubborn.out").empty();
+      return ReadFile(dir_ + "/local/slots/local/1/err").empty() &&
+             !ReadFile(dir_ + "/logs/" + KeyOf("stubborn") + ".out").empty();
     }));
-    old.Send(Encode(local::Cancel{"stubborn", false, 400'000}));
-    ASSERT_TRUE(WaitUntil([&] { return old.Ended("ended"); }));
+    old.Send(Encode(local::Cancel{KeyOf("stubborn"), false, 400'000}));
+    ASSERT_TRUE(WaitUntil([&] { return old.Ended(KeyOf("ended")); }));
   }
   Connect({"goes-on", "stubborn", "ended"});
   EXPECT_EQ(SupervisorPid(), before);
-  EXPECT_EQ(listener_->WaitEnd("ended").exit_code, 7);
-  const AttemptEnd stopped = listener_->WaitEnd("stubborn");
+  EXPECT_EQ(listener_->WaitEnd(KeyOf("ended")).exit_code, 7);
+  const AttemptEnd stopped = listener_->WaitEnd(KeyOf("stubborn"));
   EXPECT_TRUE(stopped.stopped);
   EXPECT_EQ(stopped.signal, 9);
   std::ofstream(gate).put('x');
-  EXPECT_EQ(listener_->WaitEnd("goes-on").exit_code, 4);
-  EXPECT_EQ(ReadFile(dir_ + "/logs/goes-on.out"), "begin\nend\n");
+  EXPECT_EQ(listener_->WaitEnd(KeyOf("goes-on")).exit_code, 4);
+  EXPECT_EQ(ReadFile(dir_ + "/logs/" + KeyOf("goes-on") + ".out"), "begin\nend\n");
 }
 
 // Whatever an older supervisor says behind its version: it is asked to become ours.
@@ -544,20 +550,20 @@ TEST_P(LocalTest, AnotherLayoutIsUpgradedNotDecoded) {
   answers.join();
   EXPECT_EQ(old.upgrade_path(), std::string(fs::read_symlink("/proc/self/exe").parent_path() / "orch-supervisor"));
   Submit("a", "exit 3");
-  EXPECT_EQ(listener_->WaitEnd("a").exit_code, 3);
+  EXPECT_EQ(listener_->WaitEnd(KeyOf("a")).exit_code, 3);
 }
 
 // An end that is told between the connection and the adoption, as while a large database is read.
 TEST_P(LocalTest, AnEndBeforeTheAdoptionIsKept) {
   const std::string gate = dir_ + "/gate";
   Submit("a", "while [ ! -e " + gate + " ]; do sleep 0.01; done; exit 6");
-  listener_->Wait("a", [](const auto& s) { return s.started > 0; });
+  listener_->Wait(KeyOf("a"), [](const auto& s) { return s.started > 0; });
   Reconnect();
   std::ofstream(gate).put('x');
   PlainClient other(dir_ + "/local/supervisor.sock", Version(), 0, "other");
-  ASSERT_TRUE(WaitUntil([&] { return other.Ended("a"); }));  // so it has been told to ours as well
+  ASSERT_TRUE(WaitUntil([&] { return other.Ended(KeyOf("a")); }));  // so it has been told to ours as well
   Adopt({"a"});
-  EXPECT_EQ(listener_->WaitEnd("a").exit_code, 6);
+  EXPECT_EQ(listener_->WaitEnd(KeyOf("a")).exit_code, 6);
 }
 
 // The slot of an attempt that the daemon gave up while it ran is not handed out before nothing of it is left.
@@ -566,14 +572,14 @@ TEST_P(LocalTest, ALiveAttemptKeepsItsSlotWhenItIsReleased) {
   const Workspace first = Submit("a", "echo $$ > " + pid_file + "; trap '' TERM; while :; do sleep 0.05; done");
   pid_t pid = 0;
   ASSERT_TRUE(WaitUntil([&] { return static_cast<bool>(std::ifstream(pid_file) >> pid); }));
-  backend_->Release("a");
+  backend_->Release(KeyOf("a"));
   const Workspace second = Submit("b", "exit 0");
   EXPECT_NE(first.output_dir, second.output_dir);
-  listener_->WaitEnd("b");
+  listener_->WaitEnd(KeyOf("b"));
   EXPECT_TRUE(WaitUntil([&] { return !Alive(pid); }));
   // … and then it is.
   PlainClient other(dir_ + "/local/supervisor.sock", Version(), 0, "other");
-  EXPECT_TRUE(WaitUntil([&] { return !other.Knows("a"); }));
+  EXPECT_TRUE(WaitUntil([&] { return !other.Knows(KeyOf("a")); }));
   const Workspace third = Submit("c", "exit 0");
   EXPECT_EQ(first.output_dir, third.output_dir);
 }
@@ -605,13 +611,13 @@ TEST(Cgroups, AGroupThatWasEverKilledIsMadeAnew) {
 TEST_P(LocalTest, WhatTheDaemonDoesNotKnowIsForgottenOrEnded) {
   const std::string pid_file = dir_ + "/pid";
   Submit("ended", "exit 0");
-  listener_->WaitEnd("ended");
+  listener_->WaitEnd(KeyOf("ended"));
   Submit("runs", "echo $$ > " + pid_file + "; exec sleep 300");
   pid_t pid = 0;
   ASSERT_TRUE(WaitUntil([&] { return static_cast<bool>(std::ifstream(pid_file) >> pid); }));
   Connect({});
   PlainClient other(dir_ + "/local/supervisor.sock", Version(), 0, "other");
-  EXPECT_TRUE(WaitUntil([&] { return !other.Knows("ended") && !other.Knows("runs"); }));
+  EXPECT_TRUE(WaitUntil([&] { return !other.Knows(KeyOf("ended")) && !other.Knows(KeyOf("runs")); }));
   EXPECT_FALSE(Alive(pid));
 }
 
@@ -620,21 +626,21 @@ TEST_P(LocalTest, ALateReleaseDoesNotCleanTheNextAttemptsFolder) {
   PlainClient daemon(dir_ + "/local/supervisor.sock", Version(), 1, "other");
   const std::string out = dir_ + "/local/slots/other/0/output";
   const std::string gate = dir_ + "/gate";
-  daemon.Spawn("first", 0, dir_, "echo a; touch " + out + "/old", "other");
-  ASSERT_TRUE(WaitUntil([&] { return daemon.Ended("first"); }));
-  daemon.Spawn("second", 0, dir_,
+  daemon.Spawn(KeyOf("first"), 0, dir_, "echo a; touch " + out + "/old", "other");
+  ASSERT_TRUE(WaitUntil([&] { return daemon.Ended(KeyOf("first")); }));
+  daemon.Spawn(KeyOf("second"), 0, dir_,
                "ls " + out + "; touch " + out + "/new; while [ ! -e " + gate + " ]; do sleep 0.01; done", "other");
-  daemon.Spawn("third", 0, dir_, "true", "other");  // while another lives there: not started at all
-  ASSERT_TRUE(WaitUntil([&] { return daemon.Ended("third"); }));
+  daemon.Spawn(KeyOf("third"), 0, dir_, "true", "other");  // while another lives there: not started at all
+  ASSERT_TRUE(WaitUntil([&] { return daemon.Ended(KeyOf("third")); }));
   ASSERT_TRUE(WaitUntil([&] { return fs::exists(out + "/new"); }));
-  daemon.Send(Encode(local::Ack{"first"}));
-  daemon.Send(Encode(local::Ack{"third"}));
-  EXPECT_TRUE(WaitUntil([&] { return !daemon.Knows("third"); }));
+  daemon.Send(Encode(local::Ack{KeyOf("first")}));
+  daemon.Send(Encode(local::Ack{KeyOf("third")}));
+  EXPECT_TRUE(WaitUntil([&] { return !daemon.Knows(KeyOf("third")); }));
   EXPECT_TRUE(fs::exists(out + "/new"));
   std::ofstream(gate).put('x');
-  ASSERT_TRUE(WaitUntil([&] { return daemon.Ended("second"); }));
-  EXPECT_EQ(ReadFile(dir_ + "/logs/first.out"), "a\n");
-  EXPECT_EQ(ReadFile(dir_ + "/logs/second.out"), "");
+  ASSERT_TRUE(WaitUntil([&] { return daemon.Ended(KeyOf("second")); }));
+  EXPECT_EQ(ReadFile(dir_ + "/logs/" + KeyOf("first") + ".out"), "a\n");
+  EXPECT_EQ(ReadFile(dir_ + "/logs/" + KeyOf("second") + ".out"), "");
 }
 
 // What a dead daemon has sent and the supervisor has not read must not happen after the next one was told how it
@@ -645,7 +651,7 @@ TEST_P(LocalTest, AnEarlierDaemonIsCutOff) {
   // It is away now: neither read from nor closed, like one whose bytes lie in the socket. A later epoch greets.
   PlainClient fresh(dir_ + "/local/supervisor.sock", Version(), 5, "local");
   EXPECT_FALSE(fresh.Knows("late"));
-  old.Spawn("late", 7, dir_, "echo x >> " + marks);
+  old.Spawn(KeyOf("late"), 7, dir_, "echo x >> " + marks);
   EXPECT_TRUE(old.Closed());
   EXPECT_FALSE(fresh.Knows("late"));
   EXPECT_FALSE(fs::exists(marks));
@@ -669,7 +675,7 @@ TEST_P(LocalTest, AJournalThatCannotBeReadLosesNothingSilently) {
     journal.put('\x7f');
   }
   Connect({"a"});
-  EXPECT_TRUE(listener_->Wait("a", [](const auto& s) { return s.lost; }).lost);
+  EXPECT_TRUE(listener_->Wait(KeyOf("a"), [](const auto& s) { return s.lost; }).lost);
   EXPECT_FALSE(Alive(pid));
   EXPECT_EQ(ReadFile(marks), "x\n");
   EXPECT_TRUE(fs::exists(dir_ + "/local/journal.damaged"));
@@ -696,16 +702,16 @@ TEST_P(LocalTest, NothingOutlivesAStep) {
     Submit(way.name, "PIDS=" + pids + "; export PIDS; " + way.script);
     pid_t pid = 0;
     if (way.ends_by_itself) {
-      listener_->WaitEnd(way.name);
+      listener_->WaitEnd(KeyOf(way.name));
       std::ifstream(pids) >> pid;
     } else {
       ASSERT_TRUE(WaitUntil([&] { return static_cast<bool>(std::ifstream(pids) >> pid); })) << way.name;
-      backend_->Cancel(way.name, CancelMode::kGraceful);
-      const AttemptEnd end = listener_->WaitEnd(way.name);
+      backend_->Cancel(KeyOf(way.name), CancelMode::kGraceful);
+      const AttemptEnd end = listener_->WaitEnd(KeyOf(way.name));
       EXPECT_TRUE(end.stopped) << way.name;
     }
     EXPECT_TRUE(pid == 0 || !Alive(pid)) << way.name;
-    backend_->Release(way.name);
+    backend_->Release(KeyOf(way.name));
   }
 }
 

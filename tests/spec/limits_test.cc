@@ -1,7 +1,7 @@
 // Hostile and huge texts: a clear answer, soon, and never a crash.
 #include <sys/resource.h>
 
-#include <chrono>
+#include <ctime>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
@@ -17,10 +17,17 @@ namespace {
 
 using testing::HasSubstr;
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__has_feature)
+constexpr double kBearable = 30;  // seconds; the sanitizers cost a factor of three
+#else
+constexpr double kBearable = 10;
+#endif
+
+// Of this process's own work: a busy machine must not fail a test.
 double SecondsOf(const std::function<void()>& work) {
-  const auto begin = std::chrono::steady_clock::now();
+  const std::clock_t begin = std::clock();
   work();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  return static_cast<double>(std::clock() - begin) / CLOCKS_PER_SEC;
 }
 
 int64_t PeakMebibytes() {
@@ -36,7 +43,7 @@ std::string OneProblem(absl::string_view text, const ParseLimits& limits = {}) {
     out = parsed.problems.empty() ? "good"
                                   : absl::StrCat(parsed.problems[0].reason, ": ", Format("", parsed.problems[0]));
   });
-  EXPECT_LT(seconds, 10) << text.substr(0, 40);
+  EXPECT_LT(seconds, kBearable) << text.substr(0, 40);
   return out;
 }
 
@@ -258,7 +265,7 @@ TEST(Timing, OneHundredThousandSteps) {
     const double seconds = SecondsOf([&] { parsed = ParsePipeline(text); });
     EXPECT_THAT(parsed.problems, testing::IsEmpty());
     EXPECT_EQ(parsed.pipeline.steps_size(), 100'000);
-    EXPECT_LT(seconds, 10);
+    EXPECT_LT(seconds, kBearable);
     std::cout << (json ? "JSON" : "YAML") << ", 100,000 steps, " << text.size() / 1'000'000 << " MB: " << seconds
               << " s; peak memory of the process " << PeakMebibytes() << " MiB (before " << before << ")\n";
     const double places = SecondsOf([&] {
@@ -267,7 +274,7 @@ TEST(Timing, OneHundredThousandSteps) {
       }
     });
     std::cout << "  100,000 places found in " << places << " s\n";
-    EXPECT_LT(places, 10);
+    EXPECT_LT(places, kBearable);
   }
 }
 

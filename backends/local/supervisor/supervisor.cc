@@ -26,6 +26,7 @@
 #include "backends/local/supervisor/processes.h"
 #include "backends/local/supervisor/spawn.h"
 #include "server/base/fault.h"
+#include "server/base/planted.h"
 
 namespace orch::local {
 namespace {
@@ -392,7 +393,7 @@ void Supervisor::OnHello(Client& client, const Hello& hello) {
 
 void Supervisor::OnSpawn(Client& client, const Spawn& spawn) {
   const auto known = steps_.find(spawn.key);
-  if (known != steps_.end()) {  // never twice: say what we know of it
+  if (known != steps_.end() && !ORCH_PLANTED("spawn_twice")) {  // never twice: say what we know of it
     const Step& step = known->second;
     if (step.record.pid != 0) Send(client, Encode(Started{spawn.key, step.record.pid, step.record.started_wall}));
     if (step.record.has_end) Send(client, Encode(Exited{spawn.key, step.record.end}));
@@ -410,13 +411,16 @@ void Supervisor::OnSpawn(Client& client, const Spawn& spawn) {
   Slot& slot = SlotOf(spawn.slot);
   ORCH_FAULT("supervisor.spawn.before_journal");
   int error = busy ? EBUSY : slot.Prepare();
+  // Outside of a group nobody would find what it leaves behind.
+  const int group = error == 0 ? cgroups_->Fd(spawn.slot) : -1;
+  if (error == 0 && cgroups_->on() && group < 0) error = EBUSY;
   if (error == 0 && !journal_.Append(Encode(Spawning{spawn.key, spawn.slot, spawn.log_prefix, spawn.log_limit}))) {
     error = ENOSPC;
   }
   SpawnResult result;
   ORCH_FAULT("supervisor.spawn.journaled");
   if (error == 0) {
-    result = SpawnProcess(spawn, null_, slot.out_fd(), slot.err_fd(), cgroups_->Fd(spawn.slot));
+    result = SpawnProcess(spawn, null_, slot.out_fd(), slot.err_fd(), group);
   } else {
     result.end.kind = End::Kind::kSpawnFailed;
     result.end.status = error;
@@ -594,6 +598,7 @@ std::vector<pid_t> Supervisor::ProcessesOf(const std::string& key, const Step& s
 
 void Supervisor::KillStep(const std::string& key, Step& step) {
   step.killed = true;
+  if (ORCH_PLANTED("leave_descendants")) return;
   if (cgroups_->on()) {
     CgroupPool::KillAll(cgroups_->base(), step.record.slot);
     return;

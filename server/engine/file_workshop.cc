@@ -1,0 +1,137 @@
+#include "server/engine/file_workshop.h"
+
+#include <utility>
+
+#include "server/base/clock.h"
+#include "server/base/log.h"
+#include "server/base/status.h"
+#include "server/engine/cache_key.h"
+#include "server/engine/outputs.h"
+#include "server/engine/render.h"
+
+namespace orch {
+namespace {
+
+Reason ReasonOfFailure(const absl::Status& status) {
+  const std::string reason = ReasonOf(status);
+  if (reason == "OUTPUT_MISSING") return Reason::kOutputMissing;
+  if (reason == "OUTPUT_INVALID") return Reason::kOutputInvalid;
+  if (reason == "INPUT_MISSING" || reason == "BLOB_MISSING") return Reason::kInputMissing;
+  return Reason::kStoreFailed;
+}
+
+}  // namespace
+
+FileWorkshop::FileWorkshop(const EngineOptions& options, const StepTokens* tokens, store::Queries* queries,
+                           BlobStore* blobs, FileDigests* files, Inputs* inputs)
+    : options_(options), tokens_(tokens), queries_(queries), blobs_(blobs), files_(files), inputs_(inputs) {}
+
+Rendered FileWorkshop::Render(const RunContext& run, const Intent& intent, const std::string& flavor,
+                              Backend* backend) {
+  const auto refused = [](Reason reason, const absl::Status& why) {
+    return Rendered{{}, reason, std::string(why.message())};
+  };
+  const auto inputs = inputs_->Make(run, intent.ref.ix, intent.key, intent.inputs, /*paths=*/true);
+  if (!inputs.ok()) return refused(ReasonOfFailure(inputs.status()), inputs.status());
+  RenderFacts facts;
+  facts.run = &run;
+  facts.ix = intent.ref.ix;
+  facts.attempt = intent.ref.attempt;
+  facts.key = intent.key;
+  facts.inputs = &*inputs;
+  facts.endpoint = options_.step_endpoint;
+  facts.token = tokens_->Of(intent.key);
+  facts.binary_dir = options_.binary_dir;
+  const StepSpec& spec = run.graph->SpecOf(intent.ref.ix);
+  const auto params = blobs_->Materialize(ParamsOf(run, spec));
+  AttemptName name;
+  name.key = intent.key;
+  name.run_id = run.header.id;
+  name.run_name = run.header.name;
+  name.step_index = intent.ref.ix;
+  name.attempt = intent.ref.attempt;
+  const auto workspace = backend->Prepare(name);
+  if (!params.ok()) return refused(Reason::kSubmitRefused, params.status());
+  if (!workspace.ok()) return refused(Reason::kSubmitRefused, workspace.status());
+  facts.params_path = *params;
+  facts.workspace = &*workspace;
+  auto work = ::orch::Render(facts);
+  if (!work.ok()) return refused(Reason::kSubmitRefused, work.status());
+  work->grace_micros = options_.grace_micros;
+  work->log_limit_bytes = options_.limits.log_bytes;
+  for (const auto& [of, settings] : spec.options().settings) {
+    if (of == flavor) work->settings_json = settings;
+  }
+  Rendered out;
+  out.unit.key = intent.key;
+  out.unit.attempts.push_back(*std::move(work));
+  return out;
+}
+
+OutputsStored FileWorkshop::Store(const RunContext& run, const Intent& intent) {
+  OutputsStored event;
+  event.ref = intent.ref;
+  const std::vector<OutputSpec>& specs = run.graph->SpecOf(intent.ref.ix).outputs;
+  auto stored = StoreOutputs(specs, intent.published, intent.output_dir, options_.limits.value_bytes, blobs_);
+  if (stored.ok()) {
+    event.outputs = *std::move(stored);
+  } else {
+    event.failure = ReasonOfFailure(stored.status());
+    event.message = std::string(stored.status().message());
+  }
+  if (!intent.cache_key.empty() && event.failure == Reason::kNone) {
+    // Were the files that the key was made of the same at the end?
+    const auto inputs = inputs_->Make(run, intent.ref.ix, intent.key, intent.inputs, /*paths=*/false);
+    if (inputs.ok()) {
+      const auto key = CacheKeyOf(run, intent.ref.ix, *inputs, files_);
+      event.source_changed = !key.ok() || key->key != intent.cache_key;
+    } else {
+      event.source_changed = true;
+    }
+  }
+  return event;
+}
+
+StepResolved FileWorkshop::Resolve(const RunContext& run, const Intent& intent) {
+  StepResolved event;
+  event.run = intent.ref.run;
+  event.ix = intent.ref.ix;
+  const auto inputs = inputs_->Make(run, intent.ref.ix, intent.key, intent.inputs, /*paths=*/false);
+  auto key = inputs.ok() ? CacheKeyOf(run, intent.ref.ix, *inputs, files_) : absl::StatusOr<CacheKey>(inputs.status());
+  if (!key.ok()) {
+    event.failure = ReasonOfFailure(key.status());
+    event.message = std::string(key.status().message());
+  } else if (!key->key.empty()) {
+    event.cache_key = std::move(key->key);
+    event.parts_json = std::move(key->parts_json);
+    const auto found = queries_->FindCacheEntry(run.header.project, event.cache_key);
+    if (!found.ok()) {
+      Log(LogLevel::kWarning, "cache not asked", {{"run", run.header.name}, {"why", found.status().message()}});
+    } else if (found->has_value()) {
+      const store::Queries::CacheHit& hit = **found;
+      const int64_t ttl = run.graph->SpecOf(intent.ref.ix).options().cache_ttl_micros;
+      bool good = hit.artifacts.size() == run.graph->SpecOf(intent.ref.ix).outputs.size() &&
+                  (ttl == 0 || Clock::Real().Now().wall - hit.entry.created <= ttl);
+      for (size_t o = 0; good && o < hit.artifacts.size(); ++o) {
+        const ArtifactRow& artifact = hit.artifacts[o];
+        if (!artifact.value_json.has_value() && !blobs_->Exists(artifact.digest)) good = false;
+        StoredOutput output;
+        output.output = static_cast<uint32_t>(o);
+        output.blob.digest = artifact.digest;
+        output.blob.size = artifact.size;
+        output.blob.directory = artifact.type == "dir";
+        output.value_json = artifact.value_json;
+        output.metadata_json = artifact.metadata_json;
+        event.outputs.push_back(std::move(output));
+      }
+      event.hit = good;
+      event.hit_run = hit.run_name;
+      if (!good) event.outputs.clear();
+    }
+  }
+  return event;
+}
+
+void FileWorkshop::Discard(const std::string& key) { inputs_->Remove(key); }
+
+}  // namespace orch

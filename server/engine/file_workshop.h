@@ -1,0 +1,35 @@
+// The workshop on this machine's files, the blob store and the database.
+#pragma once
+
+#include <string>
+
+#include "server/engine/blob_store.h"
+#include "server/engine/engine.h"
+#include "server/engine/inputs.h"
+#include "server/engine/step_tokens.h"
+#include "server/engine/workshop.h"
+#include "server/store/queries.h"
+
+namespace orch {
+
+class FileWorkshop : public Workshop {
+ public:
+  // All of them outlive it.
+  FileWorkshop(const EngineOptions& options, const StepTokens* tokens, store::Queries* queries, BlobStore* blobs,
+               FileDigests* files, Inputs* inputs);
+
+  Rendered Render(const RunContext& run, const Intent& intent, const std::string& flavor, Backend* backend) override;
+  OutputsStored Store(const RunContext& run, const Intent& intent) override;
+  StepResolved Resolve(const RunContext& run, const Intent& intent) override;
+  void Discard(const std::string& key) override;
+
+ private:
+  const EngineOptions& options_;
+  const StepTokens* const tokens_;
+  store::Queries* const queries_;
+  BlobStore* const blobs_;
+  FileDigests* const files_;
+  Inputs* const inputs_;
+};
+
+}  // namespace orch

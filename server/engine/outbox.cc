@@ -1,0 +1,319 @@
+#include "server/engine/outbox.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "server/base/fault.h"
+#include "server/base/log.h"
+#include "server/base/planted.h"
+#include "server/base/status.h"
+
+namespace orch {
+
+// What one backend reports becomes events; reports about attempts that nobody waits for are dropped.
+class Outbox::Reports : public Listener {
+ public:
+  Reports(Outbox* outbox, std::string orchestrator) : outbox_(outbox), orchestrator_(std::move(orchestrator)) {}
+
+  void Accepted(absl::string_view key, std::string handle, std::string external_id, std::string url) override {
+    if (const auto ref = Find(key)) {
+      Put(ref->run, AttemptAccepted{*ref, std::move(handle), std::move(external_id), std::move(url)}, false);
+    }
+  }
+  void Refused(absl::string_view key, bool transient, Reason reason, std::string message) override {
+    if (const auto ref = Find(key)) Put(ref->run, AttemptRefused{*ref, transient, reason, std::move(message)}, false);
+  }
+  void Unknown(absl::string_view key, std::string message) override {
+    const auto ref = Find(key);
+    if (!ref) return;
+    Log(LogLevel::kWarning, "submission unknown", {{"orchestrator", orchestrator_}, {"key", key}, {"why", message}});
+    if (ORCH_PLANTED("drop_unknown")) return;
+    // Asked again on the outbox: whatever the platform says then decides.
+    outbox_->executor_->InOrder(ref->run, [outbox = outbox_, name = orchestrator_, ref = *ref, k = std::string(key)] {
+      if (const auto backend = outbox->FindBackend(name)) {
+        KnownAttempt known;
+        known.name.key = k;
+        known.name.step_index = ref.ix;
+        known.name.attempt = ref.attempt;
+        backend->Adopt({std::move(known)});
+      }
+    });
+  }
+  void Started(absl::string_view key, std::string external_id, std::string node, int64_t wall_micros) override {
+    if (const auto ref = Find(key)) {
+      Put(ref->run, AttemptStarted{*ref, std::move(external_id), std::move(node), wall_micros}, true);
+    }
+  }
+  void Ended(absl::string_view key, AttemptEnd end) override {
+    const auto ref = Find(key);
+    if (!ref) return Release(key);
+    if (!end.output_dir.empty()) outbox_->SetOutputDir(key, end.output_dir);
+    Put(ref->run, AttemptEnded{*ref, std::move(end)}, true);
+  }
+  void NotFound(absl::string_view key) override {
+    if (const auto ref = Find(key)) Put(ref->run, AttemptNotFound{*ref}, false);
+  }
+  void Lost(absl::string_view key, std::string message) override {
+    const auto ref = Find(key);
+    if (!ref && ORCH_PLANTED("keep_lost_stranger")) return;
+    if (!ref) return Release(key);
+    AttemptEnd end;
+    end.reason = Reason::kLost;
+    end.message = std::move(message);
+    Put(ref->run, AttemptEnded{*ref, std::move(end)}, false);
+  }
+  void HealthChanged(bool healthy, std::string message) override {
+    Log(healthy ? LogLevel::kInfo : LogLevel::kWarning, healthy ? "orchestrator is back" : "orchestrator is away",
+        {{"orchestrator", orchestrator_}, {"why", message}});
+    Put(kOwnLane, OrchestratorHealthChanged{orchestrator_, healthy}, true);
+  }
+
+ private:
+  std::optional<AttemptRef> Find(absl::string_view key) { return outbox_->FindRef(key); }
+  // Its end is committed already, and the word of it did not reach the platform.
+  void Release(absl::string_view key) {
+    outbox_->executor_->InOrder(kOwnLane, [outbox = outbox_, name = orchestrator_, k = std::string(key)] {
+      if (const auto backend = outbox->FindBackend(name)) backend->Release(k);
+    });
+  }
+  void Put(int64_t lane, Event event, bool lazy) {
+    Post post;
+    post.lane = lane;
+    post.event = std::move(event);
+    post.lazy = lazy;
+    outbox_->mailbox_->Put(std::move(post));
+  }
+
+  Outbox* const outbox_;
+  const std::string orchestrator_;
+};
+
+Outbox::Outbox(Workshop* workshop, Executor* executor, Mailbox* mailbox)
+    : workshop_(workshop), executor_(executor), mailbox_(mailbox) {}
+
+Outbox::~Outbox() { Stop(); }
+
+void Outbox::Stop() {
+  executor_->Stop();
+  std::map<std::string, Service> backends;
+  {
+    MutexLock lock(&mutex_);
+    backends.swap(backends_);
+  }
+  for (auto& [name, service] : backends) service.backend->Stop();
+}
+
+void Outbox::AddRun(std::shared_ptr<const RunContext> run) {
+  MutexLock lock(&mutex_);
+  runs_[run->header.key] = std::move(run);
+}
+
+void Outbox::RemoveRun(RunKey run) {
+  MutexLock lock(&mutex_);
+  runs_.erase(run);
+}
+
+std::shared_ptr<const RunContext> Outbox::FindRun(RunKey run) {
+  MutexLock lock(&mutex_);
+  const auto found = runs_.find(run);
+  return found == runs_.end() ? nullptr : found->second;
+}
+
+absl::Status Outbox::AddBackend(const std::string& name, std::unique_ptr<Backend> backend) {
+  auto reports = std::make_shared<Reports>(this, name);
+  RemoveBackend(name);  // first: two of one name would share their place on the platform
+  RETURN_IF_ERROR(backend->Start(reports.get()));
+  MutexLock lock(&mutex_);
+  backends_[name] = {std::move(reports), std::shared_ptr<Backend>(std::move(backend))};
+  return absl::OkStatus();
+}
+
+void Outbox::RemoveBackend(const std::string& name) {
+  Service service;
+  {
+    MutexLock lock(&mutex_);
+    const auto found = backends_.find(name);
+    if (found == backends_.end()) return;
+    service = std::move(found->second);
+    backends_.erase(found);
+  }
+  service.backend->Stop();
+}
+
+std::shared_ptr<Backend> Outbox::FindBackend(const std::string& name) {
+  MutexLock lock(&mutex_);
+  const auto found = backends_.find(name);
+  return found == backends_.end() ? nullptr : found->second.backend;
+}
+
+void Outbox::Adopt(const std::vector<std::pair<AttemptRow, std::string>>& live, int64_t grace_micros) {
+  std::map<std::string, std::vector<KnownAttempt>> by_orchestrator;
+  {
+    MutexLock lock(&mutex_);
+    for (const auto& [name, service] : backends_) by_orchestrator[name];
+    for (const auto& [row, step] : live) {
+      attempts_[row.key] = {{row.run, row.ix, row.number}, row.orchestrator, ""};
+      KnownAttempt known;
+      known.name.key = row.key;
+      known.name.step = step;
+      known.name.step_index = row.ix;
+      known.name.attempt = row.number;
+      const auto run = runs_.find(row.run);
+      if (run != runs_.end()) {
+        known.name.project = run->second->header.project;
+        known.name.run_id = run->second->header.id;
+        known.name.run_name = run->second->header.name;
+      }
+      known.handle = row.handle;
+      known.stopping = row.stopping;
+      known.grace_micros = grace_micros;
+      by_orchestrator[row.orchestrator].push_back(std::move(known));
+    }
+  }
+  for (auto& [name, attempts] : by_orchestrator) {
+    const auto backend = FindBackend(name);
+    if (backend == nullptr) continue;
+    backend->Adopt(attempts);
+    for (const KnownAttempt& known : attempts) {  // a step that was adopted may publish what is in its folder
+      const auto workspace = backend->Prepare(known.name);
+      if (workspace.ok()) SetOutputDir(known.name.key, workspace->output_dir);
+    }
+  }
+}
+
+std::optional<AttemptRef> Outbox::FindRef(absl::string_view key) {
+  MutexLock lock(&mutex_);
+  const auto found = attempts_.find(key);
+  if (found == attempts_.end()) return std::nullopt;
+  return found->second.ref;
+}
+
+std::optional<Outbox::Attempt> Outbox::FindAttempt(absl::string_view key) {
+  MutexLock lock(&mutex_);
+  const auto found = attempts_.find(key);
+  if (found == attempts_.end()) return std::nullopt;
+  return found->second;
+}
+
+void Outbox::SetOutputDir(absl::string_view key, const std::string& dir) {
+  MutexLock lock(&mutex_);
+  const auto found = attempts_.find(key);
+  if (found != attempts_.end()) found->second.output_dir = dir;
+}
+
+void Outbox::Start(std::vector<Intent> intents) {
+  for (Intent& intent : intents) {
+    if (intent.kind == Intent::Kind::kSubmitAttempt) {
+      MutexLock lock(&mutex_);
+      attempts_.try_emplace(intent.key, Attempt{intent.ref, intent.orchestrator, ""});
+    }
+    const RunKey run = intent.ref.run;
+    switch (intent.kind) {
+      case Intent::Kind::kStoreOutputs:
+        executor_->Aside(run, [this, i = std::move(intent)] { Store(i); });
+        break;
+      case Intent::Kind::kResolveStep:
+        executor_->Aside(run, [this, i = std::move(intent)] { Resolve(i); });
+        break;
+      case Intent::Kind::kSubmitAttempt:
+      case Intent::Kind::kCancelAttempt:
+      case Intent::Kind::kReleaseAttempt:
+        executor_->InOrder(run, [this, i = std::move(intent)]() mutable { Perform(std::move(i)); });
+        break;
+    }
+  }
+}
+
+void Outbox::Perform(Intent intent) {
+  ORCH_FAULT("outbox.next");
+  if (intent.kind == Intent::Kind::kSubmitAttempt) {
+    Submit(intent);
+    ORCH_FAULT("outbox.submitted");
+    return;
+  }
+  const auto backend = FindBackend(intent.orchestrator);
+  if (intent.kind == Intent::Kind::kCancelAttempt) {
+    if (ORCH_PLANTED("drop_cancel")) return;
+    if (backend != nullptr) backend->Cancel(intent.key, intent.forced ? CancelMode::kForced : CancelMode::kGraceful);
+    ORCH_FAULT("outbox.cancelled");
+    return;
+  }
+  ORCH_FAULT("outbox.before_release");
+  {
+    MutexLock lock(&mutex_);
+    attempts_.erase(intent.key);
+  }
+  workshop_->Discard(intent.key);
+  if (backend != nullptr) backend->Release(intent.key);
+  ORCH_FAULT("outbox.released");
+}
+
+void Outbox::Refuse(const AttemptRef& ref, Reason reason, absl::string_view message) {
+  Post post;
+  post.lane = ref.run;
+  post.event = AttemptRefused{ref, false, reason, std::string(message)};
+  mailbox_->Put(std::move(post));
+}
+
+void Outbox::Submit(const Intent& intent) {
+  const auto run = FindRun(intent.ref.run);
+  if (run == nullptr) return;  // it has ended meanwhile
+  const auto backend = FindBackend(intent.orchestrator);
+  if (backend == nullptr) {
+    Refuse(intent.ref, Reason::kSubmitRefused,
+           absl::StrCat("orchestrator `", intent.orchestrator, "` is not in service"));
+    return;
+  }
+  const bool settings = !run->graph->SpecOf(intent.ref.ix).options().settings.empty();
+  Rendered rendered =
+      workshop_->Render(*run, intent, settings ? FlavorOf(intent.orchestrator) : std::string(), backend.get());
+  if (rendered.failure != Reason::kNone) {
+    Refuse(intent.ref, rendered.failure, rendered.message);
+    return;
+  }
+  for (const AttemptWork& work : rendered.unit.attempts) SetOutputDir(work.name.key, work.workspace.output_dir);
+  ORCH_FAULT("outbox.prepared");
+  backend->Submit(std::move(rendered.unit));
+}
+
+void Outbox::Store(const Intent& intent) {
+  const auto run = FindRun(intent.ref.run);
+  if (run == nullptr) return;
+  Post post;
+  post.lane = intent.ref.run;
+  ORCH_FAULT("store.before");
+  post.event = workshop_->Store(*run, intent);
+  ORCH_FAULT("store.after");
+  mailbox_->Put(std::move(post));
+}
+
+void Outbox::Resolve(const Intent& intent) {
+  const auto run = FindRun(intent.ref.run);
+  if (run == nullptr) return;
+  Post post;
+  post.lane = intent.ref.run;
+  post.event = workshop_->Resolve(*run, intent);
+  ORCH_FAULT("resolve.after");
+  mailbox_->Put(std::move(post));
+}
+
+bool Outbox::HasAttempts(const std::string& orchestrator) {
+  MutexLock lock(&mutex_);
+  for (const auto& [key, attempt] : attempts_) {
+    if (attempt.orchestrator == orchestrator) return true;
+  }
+  return false;
+}
+
+void Outbox::SetFlavor(const std::string& orchestrator, const std::string& flavor) {
+  MutexLock lock(&mutex_);
+  flavors_[orchestrator] = flavor;
+}
+
+std::string Outbox::FlavorOf(const std::string& orchestrator) {
+  MutexLock lock(&mutex_);
+  const auto found = flavors_.find(orchestrator);
+  return found == flavors_.end() ? "" : found->second;
+}
+
+}  // namespace orch

@@ -1,0 +1,93 @@
+// The outbox: performs what the core decided, after the commit that records it, and brings the results back as events.
+//
+// What talks to backends runs in the order of the decisions; what may block (storing outputs, asking the cache) runs
+// aside. Nothing here decides anything, and nothing here reads a clock or a file.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/strings/string_view.h"
+#include "backends/api/backend.h"
+#include "server/base/mutex.h"
+#include "server/core/messages.h"
+#include "server/engine/executor.h"
+#include "server/engine/mailbox.h"
+#include "server/engine/run_context.h"
+#include "server/engine/workshop.h"
+
+namespace orch {
+
+class Outbox {
+ public:
+  // All three outlive it.
+  Outbox(Workshop* workshop, Executor* executor, Mailbox* mailbox);
+  ~Outbox();
+  // Stops the executor and the backends (their jobs go on) and waits for what is under way.
+  void Stop();
+
+  void AddRun(std::shared_ptr<const RunContext> run);
+  void RemoveRun(RunKey run);
+  std::shared_ptr<const RunContext> FindRun(RunKey run);
+
+  // Takes a backend into service; replaces one of the same name, which is stopped.
+  absl::Status AddBackend(const std::string& name, std::unique_ptr<Backend> backend);
+  void RemoveBackend(const std::string& name);
+  void SetFlavor(const std::string& orchestrator, const std::string& flavor);
+  std::string FlavorOf(const std::string& orchestrator);
+  // True while attempts on it have not been released.
+  bool HasAttempts(const std::string& orchestrator);
+  std::shared_ptr<Backend> FindBackend(const std::string& name);
+
+  // Once, after the start's backends are in service: where are these?
+  void Adopt(const std::vector<std::pair<AttemptRow, std::string>>& live, int64_t grace_micros);
+
+  // Behind what is in order.
+  void Later(std::function<void()> work) { executor_->InOrder(kOwnLane, std::move(work)); }
+
+  // From the loop's thread.
+  void Start(std::vector<Intent> intents);
+
+  // A live attempt by its key.
+  struct Attempt {
+    AttemptRef ref;
+    std::string orchestrator;
+    std::string output_dir;
+  };
+  std::optional<Attempt> FindAttempt(absl::string_view key);
+
+ private:
+  class Reports;
+
+  void Perform(Intent intent);
+  void Submit(const Intent& intent);
+  void Store(const Intent& intent);
+  void Resolve(const Intent& intent);
+  std::optional<AttemptRef> FindRef(absl::string_view key);
+  void SetOutputDir(absl::string_view key, const std::string& dir);
+  void Refuse(const AttemptRef& ref, Reason reason, absl::string_view message);
+
+  Workshop* const workshop_;
+  Executor* const executor_;
+  Mailbox* const mailbox_;
+
+  Mutex mutex_;
+  std::unordered_map<RunKey, std::shared_ptr<const RunContext>> runs_ ABSL_GUARDED_BY(mutex_);
+  absl::flat_hash_map<std::string, Attempt> attempts_ ABSL_GUARDED_BY(mutex_);
+  struct Service {
+    std::shared_ptr<Reports> reports;
+    std::shared_ptr<Backend> backend;
+  };
+  std::map<std::string, Service> backends_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, std::string> flavors_ ABSL_GUARDED_BY(mutex_);
+  static constexpr int64_t kOwnLane = 0;  // the others are runs
+};
+
+}  // namespace orch

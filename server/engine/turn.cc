@@ -1,0 +1,126 @@
+#include "server/engine/turn.h"
+
+#include <algorithm>
+#include <utility>
+#include <variant>
+
+#include "server/base/fault.h"
+#include "server/base/planted.h"
+#include "server/base/status.h"
+
+namespace orch {
+namespace {
+
+constexpr size_t kSlicesPerBatch = 4;  // of 256 KiB
+
+template <typename T>
+void Append(std::vector<T>* to, std::vector<T>* from) {
+  if (to->empty()) {
+    to->swap(*from);
+  } else {
+    to->insert(to->end(), std::make_move_iterator(from->begin()), std::make_move_iterator(from->end()));
+  }
+  from->clear();
+}
+
+void Merge(Batch* to, Batch* from) {
+  Append(&to->spec_slices, &from->spec_slices);
+  Append(&to->pipelines, &from->pipelines);
+  Append(&to->new_runs, &from->new_runs);
+  Append(&to->runs, &from->runs);
+  Append(&to->steps, &from->steps);
+  Append(&to->attempts, &from->attempts);
+  Append(&to->blobs, &from->blobs);
+  Append(&to->artifacts, &from->artifacts);
+  Append(&to->cache_entries, &from->cache_entries);
+  Append(&to->events, &from->events);
+  Append(&to->requests, &from->requests);
+  Append(&to->orchestrators, &from->orchestrators);
+  Append(&to->deleted_orchestrators, &from->deleted_orchestrators);
+  Append(&to->pools, &from->pools);
+  Append(&to->deleted_pools, &from->deleted_pools);
+  Append(&to->stacks, &from->stacks);
+}
+
+}  // namespace
+
+absl::Status Turn::Play(std::deque<Post> posts, Now now) {
+  for (Post& post : posts) {
+    Apply(post);
+    if (pending_.spec_slices.size() >= kSlicesPerBatch) RETURN_IF_ERROR(Commit());
+  }
+  core_->Tick(now);
+  sink_->Start(core_->TakeAtOnce());
+  if (core_->Urgent() || now.mono >= commit_due_ || core_->NextDeadline() == 0) commit_now_ = true;
+  // What time alone brought about is nobody's post: it waits no longer than a lazy one.
+  if (core_->HasDecided() && !ORCH_PLANTED("forget_to_commit"))
+    commit_due_ = std::min(commit_due_, now.mono + kLazyMicros);
+  totals_.apply_micros += clock_->Now().mono - now.mono;
+  return commit_now_ ? Commit() : absl::OkStatus();
+}
+
+void Turn::Apply(Post& post) {
+  const Now now = clock_->Now();
+  Waiting waiting;
+  if (post.event.has_value()) {
+    ++totals_.events_applied;
+    const bool submitted = std::holds_alternative<RunSubmitted>(*post.event);
+    const bool published = std::holds_alternative<ArtifactPublished>(*post.event);
+    // An end that only hands the outputs to the store need not be on the disk before they are.
+    const bool ended = std::holds_alternative<AttemptEnded>(*post.event);
+    const int64_t open_before = core_->live_attempts();
+    waiting.status = core_->Apply(*std::move(post.event), now);
+    if (submitted) {
+      waiting.number = core_->last_run_key();
+      post.run->header.key = waiting.number;
+      sink_->AddRun(std::move(post.run));
+    }
+    if (published) waiting.number = core_->last_artifact_id();
+    if (ended && core_->live_attempts() != open_before) post.lazy = false;
+  }
+  if (post.rows != nullptr && waiting.status.ok()) Merge(&pending_, post.rows.get());
+  if (post.lazy) {
+    commit_due_ = std::min(commit_due_, now.mono + kLazyMicros);
+  } else {
+    commit_now_ = true;
+  }
+  if (post.receipt != nullptr) {
+    waiting.receipt = std::move(post.receipt);
+    waiting_.push_back(std::move(waiting));
+  }
+}
+
+absl::Status Turn::Commit() {
+  commit_now_ = false;
+  commit_due_ = INT64_MAX;
+  Decisions decisions = core_->Take();
+  Merge(&pending_, &decisions.batch);
+  if (!pending_.empty()) {
+    const int64_t before = clock_->Now().mono;
+    ORCH_FAULT("commit.before");
+    if (ORCH_PLANTED("publish_before_commit")) sink_->Publish(pending_);
+    for (Waiting& w : waiting_) {
+      if (ORCH_PLANTED("answer_before_commit")) w.receipt->Complete(w.status, w.number);
+    }
+    if (ORCH_PLANTED("skip_commit") && totals_.batches % 16 == 15) pending_.attempts.clear();
+    if (ORCH_PLANTED("forget_request")) pending_.requests.clear();
+    RETURN_IF_ERROR(writer_->Commit(&pending_));
+    ORCH_FAULT("commit.after");
+    totals_.commit_micros += clock_->Now().mono - before;
+    ++totals_.batches;
+    if (!ORCH_PLANTED("publish_before_commit")) sink_->Publish(pending_);
+    ORCH_FAULT("commit.published");
+  }
+  sink_->Start(std::move(decisions.intents));
+  for (const RunRow& run : pending_.runs) {
+    if (IsTerminal(run.state)) sink_->RemoveRun(run);
+  }
+  pending_ = Batch();
+  ORCH_FAULT("commit.effects");
+  for (Waiting& w : waiting_) w.receipt->Complete(std::move(w.status), w.number);
+  waiting_.clear();
+  ORCH_FAULT("commit.answered");
+  return absl::OkStatus();
+}
+
+}  // namespace orch

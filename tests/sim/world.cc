@@ -1,0 +1,361 @@
+#include "tests/sim/world.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "server/base/status.h"
+
+namespace orch::sim {
+namespace {
+
+constexpr size_t kEventsShown = 50;
+constexpr int kPage = 100;
+
+void AppendNumber(std::string* out, int64_t value) {
+  char bytes[sizeof(value)];
+  memcpy(bytes, &value, sizeof(value));
+  out->append(bytes, sizeof(bytes));
+}
+
+std::string Text(const EventRow& e) {
+  const std::string state = e.type == EventType::kStepStateChanged ? std::string(Name(static_cast<StepState>(e.state)))
+                            : e.type == EventType::kArtifactLanded ? absl::StrCat("landed ", e.output)
+                                                                   : std::string(Name(static_cast<RunState>(e.state)));
+  return absl::StrCat("event ", e.sequence, " run ", e.run, e.ix < 0 ? "" : absl::StrCat(" step ", e.ix),
+                      e.attempt == 0 ? "" : absl::StrCat(" attempt ", e.attempt), " ", state,
+                      e.reason == Reason::kNone ? "" : absl::StrCat(" ", Name(e.reason)));
+}
+
+}  // namespace
+
+World::World(Plan plan) : plan_(std::move(plan)), fate_(plan_.seed, plan_.faults) {
+  for (size_t i = 0; i < plan_.runs.size(); ++i) {
+    Client& client = clients_.emplace_back();
+    client.event = Build(plan_.runs[i], i);
+    client.plain = plan_.runs[i].mode == ExecutionMode::kContinueOnFailure && plan_.runs[i].timeout_micros == 0;
+    tables_.AddGraph(client.event.header.id, client.event.graph);
+    graphs_.push_back(client.event.graph);
+    total_steps_ += client.event.graph->step_count();
+    fate_.Later(fate_.dice.Delay(2 * plan_.delay), What::kSubmitRun, static_cast<uint32_t>(i));
+    watchers_.push_back({static_cast<uint32_t>(i) + 1, 0, 0});
+  }
+  watchers_.push_back({});
+  platform_ = std::make_unique<Platform>(&fate_, plan_, &graphs_);
+  if (fate_.Happens(Fault::kHealthFlap)) {
+    const int64_t away = fate_.dice.Delay(20 * kSecond);
+    fate_.Later(away, What::kHealth, 0, 0);
+    fate_.Later(away + fate_.dice.Delay(60 * kSecond), What::kHealth, 0, 1);
+  }
+  if (fate_.Has(Fault::kWallJump)) {
+    for (int n = 0; n < 3; ++n) fate_.Later(fate_.dice.Delay(40 * kSecond), What::kWallJump);
+  }
+  fate_.Later(1, What::kStart);
+}
+
+std::string World::Play() {
+  const int64_t calm_after = 20'000 + 60 * total_steps_;
+  const int64_t most = 10 * calm_after;
+  while (fate_.broken().empty()) {
+    if (++actions_ == calm_after) fate_.Calm();
+    if (actions_ > most) {
+      fate_.Break("it does not come to an end");
+      break;
+    }
+    if (daemon_ != nullptr && daemon_->mailbox().depth() > 0 && !std::exchange(turn_scheduled_, true)) {
+      fate_.Later(fate_.dice.Delay(plan_.turn), What::kTurn, 0, 0, life_);
+    }
+    const int64_t deadline = daemon_ != nullptr ? daemon_->NextDeadline() : INT64_MAX;
+    if (fate_.empty() && deadline == INT64_MAX) break;
+    if (fate_.NextDue() <= deadline) {
+      Do(fate_.Next());
+    } else {
+      fate_.PassTo(deadline);
+      Turn();
+    }
+  }
+  if (fate_.broken().empty()) CheckEnd();
+  return fate_.broken().empty() ? "" : Report();
+}
+
+void World::Do(const Action& action) {
+  const bool of_daemon = action.what == What::kTurn || action.what == What::kOrders || action.what == What::kAside;
+  if (of_daemon && (daemon_ == nullptr || action.life != life_)) return;
+  switch (action.what) {
+    case What::kTurn:
+      turn_scheduled_ = false;
+      return Turn();
+    case What::kOrders:
+      daemon_->executor().DoOrders();
+      if (fate_.HappensOf(Fault::kCrashBetween, 10'000)) Crash();
+      return;
+    case What::kAside:
+      return daemon_->executor().DoAside(action.a);
+    case What::kSubmitRun:
+      return SubmitRun(action.a);
+    case What::kCancelRun:
+      return Cancel(action.a, true, action.b);
+    case What::kCancelStep:
+      return Cancel(action.a, false, action.b);
+    case What::kJobPublish:
+      return Publish(action.a, action.b);
+    case What::kWatch:
+      watch_scheduled_ = false;
+      return Watch();
+    case What::kWallJump:
+      fate_.Note("wall clock jumps");
+      return fate_.JumpWall(static_cast<int64_t>(fate_.dice.Draw(2 * 3600)) * kSecond - 3600 * kSecond);
+    case What::kStart:
+      fate_.Note("start", life_ + 1);
+      turn_scheduled_ = false;
+      daemon_ = std::make_unique<SimDaemon>(&fate_, plan_, &tables_, platform_.get(), ++life_, &ledger_);
+      return;
+    case What::kJobEnd:
+      CheckStops(action.a);
+      return platform_->Do(action);
+    case What::kJobStart:
+    case What::kJobStopped:
+    case What::kReport:
+    case What::kHealth:
+      return platform_->Do(action);
+  }
+}
+
+void World::Turn() {
+  ++turns_;
+  const int64_t before = ledger_.commits;
+  const bool alive = daemon_->Play();
+  // Who dies right after it has answered may or may not have been heard.
+  if (alive || fate_.dice.Percent(50)) PollCalls();
+  if (!alive) return Crash();
+  if (fate_.HappensOf(Fault::kCrashBetween, 10'000)) return Crash();
+  if (ledger_.commits != before && !std::exchange(watch_scheduled_, true)) {
+    fate_.Later(fate_.dice.Delay(plan_.delay), What::kWatch);
+  }
+  if (++since_check_ * 8 >= total_steps_) CheckNow();
+}
+
+void World::Crash() {
+  fate_.Note("crash");
+  daemon_ = nullptr;
+  for (Client& client : clients_) client.asking = false;
+  for (const Call& call : calls_) {  // a client that has no answer asks again
+    if (call.kind == Call::Kind::kSubmit) fate_.Later(fate_.dice.Delay(kSecond), What::kSubmitRun, call.run);
+    if (call.kind == Call::Kind::kCancelRun) {
+      fate_.Later(fate_.dice.Delay(kSecond), What::kCancelRun, call.run, call.number);
+    }
+  }
+  calls_.clear();
+  fate_.Later(fate_.dice.Delay(5 * kSecond), What::kStart);
+}
+
+// --- clients ---
+
+RunKey World::KeyOf(uint32_t number) const {
+  const testing::StoreModel::Run* run = tables_.FindById(clients_[number].event.header.id);
+  return run == nullptr ? 0 : run->header.key;
+}
+
+void World::SubmitRun(uint32_t number) {
+  Client& client = clients_[number];
+  if (client.acknowledged || client.asking) return;
+  if (daemon_ == nullptr) return fate_.Later(kSecond, What::kSubmitRun, number);
+  const std::string& id = client.event.header.id;
+  Call call{Call::Kind::kSubmit, number, 0, 0, std::make_shared<Receipt>()};
+  if (const std::string* answer = tables_.FindRequest(id)) {  // the first answer was lost
+    if (*answer != id) return fate_.Break("request ", id, " gets another answer than the first time: ", *answer);
+    return Answer(call, absl::OkStatus());
+  }
+  Post post;
+  auto context = std::make_shared<RunContext>();
+  context->header = client.event.header;
+  context->graph = client.event.graph;
+  post.run = std::move(context);
+  post.event = client.event;
+  post.rows = std::make_unique<Batch>();
+  post.rows->requests.push_back({"SubmitRun", "default", id, "", id, fate_.Now().wall});
+  post.receipt = call.receipt;
+  if (!daemon_->mailbox().Offer(std::move(post)).ok()) return fate_.Later(kSecond, What::kSubmitRun, number);
+  client.asking = true;
+  calls_.push_back(std::move(call));
+}
+
+void World::Cancel(uint32_t number, bool whole, uint32_t argument) {
+  if (daemon_ == nullptr) {
+    return fate_.Later(kSecond, whole ? What::kCancelRun : What::kCancelStep, number, argument);
+  }
+  Call call{whole ? Call::Kind::kCancelRun : Call::Kind::kCancelStep, number, argument, 0, std::make_shared<Receipt>()};
+  CancelRequested event{KeyOf(number), {}, whole && argument != 0};
+  if (!whole) event.steps.push_back(argument);
+  Post post;
+  post.event = std::move(event);
+  post.receipt = call.receipt;
+  if (daemon_->mailbox().Offer(std::move(post)).ok()) calls_.push_back(std::move(call));
+}
+
+// What EngineImpl::PublishArtifact does, on the tables.
+void World::Publish(uint32_t number, uint32_t output) {
+  if (daemon_ == nullptr) return;
+  const Platform::Job& job = platform_->job(number);
+  const auto attempt = daemon_->outbox().FindAttempt(job.key);
+  if (!attempt.has_value()) return;
+  Call call{Call::Kind::kPublish, job.run, number, output, std::make_shared<Receipt>()};
+  Post post;
+  post.event = ArtifactPublished{attempt->ref, OutputOf(job.key, output)};
+  post.receipt = call.receipt;
+  if (daemon_->mailbox().Offer(std::move(post)).ok()) calls_.push_back(std::move(call));
+}
+
+void World::PollCalls() {
+  for (size_t n = 0; n < calls_.size();) {
+    const absl::Status status = calls_[n].receipt->Wait(0);
+    if (ReasonOf(status) == "COMMIT_SLOW") {
+      ++n;
+      continue;
+    }
+    const Call call = std::move(calls_[n]);
+    calls_[n] = std::move(calls_.back());
+    calls_.pop_back();
+    Answer(call, status);
+  }
+}
+
+// What was acknowledged is on the disk.
+void World::Answer(const Call& call, const absl::Status& status) {
+  Client& client = clients_[call.run];
+  if (!status.ok()) {
+    if (ReasonOf(status) != "ATTEMPT_STALE") fate_.Break("refused: ", status.ToString());
+    return;
+  }
+  const testing::StoreModel::Run* run = tables_.FindById(client.event.header.id);
+  if (run == nullptr || run->row.version == 0) return fate_.Break("run ", call.run, " is acknowledged and not stored");
+  switch (call.kind) {
+    case Call::Kind::kSubmit: {
+      if (tables_.FindRequest(client.event.header.id) == nullptr) {
+        return fate_.Break("the request of run ", call.run, " is acknowledged and not stored");
+      }
+      client.acknowledged = true;
+      client.asking = false;
+      if (fate_.Happens(Fault::kCancelRun)) {
+        client.plain = false;
+        const uint32_t forced = fate_.dice.Percent(30) ? 1 : 0;
+        fate_.Later(fate_.dice.Delay(20 * plan_.delay), What::kCancelRun, call.run, forced);
+        if (fate_.dice.Percent(30)) fate_.Later(fate_.dice.Delay(20 * plan_.delay), What::kCancelRun, call.run, 1);
+      }
+      if (run->graph->step_count() > 0 && fate_.Happens(Fault::kCancelStep)) {
+        client.plain = false;
+        fate_.Later(fate_.dice.Delay(10 * plan_.delay), What::kCancelStep, call.run,
+                    static_cast<uint32_t>(fate_.dice.Draw(run->graph->step_count())));
+      }
+      return;
+    }
+    case Call::Kind::kCancelRun:
+      if (run->row.state != RunState::kCancelling && !IsTerminal(run->row.state)) {
+        return fate_.Break("the cancel of run ", call.run, " is acknowledged, it is ", Name(run->row.state));
+      }
+      client.cancelled = client.cancelled || run->row.state == RunState::kCancelling;
+      return;
+    case Call::Kind::kCancelStep: {
+      const StepState state = run->steps[call.number].state;
+      if (IsTerminal(run->row.state) || IsTerminal(state) || state == StepState::kStopping) return;
+      const auto& attempts = run->attempts[call.number];
+      if (!attempts.empty() && attempts.back().state == AttemptState::kStoring) return;  // too late: it counts
+      return fate_.Break("the cancel of step ", call.number, " is acknowledged, it is ", Name(state));
+    }
+    case Call::Kind::kPublish: {
+      const Platform::Job& job = platform_->job(call.number);
+      const std::string digest = DigestOf(job.key, call.output);
+      const bool landed = std::any_of(run->artifacts.begin(), run->artifacts.end(),
+                                      [&](size_t place) { return tables_.artifacts()[place].digest == digest; });
+      if (!landed) return fate_.Break("a publication of step ", job.ix, " is acknowledged and not stored");
+      return;
+    }
+  }
+}
+
+// --- watchers ---
+
+void World::Watch() {
+  if (daemon_ == nullptr) return;
+  bool more = false;
+  const int64_t last = daemon_->hub().last_sequence();
+  for (Watcher& watcher : watchers_) {
+    Read(watcher);
+    more = more || watcher.after < last;
+  }
+  if (more && !std::exchange(watch_scheduled_, true)) {
+    fate_.Later(fate_.dice.Delay(plan_.delay), What::kWatch);
+  }
+}
+
+void World::Read(Watcher& watcher) {
+  const std::vector<EventRow>& table = tables_.events();
+  const RunKey key = watcher.run == 0 ? 0 : KeyOf(watcher.run - 1);
+  if (watcher.run != 0 && key == 0) return;
+  const auto see = [&](const EventRow& event) {
+    if (event.sequence <= watcher.after || (key == 0 && event.sequence != watcher.after + 1)) {
+      fate_.Break("a watcher at ", watcher.after, " is given event ", event.sequence);
+    }
+    if (event.sequence > static_cast<int64_t>(table.size())) {
+      return fate_.Break("a watcher sees event ", event.sequence, " before it is durable");
+    }
+    const EventRow& stored = table[static_cast<size_t>(event.sequence) - 1];
+    if (stored.run != event.run || stored.ix != event.ix || stored.state != event.state || stored.type != event.type) {
+      fate_.Break("a watcher sees another event ", event.sequence, " than is stored");
+    }
+    watcher.after = event.sequence;
+    ++watcher.seen;
+  };
+  Hub::Page page = daemon_->hub().Read(key, watcher.after, kPage);
+  if (!page.behind) {
+    for (const auto& event : page.events) see(*event);
+    watcher.after = std::max(watcher.after, page.after);
+    return;
+  }
+  // Too slow for the ring: from the table, as far as a page goes.
+  const auto end = std::min(table.size(), static_cast<size_t>(watcher.after) + kPage);
+  for (size_t n = static_cast<size_t>(watcher.after); n < end; ++n) {
+    if (key == 0 || table[n].run == key) see(table[n]);
+    watcher.after = table[n].sequence;
+  }
+}
+
+World::Figures World::figures() const {
+  Figures out;
+  out.runs = static_cast<int64_t>(clients_.size());
+  for (const auto& [key, run] : tables_.runs()) {
+    for (const uint32_t ended : run.ended) out.life_cycles += ended;
+  }
+  out.attempts = platform_->made();
+  out.restarts = static_cast<int64_t>(life_) - 1;
+  out.commits = ledger_.commits;
+  out.turns = turns_;
+  return out;
+}
+
+std::string World::Log() const {
+  std::string out;
+  for (const EventRow& e : tables_.events()) {
+    for (const int64_t number :
+         {e.sequence, e.time, static_cast<int64_t>(e.type), e.run, e.ix, static_cast<int64_t>(e.attempt),
+          static_cast<int64_t>(e.state), static_cast<int64_t>(e.reason), static_cast<int64_t>(e.exit_code.value_or(-1)),
+          e.artifact}) {
+      AppendNumber(&out, number);
+    }
+    absl::StrAppend(&out, e.message, "\n", e.output, "\n");
+  }
+  return out;
+}
+
+std::string World::Report() const {
+  std::string out = absl::StrCat(fate_.broken(), "\n", plan_.Describe(), "\nwhat happened last:");
+  for (const std::string& note : fate_.Notes()) absl::StrAppend(&out, "\n  ", note);
+  const std::vector<EventRow>& events = tables_.events();
+  absl::StrAppend(&out, "\nthe last events:");
+  for (size_t n = events.size() > kEventsShown ? events.size() - kEventsShown : 0; n < events.size(); ++n) {
+    absl::StrAppend(&out, "\n  ", Text(events[n]));
+  }
+  return out;
+}
+
+}  // namespace orch::sim

@@ -140,7 +140,8 @@ Response ServeConnect(const rpc::MethodTable& table, rpc::Guard& guard, const rp
   if (json) {
     response.content_type = "application/json";
     google::protobuf::util::JsonPrintOptions options = PrintOptions();
-    options.always_print_primitive_fields = true;  // an empty list is `[]`: a dashboard need not ask whether it is there
+    options.always_print_primitive_fields =
+        true;  // an empty list is `[]`: a dashboard need not ask whether it is there
     const auto printed = google::protobuf::util::MessageToJsonString(*out, &response.body, options);
     if (!printed.ok()) {
       return ConnectError(rpc::Seal(absl::InternalError(std::string(printed.message())), method->name));

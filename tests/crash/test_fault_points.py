@@ -12,6 +12,8 @@ import unittest
 from pathlib import Path
 from typing import Callable
 
+import grpc
+
 from tests.lib import dags
 from tests.lib.api import Api, message, pipeline
 from tests.lib.daemon import BIN, Daemon, wait_for
@@ -142,11 +144,13 @@ class FaultPoints(unittest.TestCase):
         name = f"fake-{self.rng.randrange(1 << 40)}"
         wide = {"name": "wide", "steps": [{"name": "s", "command": ["-"], "foreach": {"i": list(range(60_000))}}]}
         self.daemon.ctl("apply", "-f", self.daemon.file("orchestrators:\n  - {name: fake, flavor: fake}\n", "f.yaml"), "--yes")
-        self.submit_plain(name, wide, "fake")
+        with contextlib.suppress(grpc.RpcError):  # the daemon may die before it answers
+            self.submit_plain(name, wide, "fake")
         wait_for(f"{point} to fire", lambda: not once.exists(), 60)
         wait_for("the daemon to die", self.gone)
         self.daemon.faults = ""
         self.replace()
+        self.submit_plain(name, wide, "fake")
         self.daemon.ctl("wait-run", name)
         self.oracle.checked_to = self.oracle.watch.events[-1].sequence if self.oracle.watch.events else 0
         self.skip_events()
@@ -200,7 +204,8 @@ class FaultPoints(unittest.TestCase):
         self.oracle.supervisors_killed += 1
         supervisor = self.daemon.supervisor_pid()
         if supervisor:
-            os.kill(supervisor, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(supervisor, signal.SIGKILL)
 
     def skip_events(self) -> None:
         """What was not the oracle's own traffic is only required to be without a gap, which the watch checks."""

@@ -3,6 +3,7 @@
 ORCH_TEST_KILLS kills (or ORCH_TEST_MINUTES minutes) from ORCH_TEST_SEED. A seed repeats the kills and the pipelines, not
 the interleaving: the instants are wall time.
 """
+import contextlib
 import os
 import random
 import signal
@@ -25,6 +26,13 @@ STALLS = ["commit.after", "outbox.next", "outbox.prepared", "local.spawn_sent", 
 
 def percentile(values: list[float], share: float) -> float:
     return sorted(values)[min(len(values) - 1, int(share * len(values)))]
+
+
+def end(supervisor: int) -> None:
+    """0: there is none."""
+    with contextlib.suppress(ProcessLookupError):
+        if supervisor:
+            os.kill(supervisor, signal.SIGKILL)
 
 
 class Storm(unittest.TestCase):
@@ -50,13 +58,11 @@ class Storm(unittest.TestCase):
                     if mode != "daemon":
                         oracle.supervisors_killed += 1
                     if mode == "supervisor":
-                        if supervisor:
-                            os.kill(supervisor, signal.SIGKILL)
+                        end(supervisor)
                         continue
                     oracle.serving.clear()
                     daemon.kill(signal.SIGKILL)
-                    if supervisor:
-                        os.kill(supervisor, signal.SIGKILL)
+                    end(supervisor)
                     stall = rng.random() < 0.2
                     daemon.faults = f"{rng.choice(STALLS)}:{rng.randint(1, 3)}=stall:{rng.randint(1, 300)}" if stall else ""
                     begin = time.monotonic()

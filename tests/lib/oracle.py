@@ -139,7 +139,7 @@ class Traffic(threading.Thread):
     def talk(self, api: Api) -> None:
         oracle = self.oracle
         while not oracle.ended and oracle.serving.is_set():
-            for one in [s for s in oracle.history if s.name not in oracle.over]:
+            for one in oracle.open():
                 oracle.advance(api, one)
             if self.on.is_set() and self.limit > 0 and len(oracle.open()) < self.open_runs:
                 self.limit -= 1
@@ -176,7 +176,8 @@ class Oracle:
     # --- the traffic's ---
 
     def open(self) -> list[Submission]:
-        return [one for one in self.history if one.name not in self.over]
+        """Not ended, or not answered: it may have run to its end before it was."""
+        return [one for one in self.history if one.name not in self.over or not one.run_id]
 
     def make(self, kind: Any) -> Submission:
         self.number += 1

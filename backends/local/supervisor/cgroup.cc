@@ -92,7 +92,7 @@ int CgroupPool::Fd(const std::string& slot) {
   for (int tries = 0; mkdir(path.c_str(), 0755) != 0; ++tries) {
     if (errno != EEXIST) return -1;
     if (rmdir(path.c_str()) == 0) continue;
-    if (tries == kBusyTries) break;
+    if (tries == kBusyTries) return -1;
     for (const pid_t pid : Processes(base_, slot)) kill(pid, SIGKILL);
     poll(nullptr, 0, 1);
   }

@@ -411,13 +411,16 @@ void Supervisor::OnSpawn(Client& client, const Spawn& spawn) {
   Slot& slot = SlotOf(spawn.slot);
   ORCH_FAULT("supervisor.spawn.before_journal");
   int error = busy ? EBUSY : slot.Prepare();
+  // Outside of a group nobody would find what it leaves behind.
+  const int group = error == 0 ? cgroups_->Fd(spawn.slot) : -1;
+  if (error == 0 && cgroups_->on() && group < 0) error = EBUSY;
   if (error == 0 && !journal_.Append(Encode(Spawning{spawn.key, spawn.slot, spawn.log_prefix, spawn.log_limit}))) {
     error = ENOSPC;
   }
   SpawnResult result;
   ORCH_FAULT("supervisor.spawn.journaled");
   if (error == 0) {
-    result = SpawnProcess(spawn, null_, slot.out_fd(), slot.err_fd(), cgroups_->Fd(spawn.slot));
+    result = SpawnProcess(spawn, null_, slot.out_fd(), slot.err_fd(), group);
   } else {
     result.end.kind = End::Kind::kSpawnFailed;
     result.end.status = error;

@@ -12,6 +12,10 @@
 
 namespace orch {
 namespace {
+// A platform with fewer attempts than this is not kept waiting for more.
+constexpr int64_t kBusyEnough = 2;
+}  // namespace
+namespace {
 constexpr int kSweepTurn = 256;  // steps
 }  // namespace
 
@@ -123,7 +127,25 @@ int64_t Dispatcher::NextDeadline() const {
   return due;
 }
 
+Dispatcher::Urgency Dispatcher::urgency() const {
+  if (run_ended_) return Urgency::kNow;
+  if (out_.intents.empty()) return Urgency::kNone;
+  for (const Intent& intent : out_.intents) {
+    if (intent.kind != Intent::Kind::kSubmitAttempt && intent.kind != Intent::Kind::kReleaseAttempt)
+      return Urgency::kNow;
+  }
+  for (const uint32_t number : fresh_orchestrators_) {
+    const OrchestratorState& o = orchestrators_[number];
+    if (o.busy - o.fresh < std::max(kBusyEnough, o.busy_before / 2)) return Urgency::kNow;
+  }
+  return Urgency::kPatient;
+}
+
 Decisions Dispatcher::Take() {
+  for (const uint32_t number : std::exchange(fresh_orchestrators_, {})) {
+    orchestrators_[number].fresh = 0;
+    orchestrators_[number].busy_before = orchestrators_[number].busy;
+  }
   Batch& batch = out_.batch;
   for (const auto& [key, ix] : dirty_steps_) {
     const auto found = runs_.find(key);
@@ -479,6 +501,7 @@ absl::Status Dispatcher::CheckInvariants() const {
   const bool settled = ended_.empty() && sweeps_.empty();
   int64_t live = 0;
   std::map<PoolId, int64_t> used;
+  std::map<uint32_t, int64_t> busy;
   for (const auto& [key, owned] : runs_) {
     const RunInMemory& run = *owned;
     std::array<int64_t, kStepStateCount> counts{};
@@ -502,10 +525,14 @@ absl::Status Dispatcher::CheckInvariants() const {
       ++live;
       if (attempt.row.number != run.cells[ix].attempt) return broken(run, ix, "attempt numbers disagree");
       if (!attempt.holds_slots) continue;
+      ++busy[run.orchestrators[run.graph->TemplateOf(ix)]];
       for (const auto& [pool, amount] : ready_.demand(run.lines[run.graph->TemplateOf(ix)])) used[pool] += amount;
     }
   }
   if (live != live_attempts_) return absl::InternalError("live attempts are miscounted");
+  for (uint32_t number = 0; number < orchestrators_.size(); ++number) {
+    if (orchestrators_[number].busy != busy[number]) return absl::InternalError("busy attempts are miscounted");
+  }
   for (PoolId pool = 0; pool < pools_.size(); ++pool) {
     if (pools_.used(pool) != used[pool]) {
       return absl::InternalError(absl::StrCat("pool ", pools_.name(pool), ": ", pools_.used(pool),

@@ -66,8 +66,10 @@ class Dispatcher {
   Decisions Take();
   // Those of the intents that need not wait for the commit; Take does not give them again.
   std::vector<Intent> TakeAtOnce();
-  // True if something has been decided that must not wait: an intent, the end of a run.
-  bool Urgent() const { return !out_.intents.empty() || run_ended_; }
+  // How long what has been decided may wait for its commit. kPatient: starts and releases alone, and their platforms
+  // have at least half of what they had to do at the last Take. kNow: other intents, idle platforms, the end of a run.
+  enum class Urgency : uint8_t { kNone, kPatient, kNow };
+  Urgency urgency() const;
   // True if something has been decided that Take would give; a Tick may decide without an event.
   bool HasDecided() const { return !dirty_runs_.empty() || !dirty_steps_.empty() || !dirty_attempts_.empty(); }
 
@@ -96,6 +98,9 @@ class Dispatcher {
     bool present = false;
     bool healthy = true;
     std::vector<PoolId> limited;
+    int64_t busy = 0;         // attempts that hold slots
+    int64_t fresh = 0;        // of them, those that Take has not given away
+    int64_t busy_before = 0;  // when Take gave the last ones away
   };
   // Work that is done in slices: cells [next, end) of a run.
   struct Sweep {
@@ -203,6 +208,7 @@ class Dispatcher {
   std::vector<std::pair<RunKey, StepIx>> dirty_steps_;
   std::vector<std::pair<RunKey, StepIx>> dirty_attempts_;
   std::vector<RunKey> finished_runs_;
+  std::vector<uint32_t> fresh_orchestrators_;  // with fresh attempts
   Decisions out_;
   bool pass_needed_ = false;
   bool run_ended_ = false;  // since the last Take

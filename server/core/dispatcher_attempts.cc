@@ -104,6 +104,10 @@ void Dispatcher::Grant(RunInMemory& run, StepIx ix) {
   attempt.row.created_mono = now_.mono;
   attempt.row.cache_key = detail.cache_key;
   ++live_attempts_;
+  const uint32_t number = run.orchestrators[run.graph->TemplateOf(ix)];
+  OrchestratorState& orchestrator = orchestrators_[number];
+  ++orchestrator.busy;
+  if (orchestrator.fresh++ == 0) fresh_orchestrators_.push_back(number);
   if (run.row.started == 0) run.row.started = now_.wall;
   SetStep(run, ix, StepEvent::kSlotGranted, StepState::kSubmitting, Reason::kNone, "");
   Touch(run, ix, attempt);
@@ -309,6 +313,7 @@ absl::Status Dispatcher::On(ArtifactPublished& event) {
 void Dispatcher::GiveSlots(RunInMemory& run, StepIx ix, LiveAttempt& attempt) {
   if (!attempt.holds_slots) return;
   attempt.holds_slots = false;
+  --orchestrators_[run.orchestrators[run.graph->TemplateOf(ix)]].busy;
   if (ORCH_PLANTED("leak_slot") && run.cells[ix].state == StepState::kStopping) return;
   pools_.Give(ready_.demand(run.lines[run.graph->TemplateOf(ix)]));
   pass_needed_ = true;

@@ -66,7 +66,11 @@ void Dispatcher::Restore(StoredRun stored, Now now) {
       attempt.row.key = AttemptKey(policy_.instance + "again", run.header.id, attempt.row.ix, attempt.row.number);
     }
     ++live_attempts_;
-    if (attempt.holds_slots) pools_.Take(ready_.demand(run.lines[run.graph->TemplateOf(attempt.row.ix)]));
+    if (attempt.holds_slots) {
+      const uint32_t t = run.graph->TemplateOf(attempt.row.ix);
+      pools_.Take(ready_.demand(run.lines[t]));
+      ++orchestrators_[run.orchestrators[t]].busy;
+    }
   }
   for (const ArtifactRow& artifact : stored.artifacts) {
     if (!artifact.early) continue;

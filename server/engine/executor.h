@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <functional>
 
+#include "absl/functional/function_ref.h"
+
 namespace orch {
 
 class Executor {
@@ -12,6 +14,9 @@ class Executor {
   // One after the other: what talks to platforms. In the order of the calls within a lane; lanes, which are runs, take
   // turns. Any thread; returns at once.
   virtual void InOrder(int64_t lane, std::function<void()> work) = 0;
+  // Does it now, on the caller's thread, in the place of InOrder; false, and nothing was done, if anything in order is
+  // waiting or under way. It saves the change of threads when there is little to do.
+  virtual bool Here(absl::FunctionRef<void()> work) = 0;
   // In any order, several at a time: what may block. Any thread; returns at once.
   virtual void Aside(int64_t lane, std::function<void()> work) = 0;
   // Takes no more and waits for what is queued.

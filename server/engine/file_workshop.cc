@@ -1,7 +1,11 @@
 #include "server/engine/file_workshop.h"
 
+#include <sys/stat.h>
+
+#include <algorithm>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "server/base/clock.h"
 #include "server/base/log.h"
 #include "server/base/status.h"
@@ -11,6 +15,11 @@
 
 namespace orch {
 namespace {
+
+// What is done at once, on the loop's thread, is no more than this.
+constexpr size_t kQuickInputs = 8;
+constexpr size_t kQuickOutputs = 4;
+constexpr int64_t kQuickBytes = 64 << 10;
 
 Reason ReasonOfFailure(const absl::Status& status) {
   const std::string reason = ReasonOf(status);
@@ -130,6 +139,27 @@ StepResolved FileWorkshop::Resolve(const RunContext& run, const Intent& intent) 
     }
   }
   return event;
+}
+
+bool FileWorkshop::IsQuick(const RunContext& run, const Intent& intent) {
+  const StepTemplate& step = run.graph->templates()[run.graph->TemplateOf(intent.ref.ix)];
+  if (intent.kind == Intent::Kind::kSubmitAttempt) {
+    if (step.inputs.size() > kQuickInputs) return false;
+    for (const InputBinding& input : step.inputs) {
+      if (input.source != InputSpec::Source::kFrom || input.fan_in) return false;
+    }
+    return true;
+  }
+  if (intent.kind != Intent::Kind::kStoreOutputs || !intent.cache_key.empty()) return false;
+  const std::vector<OutputSpec>& outputs = run.graph->SpecOf(intent.ref.ix).outputs;
+  if (outputs.size() > kQuickOutputs) return false;
+  for (const OutputSpec& output : outputs) {
+    struct stat st {};
+    const std::string path = absl::StrCat(intent.output_dir, "/", output.name);
+    if (lstat(path.c_str(), &st) != 0) continue;  // said soon enough
+    if (!S_ISREG(st.st_mode) || st.st_size > std::min(kQuickBytes, options_.limits.inline_blob_bytes)) return false;
+  }
+  return true;
 }
 
 void FileWorkshop::Discard(const std::string& key) { inputs_->Remove(key); }

@@ -21,6 +21,7 @@ class FileWorkshop : public Workshop {
   Rendered Render(const RunContext& run, const Intent& intent, const std::string& flavor, Backend* backend) override;
   OutputsStored Store(const RunContext& run, const Intent& intent) override;
   StepResolved Resolve(const RunContext& run, const Intent& intent) override;
+  bool IsQuick(const RunContext& run, const Intent& intent) override;
   void Discard(const std::string& key) override;
 
  private:

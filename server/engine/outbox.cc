@@ -9,6 +9,9 @@
 #include "server/base/status.h"
 
 namespace orch {
+namespace {
+constexpr size_t kFewIntents = 4;
+}  // namespace
 
 // What one backend reports becomes events; reports about attempts that nobody waits for are dropped.
 class Outbox::Reports : public Listener {
@@ -201,15 +204,28 @@ void Outbox::SetOutputDir(absl::string_view key, const std::string& dir) {
   if (found != attempts_.end()) found->second.output_dir = dir;
 }
 
+bool Outbox::MayDoHere(const Intent& intent) {
+  if (intent.kind == Intent::Kind::kCancelAttempt || intent.kind == Intent::Kind::kReleaseAttempt) return true;
+  const auto run = FindRun(intent.ref.run);
+  return run != nullptr && workshop_->IsQuick(*run, intent);
+}
+
 void Outbox::Start(std::vector<Intent> intents) {
+  // A link of a chain: another thread would only add the time that its waking takes.
+  const bool few = intents.size() <= kFewIntents && mailbox_->depth() == 0;
   for (Intent& intent : intents) {
     if (intent.kind == Intent::Kind::kSubmitAttempt) {
       MutexLock lock(&mutex_);
       attempts_.try_emplace(intent.key, Attempt{intent.ref, intent.orchestrator, ""});
     }
     const RunKey run = intent.ref.run;
+    const bool here = few && MayDoHere(intent);
     switch (intent.kind) {
       case Intent::Kind::kStoreOutputs:
+        if (here) {
+          Store(intent);
+          break;
+        }
         executor_->Aside(run, [this, i = std::move(intent)] { Store(i); });
         break;
       case Intent::Kind::kResolveStep:
@@ -218,6 +234,7 @@ void Outbox::Start(std::vector<Intent> intents) {
       case Intent::Kind::kSubmitAttempt:
       case Intent::Kind::kCancelAttempt:
       case Intent::Kind::kReleaseAttempt:
+        if (here && executor_->Here([&] { Perform(std::move(intent)); })) break;
         executor_->InOrder(run, [this, i = std::move(intent)]() mutable { Perform(std::move(i)); });
         break;
     }

@@ -52,7 +52,7 @@ class Outbox {
   // Behind what is in order.
   void Later(std::function<void()> work) { executor_->InOrder(kOwnLane, std::move(work)); }
 
-  // From the loop's thread.
+  // From the loop's thread. A few that are quickly done are done at once.
   void Start(std::vector<Intent> intents);
 
   // A live attempt by its key.
@@ -66,6 +66,7 @@ class Outbox {
  private:
   class Reports;
 
+  bool MayDoHere(const Intent& intent);
   void Perform(Intent intent);
   void Submit(const Intent& intent);
   void Store(const Intent& intent);

@@ -12,6 +12,8 @@ namespace orch {
 namespace {
 
 constexpr size_t kSlicesPerBatch = 4;  // of 256 KiB
+constexpr int64_t kPatienceMicros = 2'000;
+constexpr int kMostAlone = 256;
 
 template <typename T>
 void Append(std::vector<T>* to, std::vector<T>* from) {
@@ -51,7 +53,9 @@ absl::Status Turn::Play(std::deque<Post> posts, Now now) {
   }
   core_->Tick(now);
   sink_->Start(core_->TakeAtOnce());
-  if (core_->Urgent() || now.mono >= commit_due_ || core_->NextDeadline() == 0) commit_now_ = true;
+  const Dispatcher::Urgency urgency = core_->urgency();
+  if (urgency == Dispatcher::Urgency::kNow || now.mono >= commit_due_ || core_->NextDeadline() == 0) commit_now_ = true;
+  if (!commit_now_ && (ends_ > 0 || urgency == Dispatcher::Urgency::kPatient)) WaitForCompany(now);
   // What time alone brought about is nobody's post: it waits no longer than a lazy one.
   const bool forget = ORCH_PLANTED("forget_to_commit") || ORCH_PLANTED("hide_ready");
   if (core_->HasDecided() && !forget) commit_due_ = std::min(commit_due_, now.mono + kLazyMicros);
@@ -68,6 +72,7 @@ void Turn::Apply(Post& post) {
     const bool published = std::holds_alternative<ArtifactPublished>(*post.event);
     // An end that only hands the outputs to the store need not be on the disk before they are.
     const bool ended = std::holds_alternative<AttemptEnded>(*post.event);
+    const bool stored = std::holds_alternative<OutputsStored>(*post.event);
     const int64_t open_before = core_->live_attempts();
     waiting.status = core_->Apply(*std::move(post.event), now);
     if (submitted) {
@@ -76,7 +81,10 @@ void Turn::Apply(Post& post) {
       sink_->AddRun(std::move(post.run));
     }
     if (published) waiting.number = core_->last_artifact_id();
-    if (ended && core_->live_attempts() != open_before) post.lazy = false;
+    if (stored || (ended && core_->live_attempts() != open_before)) {
+      ++ends_;
+      post.lazy = true;  // what follows from it says how long it may wait
+    }
   }
   if (post.rows != nullptr && waiting.status.ok()) Merge(&pending_, post.rows.get());
   if (post.lazy) {
@@ -90,7 +98,29 @@ void Turn::Apply(Post& post) {
   }
 }
 
+// An end whose platform still has enough to do lets others come along: one sync for all of them. If none came, the next
+// ones do not wait, and twice as many each time.
+void Turn::WaitForCompany(Now now) {
+  if (waits_) return;
+  if (alone_left_ > 0) {
+    --alone_left_;
+    commit_now_ = true;
+    return;
+  }
+  waits_ = true;
+  commit_due_ = std::min(commit_due_, now.mono + kPatienceMicros);
+}
+
 absl::Status Turn::Commit() {
+  if (std::exchange(waits_, false)) {
+    if (ends_ > 1) {
+      alone_ = 1;
+    } else {
+      alone_left_ = alone_;
+      alone_ = std::min(alone_ * 2, kMostAlone);
+    }
+  }
+  ends_ = 0;
   commit_now_ = false;
   commit_due_ = INT64_MAX;
   Decisions decisions = core_->Take();
@@ -111,15 +141,15 @@ absl::Status Turn::Commit() {
     if (!ORCH_PLANTED("publish_before_commit")) sink_->Publish(pending_);
     ORCH_FAULT("commit.published");
   }
+  for (Waiting& w : waiting_) w.receipt->Complete(std::move(w.status), w.number);
+  waiting_.clear();
+  ORCH_FAULT("commit.answered");
   sink_->Start(std::move(decisions.intents));
   for (const RunRow& run : pending_.runs) {
     if (IsTerminal(run.state)) sink_->RemoveRun(run);
   }
   pending_ = Batch();
   ORCH_FAULT("commit.effects");
-  for (Waiting& w : waiting_) w.receipt->Complete(std::move(w.status), w.number);
-  waiting_.clear();
-  ORCH_FAULT("commit.answered");
   return absl::OkStatus();
 }
 

@@ -1,5 +1,5 @@
 // One turn of the loop: apply what was posted, let time pass in the core, commit what must not wait, and only then
-// publish, act and answer. It knows no thread and no mailbox; the loop (and the simulation) give it posts and time.
+// publish, answer and act. It knows no thread and no mailbox; the loop (and the simulation) give it posts and time.
 #pragma once
 
 #include <algorithm>
@@ -65,6 +65,7 @@ class Turn {
   };
 
   void Apply(Post& post);
+  void WaitForCompany(Now now);
 
   const Clock* const clock_;
   Dispatcher* const core_;
@@ -74,6 +75,10 @@ class Turn {
   std::vector<Waiting> waiting_;
   bool commit_now_ = false;
   int64_t commit_due_ = INT64_MAX;
+  int ends_ = 0;        // of attempts, since the last commit
+  bool waits_ = false;  // for more of them
+  int alone_ = 1;       // how many will not wait once one has waited in vain
+  int alone_left_ = 0;
   Totals totals_;
 };
 

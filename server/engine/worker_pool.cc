@@ -4,7 +4,7 @@
 
 namespace orch {
 
-WorkerPool::WorkerPool(int threads) {
+WorkerPool::WorkerPool(int threads) : at_once_(threads) {
   for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { Run(); });
 }
 
@@ -19,6 +19,22 @@ void WorkerPool::Stop() {
   for (std::thread& thread : threads_) {
     if (thread.joinable()) thread.join();
   }
+  MutexLock lock(&mutex_);
+  while (running_ > 0) left_.Wait(&mutex_);
+}
+
+bool WorkerPool::TryHere(absl::FunctionRef<void()> work) {
+  {
+    MutexLock lock(&mutex_);
+    if (stopping_ || running_ > 0 || !queue_.empty()) return false;
+    ++running_;
+  }
+  work();
+  MutexLock lock(&mutex_);
+  --running_;
+  left_.NotifyAll();
+  if (!queue_.empty()) filled_.NotifyOne();
+  return true;
 }
 
 void WorkerPool::Add(int64_t lane, std::function<void()> work) {
@@ -33,11 +49,14 @@ void WorkerPool::Run() {
     std::function<void()> work;
     {
       MutexLock lock(&mutex_);
-      while (queue_.empty() && !stopping_) filled_.Wait(&mutex_);
+      while (queue_.empty() ? !stopping_ : running_ >= at_once_) filled_.Wait(&mutex_);
       if (queue_.empty()) return;
       work = queue_.Pop();
+      ++running_;
     }
     work();
+    MutexLock lock(&mutex_);
+    --running_;
   }
 }
 

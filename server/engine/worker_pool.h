@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "server/base/mutex.h"
 #include "server/engine/executor.h"
 #include "server/engine/fair_queue.h"
@@ -20,7 +21,10 @@ class WorkerPool {
   ~WorkerPool();
   // Any thread. Lanes, such as runs, take turns; within one the order is kept if there is one thread.
   void Add(int64_t lane, std::function<void()> work);
-  // Takes no more and waits for what is queued.
+  // Does it now, on the caller's thread, if nothing is waiting or under way; false: it was not done. Nothing else of a
+  // pool of one thread runs meanwhile.
+  bool TryHere(absl::FunctionRef<void()> work);
+  // Takes no more and waits for what is queued or under way.
   void Stop();
 
  private:
@@ -29,6 +33,9 @@ class WorkerPool {
   Mutex mutex_;
   CondVar filled_;
   FairQueue<std::function<void()>> queue_ ABSL_GUARDED_BY(mutex_);
+  int running_ ABSL_GUARDED_BY(mutex_) = 0;
+  const int at_once_;
+  CondVar left_;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::vector<std::thread> threads_;
 };
@@ -37,6 +44,7 @@ class WorkerPool {
 class ThreadExecutor : public Executor {
  public:
   void InOrder(int64_t lane, std::function<void()> work) override { one_.Add(lane, std::move(work)); }
+  bool Here(absl::FunctionRef<void()> work) override { return one_.TryHere(work); }
   void Aside(int64_t lane, std::function<void()> work) override { two_.Add(lane, std::move(work)); }
   void Stop() override {
     one_.Stop();

@@ -13,6 +13,7 @@ namespace {
 class ExecutorDouble : public Executor {
  public:
   void InOrder(int64_t, std::function<void()> work) override { work(); }
+  bool Here(absl::FunctionRef<void()>) override { return false; }
   void Aside(int64_t, std::function<void()> work) override { work(); }
   void Stop() override {}
 };
@@ -27,6 +28,7 @@ class WorkshopDouble : public Workshop {
   }
   OutputsStored Store(const RunContext&, const Intent& intent) override { return {intent.ref, {}, {}, "", false}; }
   StepResolved Resolve(const RunContext&, const Intent&) override { return {}; }
+  bool IsQuick(const RunContext&, const Intent&) override { return false; }
   void Discard(const std::string&) override {}
 };
 

@@ -61,6 +61,7 @@ class SimExecutor : public Executor {
  public:
   SimExecutor(Fate* fate, uint32_t life) : fate_(fate), life_(life) {}
   void InOrder(int64_t lane, std::function<void()> work) override;
+  bool Here(absl::FunctionRef<void()>) override { return false; }
   void Aside(int64_t lane, std::function<void()> work) override;
   void Stop() override { stopped_ = true; }
 
@@ -86,6 +87,7 @@ class SimWorkshop : public Workshop {
   Rendered Render(const RunContext& run, const Intent& intent, const std::string& flavor, Backend* backend) override;
   OutputsStored Store(const RunContext& run, const Intent& intent) override;
   StepResolved Resolve(const RunContext& run, const Intent& intent) override;
+  bool IsQuick(const RunContext&, const Intent&) override { return false; }
   void Discard(const std::string&) override {}
 
  private:

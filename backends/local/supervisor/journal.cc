@@ -161,6 +161,8 @@ bool Journal::Append(const std::string& frame) {
   return true;
 }
 
+bool Journal::ShouldShrink() const { return size_ > kCutAt; }
+
 void Journal::MaybeShrink(const std::map<std::string, Record>& live) {
   if (live.empty() && size_ > kCutAt) {
     if (ftruncate(fd_, header_) == 0) size_ = header_;

@@ -45,6 +45,8 @@ class Journal {
   bool Append(const std::string& frame);
   // Cuts the file back when nothing is in it any more that counts, or rewrites it when it has grown.
   void MaybeShrink(const std::map<std::string, Record>& live);
+  // False: MaybeShrink would do nothing, whatever it were given.
+  bool ShouldShrink() const;
 
  private:
   std::string path_;

@@ -56,19 +56,27 @@ std::vector<char*> Pointers(const std::vector<std::string>& words) {
   return out;
 }
 
+// An exec sets handled signals to their defaults, ignored ones stay ignored.
+std::vector<int> IgnoredSignals() {
+  std::vector<int> out;
+  for (int signal = 1; signal < NSIG; ++signal) {
+    struct sigaction now {};
+    if (sigaction(signal, nullptr, &now) == 0 && now.sa_handler == SIG_IGN) out.push_back(signal);
+  }
+  return out;
+}
+
 // Only what is safe between clone and exec.
 [[noreturn]] void BecomeProgram(pid_t supervisor, const char* cwd, const std::vector<char*>& candidates,
                                 char* const* argv, char* const* envp, int in_fd, int out_fd, int err_fd,
-                                Failure* failure) {
+                                const std::vector<int>& ignored, Failure* failure) {
   setsid();
   // Nobody would know how it ends without the supervisor: it dies with it, also here, where nothing marks it yet.
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (getppid() != supervisor) _exit(127);
   struct sigaction plain {};
   plain.sa_handler = SIG_DFL;
-  for (int s = 1; s < 65; ++s) {
-    if (s != SIGKILL && s != SIGSTOP) sigaction(s, &plain, nullptr);
-  }
+  for (const int signal : ignored) sigaction(signal, &plain, nullptr);
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);
@@ -104,6 +112,8 @@ SpawnResult SpawnProcess(const Spawn& spawn, int in_fd, int out_fd, int err_fd, 
   const std::vector<char*> tries = Pointers(candidates);
   const std::vector<char*> argv = Pointers(spawn.argv);
   const std::vector<char*> envp = Pointers(spawn.env);
+  static const std::vector<int> ignored =
+      IgnoredSignals();  // by whoever started this program, or by itself at its start
   Failure* failure = SharedFailure();
   failure->where = 0;
   failure->error = 0;
@@ -118,7 +128,7 @@ SpawnResult SpawnProcess(const Spawn& spawn, int in_fd, int out_fd, int err_fd, 
   }
   const long pid = syscall(SYS_clone3, &args, sizeof(args));
   if (pid == 0) {
-    BecomeProgram(self, spawn.cwd.c_str(), tries, argv.data(), envp.data(), in_fd, out_fd, err_fd, failure);
+    BecomeProgram(self, spawn.cwd.c_str(), tries, argv.data(), envp.data(), in_fd, out_fd, err_fd, ignored, failure);
   }
   SpawnResult result;
   if (pid < 0) {

@@ -35,6 +35,7 @@ constexpr int64_t kSampleMicros = 100'000;  // sizes of logs, entries of their i
 constexpr int64_t kKillMicros = 2'000;      // while processes are being ended
 constexpr int64_t kGraceMicros = 25'000;    // while a grace runs
 constexpr int64_t kIdleMicros = 2'000'000;
+constexpr int64_t kTellMicros = 1'000;
 constexpr int kMaxLooks = 25;
 constexpr size_t kMaxUnsent = 256u << 20;
 
@@ -237,7 +238,7 @@ void Supervisor::EndLost(const std::string& key, Step& step, const std::string& 
 int Supervisor::Run() {
   epoll_event events[64];
   while (!exit_) {
-    const int n = epoll_wait(epoll_, events, 64, -1);
+    const int n = epoll_wait(epoll_, events, 64, untold_.empty() ? -1 : 1);
     if (n < 0 && errno != EINTR) return 5;
     for (int i = 0; i < n; ++i) {
       const int fd = events[i].data.fd;
@@ -262,6 +263,7 @@ int Supervisor::Run() {
         if ((events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0) OnReadable(fd);
       }
     }
+    TellStarts();
     MaybeUpgrade();
     Arm();
   }
@@ -380,12 +382,13 @@ void Supervisor::OnHello(Client& client, const Hello& hello) {
   welcome.pid = getpid();
   welcome.cgroups = cgroups_->on();
   welcome.journal_read = journal_read_;
-  for (const auto& [key, step] : steps_) {
+  for (auto& [key, step] : steps_) {
     Entry& entry = welcome.entries.emplace_back();
     entry.key = key;
     entry.slot = step.record.slot;
     entry.pid = step.record.pid;
     entry.started_wall = step.record.started_wall;
+    step.start_told = true;
     if (step.record.has_end) entry.end = step.record.end;
   }
   Send(client, Encode(welcome));
@@ -444,7 +447,17 @@ void Supervisor::OnSpawn(Client& client, const Spawn& spawn) {
   by_pid_[result.pid] = spawn.key;
   (void)journal_.Append(Encode(Spawned{spawn.key, result.pid, wall}));  // without it the step is found by its mark
   ORCH_FAULT("supervisor.spawn.recorded");
-  Broadcast(Encode(Started{spawn.key, result.pid, wall}));
+  untold_.push_back({spawn.key, Mono() + kTellMicros});
+}
+
+// A start is told a moment later, or together with the end if that comes before: short steps are one message.
+void Supervisor::TellStarts() {
+  for (const int64_t now = Mono(); !untold_.empty() && untold_.front().due <= now; untold_.pop_front()) {
+    const auto found = steps_.find(untold_.front().key);
+    if (found == steps_.end() || !found->second.live || found->second.start_told) continue;
+    found->second.start_told = true;
+    Broadcast(Encode(Started{found->first, found->second.record.pid, found->second.record.started_wall}));
+  }
 }
 
 void Supervisor::OnCancel(const Cancel& cancel) {
@@ -629,7 +642,11 @@ bool Supervisor::Finish(const std::string& key, Step& step) {
   ORCH_FAULT("supervisor.exit.before_journal");
   (void)journal_.Append(Encode(Exited{key, step.end}));  // a full disk: the end is told now, only a crash would lose it
   ORCH_FAULT("supervisor.exit.journaled");
-  Broadcast(Encode(Exited{key, step.end}));
+  std::string frames;
+  if (!std::exchange(step.start_told, true)) {
+    frames = Encode(Started{key, step.record.pid, step.record.started_wall});
+  }
+  Broadcast(frames + Encode(Exited{key, step.end}));
   if (!cgroups_->on()) EndOrphans();
   return true;
 }
@@ -682,7 +699,7 @@ void Supervisor::OnTick() {
     const bool homeless = stat(options_.data_dir.c_str(), &st) != 0;
     if (homeless || (clients_.empty() && now - idle_since_ >= options_.idle_exit_micros)) exit_ = true;
   }
-  if (!steps_.empty()) {
+  if (!steps_.empty() && journal_.ShouldShrink()) {
     std::map<std::string, Journal::Record> records;
     for (const auto& [key, step] : steps_) records[key] = step.record;
     journal_.MaybeShrink(records);

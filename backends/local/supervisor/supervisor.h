@@ -7,6 +7,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <memory>
 #include <string>
@@ -42,6 +43,7 @@ class Supervisor {
   struct Step {
     Journal::Record record;
     bool live = false;  // its main process has not been reaped, or others are left
+    bool start_told = false;
     bool main_gone = false;
     bool stop_sent = false;
     bool killed = false;
@@ -49,6 +51,10 @@ class Supervisor {
     bool adopted = false;      // started by an earlier image of this process
     int64_t kill_at_mono = 0;  // when the grace is over; 0: no stop
     End end;
+  };
+  struct Untold {
+    std::string key;
+    int64_t due;
   };
   struct Client {
     int fd = -1;
@@ -66,6 +72,7 @@ class Supervisor {
   bool TakeLock();
   bool Listen();
   void RestoreJournal();
+  void TellStarts();
   void EndEverything(const std::string& cgroup_base);
   void EndLost(const std::string& key, Step& step, const std::string& cgroup_base);
 
@@ -108,6 +115,7 @@ class Supervisor {
   std::map<std::string, std::string> holders_;  // key, by slot
   std::map<pid_t, std::string> by_pid_;         // main processes
   std::map<int, Client> clients_;
+  std::deque<Untold> untold_;  // starts that nobody has been told of, oldest first
   int live_ = 0;
   int epoll_ = -1;
   int listen_ = -1;

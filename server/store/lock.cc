@@ -1,10 +1,13 @@
 #include "server/store/lock.h"
 
 #include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
 #include <sys/file.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 
 #include "absl/memory/memory.h"
@@ -21,6 +24,16 @@ absl::Status Unusable(const std::string& path, const char* what, int error) {
                             "; the data directory must exist and belong to the user that runs orchd"));
 }
 
+constexpr int kDeadHolderTries = 300;  // of 10 ms
+
+// The process whose number is in the file; true also if it cannot be told.
+bool HolderLives(int fd) {
+  char text[32] = {};
+  if (pread(fd, text, sizeof(text) - 1, 0) <= 0) return true;
+  const int pid = atoi(text);
+  return pid <= 0 || kill(pid, 0) == 0 || errno != ESRCH;
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<DataDirLock>> DataDirLock::Take(const std::string& data_dir) {
@@ -28,7 +41,13 @@ absl::StatusOr<std::unique_ptr<DataDirLock>> DataDirLock::Take(const std::string
   const int fd = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
   if (fd < 0) return Unusable(path, "open", errno);
   auto lock = absl::WrapUnique(new DataDirLock(fd));
-  if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+  bool locked = flock(fd, LOCK_EX | LOCK_NB) == 0;
+  // One that was killed while it made a process leaves the lock to that for a moment, until it has its own program.
+  for (int tries = 0; !locked && errno == EWOULDBLOCK && tries < kDeadHolderTries && !HolderLives(fd); ++tries) {
+    poll(nullptr, 0, 10);
+    locked = flock(fd, LOCK_EX | LOCK_NB) == 0;
+  }
+  if (!locked && flock(fd, LOCK_EX | LOCK_NB) != 0) {  // again: for its errno
     if (errno != EWOULDBLOCK) return Unusable(path, "lock", errno);
     char text[32] = {};
     const ssize_t n = pread(fd, text, sizeof(text) - 1, 0);

@@ -181,9 +181,10 @@ class NoisyNeighbour(unittest.TestCase):
                   f"beside a run of {STEPS:,} steps ({time.monotonic() - began:.1f} s) p50 {statistics.median(beside):.1f} "
                   f"p99 {p99(beside):.1f} ({len(beside)} runs)", flush=True)
             self.assertGreater(len(beside), 10)
-            # The bar is twice; this machine's other work is not ours to judge.
-            self.assertLess(statistics.median(beside), 10 * statistics.median(alone) + 20)
-            self.assertLess(p99(beside), 10 * p99(alone) + 200)
+            # The bar is twice, on a machine that does nothing else. Where others work too only the mistake is told apart
+            # for sure that this was written for: one queue for all runs, in which the small one waits for seconds.
+            self.assertLess(statistics.median(beside), 10 * statistics.median(alone) + 200)
+            self.assertLess(p99(beside), 10 * p99(alone) + 1000)
 
 
 class ManyOpenSteps(unittest.TestCase):

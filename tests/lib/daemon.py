@@ -122,13 +122,15 @@ class Daemon:
     def supervisor_pid(self) -> int:
         """Of this data directory's supervisor, by its command line; 0: none."""
         mark = b"\0" + str(self.data).encode() + b"\0"
+        parents = {}
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit():
                 with contextlib.suppress(OSError):
                     line = (entry / "cmdline").read_bytes()
                     if b"orch-supervisor" in line and mark in line:
-                        return int(entry.name)
-        return 0
+                        parents[int(entry.name)] = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+        # A step between its birth and its program looks like its parent.
+        return next((pid for pid, parent in parents.items() if parent not in parents), 0)
 
     def memory(self) -> int:
         """What the daemon has allocated and holds, in bytes: pages of code that come and go do not count."""

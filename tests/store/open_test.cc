@@ -1,9 +1,15 @@
 // Opening: epochs, the lock, damaged files.
 #include <SQLiteCpp/Database.h>
+#include <fcntl.h>
+#include <spawn.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <filesystem>
 #include <fstream>
+#include <thread>
 
 #include "server/store/pragmas.h"
 #include "tests/store/fixture.h"
@@ -75,6 +81,37 @@ TEST_F(StoreTest, AfterARebootTimesAreThoseOfTheWallClock) {
     near(run->attempts.at(0).created_mono, run->attempts.at(0).created);
     EXPECT_EQ(run->attempts.at(0).started_mono, 0) << "not yet";
   }
+}
+
+// A daemon that was killed while it made a process leaves its lock to that for a moment.
+TEST_F(StoreTest, TheLockOfADeadDaemonIsWaitedFor) {
+  writer_ = nullptr;
+  const std::string path = dir_ + "/orchd.lock";
+  const auto opened = [&] {
+    int n = 0;
+    for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
+      std::error_code error;
+      n += std::filesystem::read_symlink(entry.path(), error) == path ? 1 : 0;
+    }
+    return n;
+  };
+  const int holder = open(path.c_str(), O_RDWR | O_CLOEXEC);
+  ASSERT_EQ(flock(holder, LOCK_EX | LOCK_NB), 0);
+  pid_t dead = 0;
+  char name[] = "true";
+  char* argv[] = {name, nullptr};
+  ASSERT_EQ(posix_spawn(&dead, "/bin/true", nullptr, nullptr, argv, environ), 0);
+  ASSERT_EQ(waitpid(dead, nullptr, 0), dead);
+  const std::string text = absl::StrCat(dead, "\n");
+  ASSERT_EQ(ftruncate(holder, 0), 0);
+  ASSERT_EQ(pwrite(holder, text.data(), text.size(), 0), static_cast<ssize_t>(text.size()));
+  std::thread moment([&] {
+    while (opened() < 2) std::this_thread::yield();  // the next daemon stands before the lock
+    close(holder);
+  });
+  const auto next = OpenWriter(dir_);
+  moment.join();
+  EXPECT_TRUE(next.ok()) << next.status();
 }
 
 TEST_F(StoreTest, ASecondDaemonIsRefusedWithThePid) {

@@ -44,7 +44,7 @@ void EngineImpl::Loop() {
       stats_stale_ = false;
       stats_due = now.mono + kStatsEveryMicros;
     }
-    if (mailbox_.depth() == 0 && turn_->idle()) writer_->MaybeCheckpoint();
+    writer_->MaybeCheckpoint(mailbox_.depth() == 0 && turn_->idle());
   }
   PublishStats();
 }

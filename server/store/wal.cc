@@ -14,6 +14,7 @@ namespace orch::store {
 namespace {
 constexpr int kFrameHeader = 24;
 constexpr int kHardWaitMillis = 200;
+constexpr int64_t kSharedBy = 128;  // commits: a write-back of a few milliseconds is then little for each
 }  // namespace
 
 Wal::Wal(SQLite::Database* db, int64_t grow_bytes, int64_t soft_bytes)
@@ -28,6 +29,7 @@ Wal::~Wal() { sqlite3_wal_hook(db_->getHandle(), nullptr, nullptr); }
 int Wal::OnCommit(void* self, sqlite3*, const char*, int pages) {
   auto* wal = static_cast<Wal*>(self);
   wal->bytes_ = pages * wal->page_bytes_;
+  ++wal->commits_;
   try {  // each time: a log that started again may be longer than it was
     sqlite3_file* const file = LogFile(wal->db_->getHandle());
     wal->end_.salts = file == nullptr ? 0 : SaltsOf(file);
@@ -71,9 +73,10 @@ void Wal::SyncCut() {
   if (rc != SQLITE_OK) throw SQLite::Exception("the log cannot be cut", rc);
 }
 
-void Wal::MaybeCheckpoint() {
+void Wal::MaybeCheckpoint(bool idle) {
   if (bytes_ < next_at_) return;
-  const bool hard = WillCut();
+  if (!idle && commits_ < kSharedBy && bytes_ < next_at_ + 7 * soft_bytes_) return;
+  const bool hard = idle && WillCut();
   ORCH_FAULT("checkpoint.before");
   int pages = 0;
   int done = 0;
@@ -86,6 +89,7 @@ void Wal::MaybeCheckpoint() {
   if (rc != SQLITE_OK && rc != SQLITE_BUSY) throw SQLite::Exception(db_->getHandle(), rc);
   if (rc == SQLITE_OK && done == pages) {
     bytes_ = 0;
+    commits_ = 0;
     next_at_ = soft_bytes_;
     if (hard) {
       SyncCut();

@@ -23,16 +23,17 @@ class Wal {
   // Bytes of the log that hold commits.
   int64_t bytes() const { return bytes_; }
 
-  // True if MaybeCheckpoint would cut the file now.
+  // True if MaybeCheckpoint would cut the file now, when idle.
   bool WillCut() const { return bytes_ >= next_at_ && bytes_ >= 4 * soft_bytes_; }
 
   // Where the last commit ends.
   LogPosition end() const { return end_; }
 
   // Above the soft bound: writes back what no reader needs, and the log starts anew at the next commit if that was all.
-  // Above four times that: also waits up to 200 ms for readers and gives the file's space back. Throws
+  // While there is work (not `idle`) only if many commits share the cost, or the log is eight times as large. Above
+  // four times the bound, when idle: also waits up to 200 ms for readers and gives the file's space back. Throws
   // SQLite::Exception.
-  void MaybeCheckpoint();
+  void MaybeCheckpoint(bool idle);
 
  private:
   static int OnCommit(void* self, sqlite3* db, const char* name, int pages);
@@ -45,6 +46,7 @@ class Wal {
   int64_t page_bytes_;
   LogPosition end_;
   int64_t bytes_ = 0;
+  int64_t commits_ = 0;  // in these bytes
   int64_t next_at_;
 };
 

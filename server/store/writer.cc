@@ -98,12 +98,12 @@ class WriterImpl : public Writer {
 
   bool LowOnSpace() override { return reserve_.LowOnSpace(); }
 
-  void MaybeCheckpoint() override {
+  void MaybeCheckpoint(bool idle) override {
     if (!failed_.ok()) return;
     try {
       // The mark must not say that there is a log when there is none any more.
-      if (wal_->WillCut()) high_water_.NoteAndSync({meta_.instance, meta_.epoch, last_sequence_, {}});
-      wal_->MaybeCheckpoint();
+      if (idle && wal_->WillCut()) high_water_.NoteAndSync({meta_.instance, meta_.epoch, last_sequence_, {}});
+      wal_->MaybeCheckpoint(idle);
     } catch (const SQLite::Exception& e) {
       // The log has everything, but the disk cannot be trusted: the next commit says so. A full disk is no such case:
       // the database could not grow, the log stays.

@@ -136,7 +136,7 @@ struct Bench {
         runs.runs.back().state = i % 1000 == 0 ? RunState::kFailed : RunState::kSucceeded;
       }
       Commit(&runs);
-      writer->MaybeCheckpoint();
+      writer->MaybeCheckpoint(true);
     }
   }
 
@@ -156,7 +156,7 @@ struct Bench {
       batch.runs.push_back(run);
       build += Micros() - t;
       Commit(&batch);
-      writer->MaybeCheckpoint();
+      writer->MaybeCheckpoint(true);
     }
     const double took = static_cast<double>(Micros() - start - build) / 1e6;
     const double used = static_cast<double>(CpuMicros() - cpu - build);

@@ -30,7 +30,7 @@ class DoubleWriter : public store::Writer {
     return absl::OkStatus();
   }
   bool LowOnSpace() override { return false; }
-  void MaybeCheckpoint() override {}
+  void MaybeCheckpoint(bool) override {}
   absl::StatusOr<std::vector<RunKey>> LiveRunKeys() override { return std::vector<RunKey>(); }
   absl::StatusOr<store::LiveRun> LoadRun(RunKey) override { return absl::UnimplementedError("double"); }
   absl::StatusOr<std::vector<AttemptRow>> PendingReleases() override { return std::vector<AttemptRow>(); }

@@ -39,7 +39,7 @@ class SimWriter : public store::Writer {
   const store::Meta& meta() const override { return meta_; }
   absl::Status Commit(Batch* batch) override;
   bool LowOnSpace() override { return false; }
-  void MaybeCheckpoint() override {}
+  void MaybeCheckpoint(bool) override {}
   absl::StatusOr<std::vector<RunKey>> LiveRunKeys() override { return std::vector<RunKey>(); }
   absl::StatusOr<store::LiveRun> LoadRun(RunKey) override { return absl::UnimplementedError("see StoreModel::Open"); }
   absl::StatusOr<std::vector<AttemptRow>> PendingReleases() override { return std::vector<AttemptRow>(); }

@@ -53,7 +53,7 @@ class CorruptTest : public testing::Test {
     for (int i = 0; i < 14; ++i) {
       Batch batch = workload.Next();
       EXPECT_TRUE((*writer)->Commit(&batch).ok());
-      (*writer)->MaybeCheckpoint();
+      (*writer)->MaybeCheckpoint(true);
     }
     if (!killed) writer->reset();
     fs::copy(live, dir);

@@ -26,7 +26,7 @@ namespace {
     batch.steps = {step};
     if (!(*writer)->Commit(&batch).ok()) _exit(2);
     if (write(out, &sequence, sizeof(sequence)) != sizeof(sequence)) _exit(3);
-    (*writer)->MaybeCheckpoint();
+    (*writer)->MaybeCheckpoint(true);
   }
 }
 

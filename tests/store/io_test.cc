@@ -96,7 +96,7 @@ class IoTest : public testing::Test {
         break;
       }
       ++course.acknowledged;
-      if (i % 3 == 2) writer->MaybeCheckpoint();
+      if (i % 3 == 2) writer->MaybeCheckpoint(true);
     }
     if (!course.first_error.ok()) {
       // It is final: nothing is tried again, whatever the disk says now.
@@ -107,7 +107,7 @@ class IoTest : public testing::Test {
       for (int i = 0; i < 3; ++i) {
         Batch batch = workload.Next();
         EXPECT_EQ(writer->Commit(&batch), course.first_error);
-        writer->MaybeCheckpoint();
+        writer->MaybeCheckpoint(true);
       }
       EXPECT_EQ(vfs->calls(Call::kWrite), writes) << "it wrote after its disk had failed";
       EXPECT_EQ(vfs->calls(Call::kSync), syncs) << "a sync was tried again";
@@ -262,13 +262,13 @@ TEST_F(IoTest, ADiskFillsAndClears) {
   }
   EXPECT_TRUE((*writer)->LowOnSpace());
   // The log cannot be written back, since the database would have to grow: that is no failure.
-  (*writer)->MaybeCheckpoint();
+  (*writer)->MaybeCheckpoint(true);
   vfs.set_stall(nullptr);
   vfs.set_capacity(-1);
   for (int i = 0; i < 20; ++i, ++acknowledged) {
     Batch batch = workload.Next();
     ASSERT_TRUE((*writer)->Commit(&batch).ok());
-    (*writer)->MaybeCheckpoint();
+    (*writer)->MaybeCheckpoint(true);
   }
   const std::string digest = DigestOfTables(path_, vfs.name());
   writer->reset();

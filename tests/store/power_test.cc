@@ -102,7 +102,7 @@ TEST_F(PowerTest, NothingAcknowledgedIsLostNorHalfThere) {
         note();
         if (random() % 3 != 0) continue;  // so seldom that the log passes its hard bound as well
         const size_t before = vfs.ops();
-        (*writer)->MaybeCheckpoint();
+        (*writer)->MaybeCheckpoint(true);
         // Before it cuts the log it makes durable that it may.
         if (points.back().high_water != HighWaterText()) {
           points.push_back({before, points.back().digest, HighWaterText(), true});
@@ -191,7 +191,7 @@ TEST_F(PowerTest, WithoutASyncACommitASuffixIsLost) {
         writer.Write(&batch);
         transaction.commit();
         points.push_back({vfs.ops(), DigestOfTables(path_, vfs.name()), absl::StrCat(workload.sequence())});
-        if (random() % 4 == 0) wal.MaybeCheckpoint();
+        if (random() % 4 == 0) wal.MaybeCheckpoint(true);
       }
     }
     FaultVfs after(seed);

@@ -115,7 +115,7 @@ TEST_F(StoreTest, ReadersSeeWholeCommitsWhileTheWriterWrites) {
     batch.runs = {row};
     batch.events = {Event(i, 1)};
     Commit(batch);
-    writer_->MaybeCheckpoint();
+    writer_->MaybeCheckpoint(true);
   }
   for (std::thread& t : readers) t.join();
 }

@@ -104,6 +104,7 @@ AttemptEnd Translate(const local::End& end) {
   AttemptEnd out;
   out.stopped = end.stopped;
   out.started_wall = end.started_wall;
+  if (end.pid != 0) out.external_id = absl::StrCat(end.pid);
   out.ended_wall = end.ended_wall;
   out.cpu_seconds = static_cast<double>(end.cpu_micros) / 1e6;
   out.peak_memory = end.peak_memory;

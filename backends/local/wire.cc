@@ -38,6 +38,7 @@ class Writer {
     I64(e.peak_memory);
     I64(e.stdout_bytes);
     I64(e.stderr_bytes);
+    I32(e.pid);
     Text(e.subject);
   }
   std::string Done() {
@@ -112,6 +113,7 @@ class Reader {
     e.peak_memory = I64();
     e.stdout_bytes = I64();
     e.stderr_bytes = I64();
+    e.pid = I32();
     e.subject = Text();
     return e;
   }

@@ -54,6 +54,7 @@ struct End {
   int64_t peak_memory = 0;
   int64_t stdout_bytes = 0;
   int64_t stderr_bytes = 0;
+  int32_t pid = 0;      // of the main process; 0: there was none
   std::string subject;  // what could not be executed or entered: the program, the folder
 };
 

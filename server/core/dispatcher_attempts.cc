@@ -215,6 +215,10 @@ absl::Status Dispatcher::On(AttemptEnded& event) {
   RunInMemory* run = nullptr;
   LiveAttempt* attempt = FindLive(event.ref, &run);
   if (attempt == nullptr) return absl::OkStatus();
+  if (attempt->row.started == 0 && event.end.started_wall != 0 && !event.end.never_started) {
+    AttemptStarted started{event.ref, event.end.external_id, "", event.end.started_wall};  // told by its end
+    (void)On(started);
+  }
   const StepIx ix = event.ref.ix;
   AttemptEnd& end = event.end;
   AttemptRow& row = attempt->row;

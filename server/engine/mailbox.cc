@@ -34,30 +34,41 @@ absl::Status Receipt::Wait(int64_t deadline_micros) {
 }
 
 absl::Status Mailbox::Offer(Post post) {
-  MutexLock lock(&mutex_);
-  if (closed_) {
-    return WithRetryDelay(Error(absl::StatusCode::kUnavailable, "STOPPING", "the daemon is stopping; try again soon"),
-                          1000);
+  bool wake = false;
+  {
+    MutexLock lock(&mutex_);
+    if (closed_) {
+      return WithRetryDelay(Error(absl::StatusCode::kUnavailable, "STOPPING", "the daemon is stopping; try again soon"),
+                            1000);
+    }
+    if (calls_ >= bound_) {
+      return WithRetryDelay(
+          Error(absl::StatusCode::kResourceExhausted, "BUSY", "the daemon has more work than it can take; try again"),
+          200);
+    }
+    post.lane = kCalls;
+    ++calls_;
+    wake = Add(kCalls, std::move(post));
   }
-  if (calls_ >= bound_) {
-    return WithRetryDelay(
-        Error(absl::StatusCode::kResourceExhausted, "BUSY", "the daemon has more work than it can take; try again"),
-        200);
-  }
-  post.lane = kCalls;
-  ++calls_;
-  posts_.Push(kCalls, std::move(post));
-  depth_.store(posts_.size(), std::memory_order_relaxed);
-  if (waiting_) filled_.NotifyOne();
+  if (wake) filled_.NotifyOne();
   return absl::OkStatus();
 }
 
 void Mailbox::Put(Post post) {
-  MutexLock lock(&mutex_);
-  const int64_t lane = post.lane;
+  bool wake = false;
+  {
+    MutexLock lock(&mutex_);
+    const int64_t lane = post.lane;
+    wake = Add(lane, std::move(post));
+  }
+  if (wake) filled_.NotifyOne();
+}
+
+// True if the loop sleeps and is to be woken, once, and after the lock is free, so that it need not wait for that.
+bool Mailbox::Add(int64_t lane, Post post) {
   posts_.Push(lane, std::move(post));
   depth_.store(posts_.size(), std::memory_order_relaxed);
-  if (waiting_) filled_.NotifyOne();
+  return std::exchange(waiting_, false);
 }
 
 void Mailbox::Close() {

@@ -68,6 +68,8 @@ class Mailbox {
   bool closed() const;
 
  private:
+  bool Add(int64_t lane, Post post) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
   const size_t bound_;
   mutable Mutex mutex_;
   CondVar filled_;

@@ -1,5 +1,6 @@
 #include "server/engine/outbox.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -213,6 +214,9 @@ bool Outbox::MayDoHere(const Intent& intent) {
 void Outbox::Start(std::vector<Intent> intents) {
   // A link of a chain: another thread would only add the time that its waking takes.
   const bool few = intents.size() <= kFewIntents && mailbox_->depth() == 0;
+  // What starts comes before what is cleaned up.
+  std::stable_partition(intents.begin(), intents.end(),
+                        [](const Intent& i) { return i.kind == Intent::Kind::kSubmitAttempt; });
   for (Intent& intent : intents) {
     if (intent.kind == Intent::Kind::kSubmitAttempt) {
       MutexLock lock(&mutex_);

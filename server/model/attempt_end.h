@@ -16,7 +16,8 @@ struct AttemptEnd {
   std::optional<int> signal;
   bool never_started = false;  // the command certainly never began
   bool stopped = false;        // a stop had been signalled before its main process ended
-  int64_t started_wall = 0;    // microseconds UTC; 0: unknown
+  int64_t started_wall = 0;    // microseconds UTC; 0: unknown, or reported before
+  std::string external_id;     // the platform's own; empty: reported before
   int64_t ended_wall = 0;
   double cpu_seconds = 0;
   int64_t peak_memory = 0;  // bytes

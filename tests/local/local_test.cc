@@ -560,7 +560,7 @@ TEST_P(LocalTest, AnEndBeforeTheAdoptionIsKept) {
   listener_->Wait(KeyOf("a"), [](const auto& s) { return s.started > 0; });
   Reconnect();
   std::ofstream(gate).put('x');
-  PlainClient other(dir_ + "/local/supervisor.sock", Version(), 0, "other");
+  PlainClient other(dir_ + "/local/supervisor.sock", Version(), 0, "");
   ASSERT_TRUE(WaitUntil([&] { return other.Ended(KeyOf("a")); }));  // so it has been told to ours as well
   Adopt({"a"});
   EXPECT_EQ(listener_->WaitEnd(KeyOf("a")).exit_code, 6);

@@ -255,7 +255,10 @@ int Supervisor::Run() {
         if (children) OnChildren();
       } else if (fd == timer_) {
         uint64_t expirations = 0;
-        if (read(timer_, &expirations, sizeof(expirations)) > 0) OnTick();
+        if (read(timer_, &expirations, sizeof(expirations)) > 0) {
+          ticked_ = true;
+          OnTick();
+        }
       } else {
         const auto client = clients_.find(fd);
         if (client == clients_.end()) continue;
@@ -435,7 +438,7 @@ void Supervisor::OnSpawn(Client& client, const Spawn& spawn) {
     step.record.has_end = true;
     step.record.end = step.end;
     (void)journal_.Append(Encode(Exited{spawn.key, step.end}));  // nothing runs: it may be tried again after a crash
-    Broadcast(Encode(Exited{spawn.key, step.end}));
+    Tell(spawn.slot, Encode(Exited{spawn.key, step.end}));
     return;
   }
   ORCH_FAULT("supervisor.spawn.spawned");
@@ -444,19 +447,21 @@ void Supervisor::OnSpawn(Client& client, const Spawn& spawn) {
   step.record.pid = result.pid;
   step.record.started_wall = wall;
   step.end.started_wall = wall;
+  step.end.pid = result.pid;
   by_pid_[result.pid] = spawn.key;
   (void)journal_.Append(Encode(Spawned{spawn.key, result.pid, wall}));  // without it the step is found by its mark
   ORCH_FAULT("supervisor.spawn.recorded");
   untold_.push_back({spawn.key, Mono() + kTellMicros});
 }
 
-// A start is told a moment later, or together with the end if that comes before: short steps are one message.
+// A start is told a moment later, or by the end if that comes before: short steps are one message.
 void Supervisor::TellStarts() {
   for (const int64_t now = Mono(); !untold_.empty() && untold_.front().due <= now; untold_.pop_front()) {
     const auto found = steps_.find(untold_.front().key);
     if (found == steps_.end() || !found->second.live || found->second.start_told) continue;
     found->second.start_told = true;
-    Broadcast(Encode(Started{found->first, found->second.record.pid, found->second.record.started_wall}));
+    Tell(found->second.record.slot,
+         Encode(Started{found->first, found->second.record.pid, found->second.record.started_wall}));
   }
 }
 
@@ -535,9 +540,12 @@ void Supervisor::Send(Client& client, const std::string& frame) {
   if (!client.wants_write) Flush(client);
 }
 
-void Supervisor::Broadcast(const std::string& frame) {
+// To the orchestrator whose slot it is; a client without a name hears everything.
+void Supervisor::Tell(const std::string& slot, const std::string& frame) {
   for (auto& [fd, client] : clients_) {
-    if (client.greeted) Send(client, frame);
+    const size_t n = client.name.size();
+    const bool concerns = n == 0 || (slot.size() > n && slot[n] == '/' && slot.compare(0, n, client.name) == 0);
+    if (client.greeted && concerns) Send(client, frame);
   }
 }
 
@@ -589,7 +597,7 @@ void Supervisor::OnChildren() {
     EndLost(key, step, cgroups_->base());
     --live_;
     (void)journal_.Append(Encode(Exited{key, step.end}));
-    Broadcast(Encode(Exited{key, step.end}));
+    Tell(step.record.slot, Encode(Exited{key, step.end}));
   }
 }
 
@@ -642,11 +650,8 @@ bool Supervisor::Finish(const std::string& key, Step& step) {
   ORCH_FAULT("supervisor.exit.before_journal");
   (void)journal_.Append(Encode(Exited{key, step.end}));  // a full disk: the end is told now, only a crash would lose it
   ORCH_FAULT("supervisor.exit.journaled");
-  std::string frames;
-  if (!std::exchange(step.start_told, true)) {
-    frames = Encode(Started{key, step.record.pid, step.record.started_wall});
-  }
-  Broadcast(frames + Encode(Exited{key, step.end}));
+  step.start_told = true;
+  Tell(step.record.slot, Encode(Exited{key, step.end}));
   if (!cgroups_->on()) EndOrphans();
   return true;
 }
@@ -707,6 +712,7 @@ void Supervisor::OnTick() {
 }
 
 void Supervisor::Arm() {
+  const bool ticked = std::exchange(ticked_, false);
   int64_t period = 0;
   if (live_ == 0) {
     period = clients_.empty() ? kIdleMicros : 30 * kIdleMicros;  // only to notice that nobody needs us
@@ -718,7 +724,9 @@ void Supervisor::Arm() {
       if (step.kill_at_mono != 0) period = std::min(period, kGraceMicros);
     }
   }
-  if (period == armed_) return;
+  // A shorter one at once, a longer one at the next tick: to set the timer for each short step would cost more than the
+  // tick that is not needed.
+  if (period == armed_ || (period > armed_ && armed_ != 0 && !ticked)) return;
   armed_ = period;
   itimerspec spec{};
   spec.it_value.tv_sec = spec.it_interval.tv_sec = period / 1'000'000;

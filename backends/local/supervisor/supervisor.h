@@ -102,7 +102,7 @@ class Supervisor {
   Slot& SlotOf(const std::string& name);
 
   void Send(Client& client, const std::string& frame);
-  void Broadcast(const std::string& frame);
+  void Tell(const std::string& slot, const std::string& frame);
   void Flush(Client& client);
   void Drop(int fd);
   void Arm();
@@ -122,6 +122,7 @@ class Supervisor {
   int signals_ = -1;
   int timer_ = -1;
   int null_ = -1;
+  bool ticked_ = false;
   int64_t armed_ = 0;  // the timer's period now
   int64_t idle_since_ = 0;
   int64_t epoch_ = 0;  // the latest daemon's

@@ -26,6 +26,7 @@
 namespace orch::local {
 namespace {
 
+constexpr size_t kMaxUnsent = 256u << 20;
 constexpr int kConnectTries = 500;  // of 10 ms, after a launch
 constexpr int64_t kStartMicros = 10'000'000;
 constexpr int64_t kUpgradeMicros = 2'000'000;
@@ -101,10 +102,41 @@ void SupervisorLink::Stop() {
 uint64_t SupervisorLink::Send(const std::string& frame) {
   MutexLock lock(&mutex_);
   if (fd_ < 0) return 0;
-  if (SendAll(fd_, frame)) return connection_;
-  shutdown(fd_, SHUT_RDWR);  // the thread sees it and connects anew
+  const bool waits = !unsent_.empty();
+  unsent_ += frame;
+  if (!waits && !Flush()) return 0;
+  if (unsent_.size() > kMaxUnsent) {  // it has not read for long: it gets everything again when it comes back
+    GiveUp();
+    return 0;
+  }
+  if (!waits && !unsent_.empty() && write(wake_[1], "x", 1) < 0) {
+    // The pipe is full of wake-ups already.
+  }
+  return connection_;
+}
+
+// Sends what the socket takes. False: the connection is gone.
+bool SupervisorLink::Flush() {
+  size_t at = 0;
+  while (at < unsent_.size()) {
+    const ssize_t n = send(fd_, unsent_.data() + at, unsent_.size() - at, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0 && errno == EAGAIN) break;
+    if (n <= 0) {
+      GiveUp();
+      return false;
+    }
+    at += static_cast<size_t>(n);
+  }
+  unsent_.erase(0, at);
+  return true;
+}
+
+// The thread sees it and connects anew.
+void SupervisorLink::GiveUp() {
+  shutdown(fd_, SHUT_RDWR);
   fd_ = -1;
-  return 0;
+  unsent_.clear();
 }
 
 int SupervisorLink::Connect() {
@@ -184,6 +216,7 @@ void SupervisorLink::Run() {
     {
       MutexLock lock(&mutex_);
       fd_ = -1;
+      unsent_.clear();
     }
     close(fd);
     launched = false;
@@ -241,8 +274,19 @@ bool SupervisorLink::Serve(int fd) {
   char buffer[65536];
   for (;;) {
     pollfd waits[2] = {{fd, POLLIN, 0}, {wake_[0], POLLIN, 0}};
+    {
+      MutexLock lock(&mutex_);
+      if (!unsent_.empty()) waits[0].events |= POLLOUT;
+    }
     if (poll(waits, 2, -1) < 0 && errno != EINTR) return greeted;
     if (stopping_) return greeted;
+    if ((waits[1].revents & POLLIN) != 0 && read(wake_[0], buffer, sizeof(buffer)) < 0) {
+      // Nothing: it only woke us.
+    }
+    if ((waits[0].revents & POLLOUT) != 0) {
+      MutexLock lock(&mutex_);
+      if (fd_ == fd) (void)Flush();
+    }
     if ((waits[0].revents & (POLLIN | POLLHUP | POLLERR)) == 0) continue;
     const ssize_t n = recv(fd, buffer, sizeof(buffer), MSG_DONTWAIT);
     if (n < 0 && (errno == EINTR || errno == EAGAIN)) continue;

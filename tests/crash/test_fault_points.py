@@ -181,16 +181,13 @@ class FaultPoints(unittest.TestCase):
 
     def by_supervised_traffic(self, point: str, passes: int) -> None:
         """The supervisor gets its orders when it is started."""
-        self.kill_supervisor()
-        self.oracle.supervisors_killed += 1
+        self.kill_both()
         self.by_traffic(point, passes)
 
     def by_upgrade(self, point: str, passes: int) -> None:
         """A daemon of another version starts the supervisor; the next one finds it with steps."""
         once = self.order(point, 1)
-        self.kill_supervisor()
-        self.oracle.serving.clear()
-        self.daemon.kill(signal.SIGKILL)
+        self.kill_both()
         self.daemon.launch(ORCH_VERSION_AS="0.0.1/wire1")
         self.daemon.wait_serving()
         self.oracle.serving.set()
@@ -199,6 +196,13 @@ class FaultPoints(unittest.TestCase):
         wait_for("open runs", lambda: sum(bool(s.run_id) for s in self.oracle.open()) >= 2)
         self.replace()
         self.ended_by_fault(point, once)
+
+    def kill_both(self) -> None:
+        """First the daemon: it would start another supervisor, which had no orders."""
+        self.oracle.serving.clear()
+        self.daemon.kill(signal.SIGKILL)
+        self.kill_supervisor()
+        wait_for("the supervisor to be gone", lambda: self.daemon.supervisor_pid() == 0)
 
     def kill_supervisor(self) -> None:
         self.oracle.supervisors_killed += 1

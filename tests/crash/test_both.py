@@ -9,7 +9,7 @@ import unittest
 from tests.lib.daemon import Daemon, alive, wait_for
 
 SEED = int(os.environ.get("ORCH_TEST_SEED", str(random.randrange(1 << 30))))
-ROUNDS = max(1, int(os.environ.get("ORCH_TEST_DIGITS_KILLS", "10")) // 5)
+ROUNDS = max(1, int(os.environ.get("ORCH_TEST_DIGITS_KILLS", "20")) // 5)
 
 
 def sh(script: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.lib.daemon import ROOT, Daemon, wait_for
 
-KILLS = int(os.environ.get("ORCH_TEST_DIGITS_KILLS", "10"))
+KILLS = int(os.environ.get("ORCH_TEST_DIGITS_KILLS", "20"))
 SEED = int(os.environ.get("ORCH_TEST_SEED", str(random.randrange(1 << 30))))
 
 # A step's program as digits has it, with a mark before it: one line for each attempt that really began.

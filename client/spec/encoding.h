@@ -11,9 +11,6 @@ namespace orch::spec {
 // UTF-8 without control characters other than tab and line ends. False: `*problem` says where and why.
 bool CheckEncoding(absl::string_view text, Problem* problem);
 
-// Every character is well-formed, whatever it is.
-bool IsUtf8(absl::string_view text);
-
 // The first byte of the character with this number (from 0) in valid UTF-8; 0 beyond the end.
 char CharacterAt(absl::string_view text, size_t character);
 

@@ -11,6 +11,7 @@
 #include "client/spec/step_reader.h"
 #include "client/spec/words.h"
 #include "server/base/status.h"
+#include "server/base/utf8.h"
 
 namespace orch::spec {
 namespace {

@@ -17,6 +17,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "server/base/json.h"
+#include "server/base/utf8.h"
 #include "server/http/listen.h"
 
 namespace orch::config {
@@ -322,6 +323,8 @@ std::vector<std::string> Finish(Config* config) {
   if (config->data_dir.empty()) config->data_dir = DefaultDataDir();
   if (config->data_dir.empty()) {
     faults.push_back("data_dir: neither HOME nor XDG_DATA_HOME is set; give --data-dir DIR");
+  } else if (!IsPrintable(config->data_dir)) {
+    faults.push_back("data_dir: the path must be UTF-8 without control characters; give another --data-dir DIR");
   } else {
     std::error_code error;
     config->data_dir = std::filesystem::absolute(config->data_dir, error).lexically_normal().string();

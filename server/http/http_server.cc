@@ -7,6 +7,7 @@
 #include <cstdarg>
 #include <cstdio>
 #include <cstring>
+#include <deque>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -24,10 +25,45 @@ constexpr int kWorkers = 4;
 constexpr int kWaiters = 32;
 constexpr size_t kConnectionMemory = 16 << 10;  // request line and headers; more gets 431
 
+// A body as it comes: growing one string of it would copy, and hold it twice while it does.
+class Body {
+ public:
+  size_t size() const { return size_; }
+  void Append(const char* data, size_t size) {
+    size_ += size;
+    if (pieces_.empty() || pieces_.back().size() + size > kPiece) {
+      pieces_.emplace_back();
+      if (pieces_.size() > 1) pieces_.back().reserve(kPiece);
+    }
+    pieces_.back().append(data, size);
+  }
+  void Drop() {
+    pieces_.clear();
+    size_ = 0;
+  }
+  // All of it; each piece is freed as soon as it is copied. Nothing is left.
+  std::string Take() {
+    std::string whole;
+    if (pieces_.size() == 1) {
+      whole.swap(pieces_.front());
+      pieces_.clear();
+    }
+    whole.reserve(size_);
+    for (; !pieces_.empty(); pieces_.pop_front()) whole += pieces_.front();
+    return whole;
+  }
+
+ private:
+  static constexpr size_t kPiece = 256 << 10;  // large enough for the allocator to give each back to the system
+  std::deque<std::string> pieces_;
+  size_t size_ = 0;
+};
+
 // One request from its head to its answer. Made and used by the loop; while `posted` and not `done` a worker has it and
 // the connection is suspended.
 struct Exchange {
   Request request;
+  Body body;
   Response response;
   bool too_large = false;
   bool posted = false;
@@ -88,12 +124,11 @@ struct HttpServer::Listener {
     auto* exchange = static_cast<Exchange*>(*state);
     if (*upload_size > 0) {
       const auto limit = static_cast<size_t>(listener->server->router_->body_limit());
-      if (exchange->request.body.size() + *upload_size > limit) {
+      if (exchange->body.size() + *upload_size > limit) {
         exchange->too_large = true;  // read on and drop, so that the client gets to see the answer
-        exchange->request.body.clear();
-        exchange->request.body.shrink_to_fit();
+        exchange->body.Drop();
       }
-      if (!exchange->too_large) exchange->request.body.append(upload, *upload_size);
+      if (!exchange->too_large) exchange->body.Append(upload, *upload_size);
       *upload_size = 0;
       return MHD_YES;
     }
@@ -148,6 +183,7 @@ struct HttpServer::Listener {
     MHD_suspend_connection(connection);
     rpc::WorkerPool& pool = server->router_->Waits(exchange->request) ? server->waiters_ : server->workers_;
     pool.Post([router = server->router_, connection, exchange] {
+      exchange->request.body = exchange->body.Take();
       exchange->response = router->Serve(exchange->request);
       exchange->request.body = std::string();
       exchange->done = true;

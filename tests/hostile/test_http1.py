@@ -102,7 +102,7 @@ class Http1(unittest.TestCase):
                     break
                 sock.settimeout(0.5)
 
-    @on_each("http", "100 MB in chunks", growth=200 << 20)
+    @on_each("http", "100 MB in chunks", growth=120 << 20)
     def test_bodies_too_large(self, address: Address) -> None:
         """More than the limit in chunks: it is dropped as it comes, not kept."""
         piece = b"100000\r\n" + b" " * (1 << 20) + b"\r\n"

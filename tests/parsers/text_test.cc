@@ -48,6 +48,20 @@ TEST(DaemonConfig, WhatIsWrittenIsRead) {
   EXPECT_EQ(config::ToYaml(again), config::ToYaml(config));
 }
 
+TEST(DaemonConfig, AFolderThatCannotBeShownIsRefused) {
+  for (const char* folder : {"/a\nb", "/a\x7f", "/\xFF", "/\xC2\x85"}) {
+    config::Config config;
+    config.data_dir = folder;
+    EXPECT_THAT(config::Finish(&config), ElementsAre(HasSubstr("data_dir: the path must be UTF-8"))) << folder;
+  }
+  config::Config config;
+  config.data_dir = "/caf\xC3\xA9";
+  EXPECT_THAT(config::Finish(&config), IsEmpty());
+  config::Config again;
+  ASSERT_THAT(config::ReadYaml(config::ToYaml(config), "f", &again), IsEmpty());
+  EXPECT_EQ(again.data_dir, config.data_dir);
+}
+
 TEST(PipelineText, MayBeNoTextAtAll) { EXPECT_EQ(spec::ParsePipeline(absl::string_view()).problems.size(), 1U); }
 
 TEST(ParameterText, MustBeUtf8) {

@@ -30,6 +30,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (line.mode == CommandLine::Mode::kPrint) {
     orch::config::Config again;
     REQUIRE(orch::config::ReadYaml(line.message, "f", &again).empty());
+    REQUIRE(again.data_dir == line.config.data_dir);
+    REQUIRE(orch::config::ToYaml(again) == line.message);
   }
   return 0;
 }

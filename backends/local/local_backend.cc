@@ -168,6 +168,9 @@ class LocalBackend : public Backend {
       spawn.cwd = std::move(work.working_dir);
       spawn.log_prefix = LogPrefix(work.name.run_id, work.name.step_index, work.name.attempt);
       spawn.log_limit = work.log_limit_bytes;
+      for (SecretValue& secret : work.secrets) {
+        spawn.secrets.push_back({std::move(secret.variable), std::move(secret.value), secret.file});
+      }
       for (auto& [name, value] : work.env) spawn.env.push_back(absl::StrCat(name, "=", value));
       const bool sees_gpus =
           !config_.devices.empty() && std::none_of(work.env.begin(), work.env.end(), [](const auto& v) {

@@ -152,7 +152,6 @@ class Compiler {
       if (present) Add(Field(t, field), "NOT_IN_THIS_BUILD", absl::StrCat(what, " not in this build"));
     };
     refuse(!options.when.empty(), "when", "conditions are");
-    refuse(!options.secrets.empty(), "secrets", "secrets are");
     refuse(options.has_hooks, "hooks", "hooks are");
     refuse(options.image_build, "image.build", "building images is");
     refuse(options.heartbeat_micros > 0, "heartbeat", "heartbeats are");

@@ -364,6 +364,15 @@ absl::Status Dispatcher::On(PoolChanged& event) {
   return absl::OkStatus();
 }
 
+absl::Status Dispatcher::On(SecretRemoved& event) {
+  if (event.force) return absl::OkStatus();
+  const std::string user = UserOfSecret(event.project, event.name);
+  if (user.empty()) return absl::OkStatus();
+  return Error(absl::StatusCode::kFailedPrecondition, "SECRET_IN_USE",
+               absl::StrCat("secret `", event.name, "` is needed by ", user,
+                            ", which has not ended; cancel it or wait, or delete it with `force`"));
+}
+
 void Dispatcher::SetRun(RunInMemory& run, RunEvent event, RunState to, Reason reason, std::string message) {
   CHECK(IsAllowed(run.row.state, event, to));
   run.row.state = to;
@@ -491,6 +500,20 @@ bool Dispatcher::UsesPool(const std::string& name) const {
     }
   }
   return false;
+}
+
+std::string Dispatcher::UserOfSecret(const std::string& project, const std::string& name) const {
+  for (const auto& [key, run] : runs_) {
+    if (run->header.project != project) continue;
+    const std::vector<StepSpec>& steps = run->graph->spec().steps;
+    for (size_t t = 0; t < steps.size(); ++t) {
+      if (run->open_instances[t] == 0) continue;
+      for (const SecretUse& use : steps[t].options().secrets) {
+        if (use.name == name) return absl::StrCat("step `", steps[t].name, "` of run `", run->header.name, "`");
+      }
+    }
+  }
+  return "";
 }
 
 absl::Status Dispatcher::CheckInvariants() const {

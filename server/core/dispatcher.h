@@ -88,6 +88,8 @@ class Dispatcher {
   // True if a run that has not ended names it, or a step of one does.
   bool UsesOrchestrator(const std::string& name) const;
   bool UsesPool(const std::string& name) const;
+  // The run and step that have not ended and need the secret; empty: none.
+  std::string UserOfSecret(const std::string& project, const std::string& name) const;
 
   // Walks all cross-references; for tests, simulation, and once at start.
   absl::Status CheckInvariants() const;
@@ -141,6 +143,7 @@ class Dispatcher {
   absl::Status On(OrchestratorRemoved& event);
   absl::Status On(OrchestratorHealthChanged& event);
   absl::Status On(PoolChanged& event);
+  absl::Status On(SecretRemoved& event);
 
   // runs
   void SetRun(RunInMemory& run, RunEvent event, RunState to, Reason reason, std::string message);

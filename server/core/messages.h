@@ -110,9 +110,17 @@ struct PoolChanged {
   bool present = true;
 };
 
-using Event = std::variant<RunSubmitted, CancelRequested, AttemptAccepted, AttemptRefused, AttemptNotFound,
-                           AttemptStarted, AttemptEnded, OutputsStored, ArtifactPublished, StepResolved,
-                           OrchestratorChanged, OrchestratorRemoved, OrchestratorHealthChanged, PoolChanged>;
+// Refused with FAILED_PRECONDITION (SECRET_IN_USE) while a step that has not ended needs it, unless `force` is set.
+struct SecretRemoved {
+  std::string project;
+  std::string name;
+  bool force = false;
+};
+
+using Event =
+    std::variant<RunSubmitted, CancelRequested, AttemptAccepted, AttemptRefused, AttemptNotFound, AttemptStarted,
+                 AttemptEnded, OutputsStored, ArtifactPublished, StepResolved, OrchestratorChanged, OrchestratorRemoved,
+                 OrchestratorHealthChanged, PoolChanged, SecretRemoved>;
 
 // --- intents ---
 

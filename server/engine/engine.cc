@@ -73,8 +73,9 @@ absl::Status EngineImpl::Open() {
   catalog_ = std::make_unique<Catalog>(options_, meta.next_pipeline_id, queries_.get(), &mailbox_);
   ASSIGN_OR_RETURN(std::string token_key, TokenKey(options_.data_dir));
   tokens_ = std::make_unique<StepTokens>(std::move(token_key));
-  workshop_ =
-      std::make_unique<FileWorkshop>(options_, tokens_.get(), queries_.get(), blobs_.get(), &files_, inputs_.get());
+  secrets_ = std::make_unique<Secrets>(options_.data_dir + "/secret-key");
+  workshop_ = std::make_unique<FileWorkshop>(options_, tokens_.get(), queries_.get(), blobs_.get(), &files_,
+                                             inputs_.get(), secrets_.get());
   outbox_ = std::make_unique<Outbox>(workshop_.get(), &executor_, &mailbox_);
   hub_ = std::make_unique<Hub>(meta.last_sequence, 16'384);
   CorePolicy policy;

@@ -36,6 +36,7 @@ struct Limits {
   int64_t inline_blob_bytes = 64 << 10;
   int64_t concurrent_calls = 128;
   int64_t watch_streams = 20'000;
+  int64_t secret_bytes = 64 << 10;
 };
 
 struct EngineOptions {
@@ -154,6 +155,12 @@ class Engine {
   virtual absl::Status PutPool(PoolRow row, int64_t deadline_micros) = 0;
   virtual absl::Status DeletePool(absl::string_view name, int64_t deadline_micros) = 0;
   virtual absl::Status PutStack(StackRow row, int64_t deadline_micros) = 0;
+  // The row without what is sealed.
+  virtual absl::StatusOr<SecretRow> SetSecret(absl::string_view project, absl::string_view name,
+                                              absl::string_view value, int64_t deadline_micros) = 0;
+  // FAILED_PRECONDITION (SECRET_IN_USE) while a step that has not ended needs it, unless `force` is set.
+  virtual absl::Status DeleteSecret(absl::string_view project, absl::string_view name, bool force,
+                                    int64_t deadline_micros) = 0;
   // Slots in use: of named pools by their name, of others as `ORCHESTRATOR/cpu`, `run/KEY`.
   virtual std::map<std::string, int64_t> PoolUse() = 0;
   virtual Capacity OrchestratorCapacity(absl::string_view project, absl::string_view name) = 0;

@@ -44,6 +44,10 @@ class EngineImpl : public Engine, private TurnSink {
   absl::Status PutPool(PoolRow row, int64_t deadline_micros) override;
   absl::Status DeletePool(absl::string_view name, int64_t deadline_micros) override;
   absl::Status PutStack(StackRow row, int64_t deadline_micros) override;
+  absl::StatusOr<SecretRow> SetSecret(absl::string_view project, absl::string_view name, absl::string_view value,
+                                      int64_t deadline_micros) override;
+  absl::Status DeleteSecret(absl::string_view project, absl::string_view name, bool force,
+                            int64_t deadline_micros) override;
   std::map<std::string, int64_t> PoolUse() override;
   Capacity OrchestratorCapacity(absl::string_view project, absl::string_view name) override;
   absl::StatusOr<AttemptIdentity> AuthenticateStep(absl::string_view token) override;
@@ -60,6 +64,7 @@ class EngineImpl : public Engine, private TurnSink {
     std::vector<OrchestratorRow> orchestrators;
     std::vector<PoolRow> pools;
     std::vector<StackRow> stacks;
+    std::vector<SecretRow> secrets;  // without what is sealed
   };
 
   // start
@@ -96,6 +101,7 @@ class EngineImpl : public Engine, private TurnSink {
   std::unique_ptr<Inputs> inputs_;
   std::unique_ptr<Catalog> catalog_;
   std::unique_ptr<StepTokens> tokens_;
+  std::unique_ptr<Secrets> secrets_;
   std::unique_ptr<FileWorkshop> workshop_;
   ThreadExecutor executor_;
   std::unique_ptr<Outbox> outbox_;

@@ -6,6 +6,7 @@
 #include "server/engine/blob_store.h"
 #include "server/engine/engine.h"
 #include "server/engine/inputs.h"
+#include "server/engine/secrets.h"
 #include "server/engine/step_tokens.h"
 #include "server/engine/workshop.h"
 #include "server/store/queries.h"
@@ -16,7 +17,7 @@ class FileWorkshop : public Workshop {
  public:
   // All of them outlive it.
   FileWorkshop(const EngineOptions& options, const StepTokens* tokens, store::Queries* queries, BlobStore* blobs,
-               FileDigests* files, Inputs* inputs);
+               FileDigests* files, Inputs* inputs, Secrets* secrets);
 
   Rendered Render(const RunContext& run, const Intent& intent, const std::string& flavor, Backend* backend) override;
   OutputsStored Store(const RunContext& run, const Intent& intent) override;
@@ -25,12 +26,16 @@ class FileWorkshop : public Workshop {
   void Discard(const std::string& key) override;
 
  private:
+  // As they are now: a changed secret is used by the next attempt.
+  absl::Status Resolve(const RunContext& run, const StepSpec& spec, std::vector<SecretValue>* out);
+
   const EngineOptions& options_;
   const StepTokens* const tokens_;
   store::Queries* const queries_;
   BlobStore* const blobs_;
   FileDigests* const files_;
   Inputs* const inputs_;
+  Secrets* const secrets_;
 };
 
 }  // namespace orch

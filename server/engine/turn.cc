@@ -41,6 +41,8 @@ void Merge(Batch* to, Batch* from) {
   Append(&to->deleted_orchestrators, &from->deleted_orchestrators);
   Append(&to->pools, &from->pools);
   Append(&to->deleted_pools, &from->deleted_pools);
+  Append(&to->secrets, &from->secrets);
+  Append(&to->deleted_secrets, &from->deleted_secrets);
   Append(&to->stacks, &from->stacks);
 }
 

@@ -42,13 +42,15 @@ struct Batch {
   std::vector<std::pair<std::string, std::string>> deleted_orchestrators;  // project, name
   std::vector<PoolRow> pools;                                              // upsert by name
   std::vector<std::string> deleted_pools;
-  std::vector<StackRow> stacks;  // upsert by name; a new default replaces the old
+  std::vector<SecretRow> secrets;                                    // upsert by (project, name)
+  std::vector<std::pair<std::string, std::string>> deleted_secrets;  // project, name
+  std::vector<StackRow> stacks;                                      // upsert by name; a new default replaces the old
 
   bool empty() const {
     return spec_slices.empty() && pipelines.empty() && new_runs.empty() && runs.empty() && steps.empty() &&
            attempts.empty() && blobs.empty() && artifacts.empty() && cache_entries.empty() && events.empty() &&
            requests.empty() && orchestrators.empty() && deleted_orchestrators.empty() && pools.empty() &&
-           deleted_pools.empty() && stacks.empty();
+           deleted_pools.empty() && secrets.empty() && deleted_secrets.empty() && stacks.empty();
   }
 };
 

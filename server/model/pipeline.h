@@ -68,6 +68,13 @@ struct RetryPolicy {
   std::vector<int> exit_codes;  // with on_failed: only these; empty: all
 };
 
+// A variable of a step that is set from a secret.
+struct SecretUse {
+  std::string variable;
+  std::string name;   // the secret's
+  bool file = false;  // the variable holds the path of a file with the value
+};
+
 // What most steps leave at its default.
 struct StepOptions {
   std::string when;
@@ -85,7 +92,7 @@ struct StepOptions {
   bool image_build = false;
   std::string working_dir;
   std::vector<std::pair<std::string, std::string>> env;
-  std::vector<std::string> secrets;  // names of the variables
+  std::vector<SecretUse> secrets;  // sorted by variable
   int priority = 0;
   std::vector<std::pair<std::string, int64_t>> pools;
   std::string orchestrator;

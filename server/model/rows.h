@@ -187,6 +187,16 @@ struct PoolRow {
   std::string description;
 };
 
+struct SecretRow {
+  std::string project;
+  std::string name;
+  std::string sealed;  // encrypted; empty in lists
+  bool text = true;    // the value has no zero byte
+  int64_t created = 0;
+  int64_t updated = 0;
+  int64_t version = 1;  // grows with each change
+};
+
 struct StackRow {
   std::string name;
   std::string orchestrator;

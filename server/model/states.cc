@@ -102,6 +102,8 @@ absl::string_view Name(Reason reason) {
       return "WORKING_DIR_INVALID";
     case Reason::kInputMissing:
       return "INPUT_MISSING";
+    case Reason::kSecretMissing:
+      return "SECRET_MISSING";
     case Reason::kStoreFailed:
       return "STORE_FAILED";
     case Reason::kQueueTimeout:

@@ -60,6 +60,7 @@ enum class Reason : uint8_t {
   kWorkingDirInvalid = 8,
   kInputMissing = 9,
   kStoreFailed = 10,
+  kSecretMissing = 12,
   kQueueTimeout = 20,
   kRunTimeout = 21,
   kRunDeadline = 22,

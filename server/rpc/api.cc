@@ -9,6 +9,7 @@
 #include "server/rpc/orchestrator_api.h"
 #include "server/rpc/pipeline_api.h"
 #include "server/rpc/run_api.h"
+#include "server/rpc/secret_api.h"
 
 namespace orch::rpc {
 
@@ -25,6 +26,7 @@ struct Api::Parts {
         artifacts(&context),
         logs(&context),
         orchestrators(&context, options.flavors, options.fake_flavor),
+        secrets(&context),
         admin(&context),
         table(&metrics),
         pool(4) {
@@ -33,6 +35,7 @@ struct Api::Parts {
     artifacts.Register(&table);
     logs.Register(&table);
     orchestrators.Register(&table);
+    secrets.Register(&table);
     admin.Register(&table);
   }
 
@@ -47,6 +50,7 @@ struct Api::Parts {
   ArtifactApi artifacts;
   LogApi logs;
   OrchestratorApi orchestrators;
+  SecretApi secrets;
   AdminApi admin;
   MethodTable table;
   WorkerPool pool;

@@ -16,6 +16,7 @@ namespace orch::rpc {
 namespace {
 
 constexpr int64_t kMaxMapEntries = 1000;
+constexpr int64_t kMaxSecrets = 64;  // of a step: their values go to its platform in one message
 constexpr size_t kMaxDescription = 10'000;
 constexpr size_t kMaxArgumentBytes = 128 << 10;  // what the kernel takes as one argument
 constexpr size_t kMaxTextBytes = 4096;
@@ -290,12 +291,13 @@ class Converter {
       checks_.Text(field, *value, kMaxArgumentBytes);
       out->env.emplace_back(name, *value);
     }
+    checks_.Count(At("secrets"), static_cast<int64_t>(in.secrets().size()), kMaxSecrets);
     for (const auto& [name, secret] : Sorted(in.secrets())) {
       const std::string field = At("secrets.", name.substr(0, 200));
       Variable(field, name);
       checks_.Name(absl::StrCat(field, ".name"), secret->name(), /*dots=*/true);
       if (in.env().contains(name)) checks_.Add(field, "DUPLICATE_NAME", "`env` sets this variable too");
-      out->secrets.push_back(name);
+      out->secrets.push_back({name, secret->name(), secret->file()});
     }
   }
 

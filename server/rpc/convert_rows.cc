@@ -199,6 +199,17 @@ v1::Pool ToPool(const PoolRow& row, int64_t used) {
   return out;
 }
 
+v1::Secret ToSecret(const SecretRow& row) {
+  v1::Secret out;
+  out.set_name(row.name);
+  out.set_project(row.project);
+  *out.mutable_create_time() = ToTimestamp(row.created);
+  *out.mutable_update_time() = ToTimestamp(row.updated);
+  out.set_version(row.version);
+  out.set_binary(!row.text);
+  return out;
+}
+
 v1::Stack ToStack(const StackRow& row) {
   v1::Stack out;
   out.set_name(row.name);

@@ -63,6 +63,10 @@ struct BatchWriter::Statements {
         delete_orchestrator(db, "DELETE FROM orchestrator WHERE project = ? AND name = ?"),
         pool(db, "REPLACE INTO pool (name, slots, description) VALUES (?, ?, ?)"),
         delete_pool(db, "DELETE FROM pool WHERE name = ?"),
+        secret(db,
+               "REPLACE INTO secret (project, name, sealed, text, created, updated, version) "
+               "VALUES (?, ?, ?, ?, ?, ?, ?)"),
+        delete_secret(db, "DELETE FROM secret WHERE project = ? AND name = ?"),
         no_default_stack(db, "UPDATE stack SET is_default = 0 WHERE is_default = 1 AND name <> ?"),
         stack(db,
               "INSERT INTO stack (name, orchestrator, artifact_store, image_registry, is_default) "
@@ -72,7 +76,7 @@ struct BatchWriter::Statements {
 
   HotStatement slice, pipeline, run, run_name, run_header, run_label, run_progress, run_state, step, attempt, release,
       released, blob, artifact_name, artifact, cache_entry, event, request, orchestrator, delete_orchestrator, pool,
-      delete_pool, no_default_stack, stack;
+      delete_pool, secret, delete_secret, no_default_stack, stack;
 };
 
 namespace {
@@ -115,7 +119,8 @@ int64_t BatchWriter::Write(Batch* batch) {
                       batch->runs.size() + batch->steps.size() + batch->attempts.size() + batch->blobs.size() +
                       batch->artifacts.size() + batch->cache_entries.size() + batch->events.size() +
                       batch->requests.size() + batch->orchestrators.size() + batch->deleted_orchestrators.size() +
-                      batch->pools.size() + batch->deleted_pools.size() + batch->stacks.size();
+                      batch->pools.size() + batch->deleted_pools.size() + batch->secrets.size() +
+                      batch->deleted_secrets.size() + batch->stacks.size();
   return static_cast<int64_t>(rows);
 }
 
@@ -193,6 +198,11 @@ void BatchWriter::WriteRegistry(const Batch& batch) {
   }
   for (const std::string& name : batch.deleted_pools) s_->delete_pool.Text(name).Run();
   for (const PoolRow& r : batch.pools) s_->pool.Text(r.name).Int(r.slots).TextOrNull(r.description).Run();
+  for (const auto& [project, name] : batch.deleted_secrets) s_->delete_secret.Text(project).Text(name).Run();
+  for (const SecretRow& r : batch.secrets) {
+    s_->secret.Text(r.project).Text(r.name).Blob(r.sealed).Int(r.text).Int(r.created).Int(r.updated).Int(r.version);
+    s_->secret.Run();
+  }
   for (const StackRow& r : batch.stacks) {
     if (r.is_default) s_->no_default_stack.Text(r.name).Run();
     s_->stack.Text(r.name).Text(r.orchestrator).Text(r.artifact_store).TextOrNull(r.image_registry).Int(r.is_default);

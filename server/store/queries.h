@@ -118,6 +118,10 @@ class Queries {
   virtual absl::StatusOr<std::vector<OrchestratorRow>> ListOrchestrators(absl::string_view project) = 0;
   virtual absl::StatusOr<std::vector<PoolRow>> ListPools() = 0;
   virtual absl::StatusOr<std::vector<StackRow>> ListStacks() = 0;
+  // By name, without what is sealed.
+  virtual absl::StatusOr<std::vector<SecretRow>> ListSecrets(absl::string_view project) = 0;
+  // NOT_FOUND (SECRET_NOT_FOUND).
+  virtual absl::StatusOr<SecretRow> GetSecret(absl::string_view project, absl::string_view name) = 0;
 
   // The stored answer to a request, if there is one.
   virtual absl::StatusOr<std::optional<RequestRow>> FindRequest(absl::string_view method, absl::string_view project,

@@ -44,6 +44,8 @@ class QueriesImpl : public Queries {
   absl::StatusOr<std::vector<OrchestratorRow>> ListOrchestrators(absl::string_view project) override;
   absl::StatusOr<std::vector<PoolRow>> ListPools() override;
   absl::StatusOr<std::vector<StackRow>> ListStacks() override;
+  absl::StatusOr<std::vector<SecretRow>> ListSecrets(absl::string_view project) override;
+  absl::StatusOr<SecretRow> GetSecret(absl::string_view project, absl::string_view name) override;
   absl::StatusOr<std::optional<RequestRow>> FindRequest(absl::string_view method, absl::string_view project,
                                                         absl::string_view request_id) override;
 

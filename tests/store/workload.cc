@@ -97,6 +97,11 @@ Batch Workload::Next() {
   if (Below(4) == 0) batch.orchestrators.push_back({"default", "o", "local", Text(), 0, 1, sequence_, 1});
   if (Below(4) == 0) batch.pools.push_back({absl::StrCat("pool-", Below(3)), sequence_, Text()});
   if (Below(4) == 0) batch.stacks.push_back({absl::StrCat("stack-", Below(3)), "local", "default", "", true});
+  if (Below(4) == 0) {
+    batch.secrets.push_back(
+        {"default", absl::StrCat("secret-", Below(3)), std::string(60, 's'), true, 1, sequence_, 1});
+  }
+  if (Below(5) == 0) batch.deleted_secrets.emplace_back("default", absl::StrCat("secret-", Below(3)));
   if (Below(5) == 0) batch.deleted_pools.push_back(absl::StrCat("pool-", Below(3)));
   RunRow r;
   r.key = 1 + Below(runs_);

@@ -428,6 +428,28 @@ TEST_F(StoreTest, RequestsAndRegistry) {
   EXPECT_FALSE((*stacks)[1].is_default);
 }
 
+TEST_F(StoreTest, SecretsAreListedWithoutWhatIsSealed) {
+  const std::string sealed(50, '\xee');
+  Batch batch;
+  batch.secrets = {{"default", "pw", sealed, true, 1, 2, 3}, {"default", "key", sealed, false, 4, 5, 6}};
+  Commit(batch);
+  const auto listed = queries_->ListSecrets("default");
+  ASSERT_TRUE(listed.ok());
+  ASSERT_THAT(*listed, SizeIs(2));
+  EXPECT_EQ((*listed)[0].name, "key");
+  EXPECT_EQ((*listed)[0].sealed, "");
+  EXPECT_FALSE((*listed)[0].text);
+  EXPECT_EQ(queries_->GetSecret("default", "pw")->sealed, sealed);
+  EXPECT_EQ(queries_->GetSecret("default", "pw")->updated, 2);
+  EXPECT_EQ(ReasonOf(queries_->GetSecret("other", "pw").status()), "SECRET_NOT_FOUND");
+  Batch next;
+  next.secrets = {{"default", "pw", sealed, true, 1, 7, 4}};
+  next.deleted_secrets = {{"default", "key"}};
+  Commit(next);
+  EXPECT_THAT(*queries_->ListSecrets("default"), SizeIs(1));
+  EXPECT_EQ(queries_->GetSecret("default", "pw")->version, 4);
+}
+
 TEST_F(StoreTest, AFailedCommitLeavesNothingAndIsFinal) {
   Batch batch;
   AddRun(&batch, 1, "same");

@@ -5,6 +5,7 @@
 #include <variant>
 #include <vector>
 
+#include "server/model/removals.h"
 #include "server/model/rows.h"
 
 namespace orch {
@@ -45,12 +46,13 @@ struct Batch {
   std::vector<SecretRow> secrets;                                    // upsert by (project, name)
   std::vector<std::pair<std::string, std::string>> deleted_secrets;  // project, name
   std::vector<StackRow> stacks;                                      // upsert by name; a new default replaces the old
+  Removals removals;                                                 // after everything above
 
   bool empty() const {
     return spec_slices.empty() && pipelines.empty() && new_runs.empty() && runs.empty() && steps.empty() &&
            attempts.empty() && blobs.empty() && artifacts.empty() && cache_entries.empty() && events.empty() &&
            requests.empty() && orchestrators.empty() && deleted_orchestrators.empty() && pools.empty() &&
-           deleted_pools.empty() && secrets.empty() && deleted_secrets.empty() && stacks.empty();
+           deleted_pools.empty() && secrets.empty() && deleted_secrets.empty() && stacks.empty() && removals.empty();
   }
 };
 

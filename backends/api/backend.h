@@ -38,6 +38,7 @@ struct AttemptName {
   std::string step;  // `train[2]`
   uint32_t step_index = 0;
   uint32_t attempt = 0;  // from 1
+  std::string log;       // what its log is called, if not by step and attempt
 };
 
 // Where an attempt will find its folders, as its own processes see them.
@@ -124,6 +125,7 @@ struct LogAddress {
   uint32_t step_index = 0;
   uint32_t attempt = 0;
   std::string handle;
+  std::string log;  // as AttemptName.log
 };
 
 // What an orchestrator offers in all; absent means that it does not count it.

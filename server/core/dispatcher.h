@@ -17,6 +17,7 @@
 
 #include "absl/status/status.h"
 #include "server/base/clock.h"
+#include "server/core/hooks.h"
 #include "server/core/messages.h"
 #include "server/core/pools.h"
 #include "server/core/ready_queue.h"
@@ -35,6 +36,7 @@ struct CorePolicy {
   int64_t ready_shown_after_micros = 50'000;  // a READY that lasts shorter is not written
   int slice = 2'000;                          // steps per Tick in cascades
   int grants = 1'000;                         // starts per Tick
+  HookPolicy hooks;
 };
 
 // A run as the store has it, for Restore.
@@ -53,6 +55,8 @@ class Dispatcher {
 
   // Before the first event; times on the monotonic clock must be of this boot.
   void Restore(StoredRun run, Now now);
+  void RestoreHook(HookRow row, Now now) { hooks_.Restore(std::move(row), now); }
+  std::vector<HookRow> RunningHooks() const { return hooks_.Running(); }
   // The attempts that Restore found live, for the backends to adopt.
   std::vector<std::pair<AttemptRow, std::string>> LiveAttempts() const;  // with the step's name
 
@@ -72,7 +76,8 @@ class Dispatcher {
   Urgency urgency() const;
   // True if something has been decided that Take would give; a Tick may decide without an event.
   bool HasDecided() const {
-    return !dirty_runs_.empty() || !dirty_steps_.empty() || !dirty_attempts_.empty() || !out_.batch.removals.empty();
+    return !dirty_runs_.empty() || !dirty_steps_.empty() || !dirty_attempts_.empty() || !out_.batch.removals.empty() ||
+           hooks_.HasDecided();
   }
 
   // The key of the run that the last RunSubmitted made.
@@ -82,6 +87,7 @@ class Dispatcher {
   const RunInMemory* Find(RunKey run) const;
   size_t live_runs() const { return runs_.size(); }
   int64_t live_attempts() const { return live_attempts_; }
+  const HookQueue& hooks() const { return hooks_; }
   size_t ready_steps() const { return ready_.size(); }
   int64_t late_events() const { return late_events_; }
   int64_t last_sequence() const { return next_sequence_ - 1; }
@@ -147,6 +153,7 @@ class Dispatcher {
   absl::Status On(OrchestratorHealthChanged& event);
   absl::Status On(PoolChanged& event);
   absl::Status On(SecretRemoved& event);
+  absl::Status On(HookReported& event);
 
   // runs
   void SetRun(RunInMemory& run, RunEvent event, RunState to, Reason reason, std::string message);
@@ -155,6 +162,8 @@ class Dispatcher {
   void StopLive(RunInMemory& run, Reason reason, bool force);
   void StopRest(RunInMemory& run);
   void MaybeEndRun(RunInMemory& run);
+  void AddRunHook(const RunInMemory& run);
+  void AddStepHook(const RunInMemory& run, StepIx ix);
   bool MayStart(const RunInMemory& run) const;
 
   // steps
@@ -204,6 +213,7 @@ class Dispatcher {
   std::map<RunKey, std::unique_ptr<RunInMemory>> runs_;
   Pools pools_;
   ReadyQueue ready_;
+  HookQueue hooks_;
   std::vector<OrchestratorState> orchestrators_;
   std::map<std::string, uint32_t> orchestrator_by_name_;
   std::map<RunKey, std::deque<Sweep>> sweeps_;   // in order within a run

@@ -121,18 +121,30 @@ struct SecretRemoved {
   bool force = false;
 };
 
+// What the supervisor says of a hook, by its key.
+struct HookReported {
+  enum class What : uint8_t { kStarted, kEnded, kNotFound, kRefused } what = What::kEnded;
+  std::string key;
+  int64_t wall = 0;  // kStarted
+  AttemptEnd end;    // kEnded, kRefused
+};
+
 using Event =
     std::variant<RunSubmitted, CancelRequested, RunsDeleted, AttemptAccepted, AttemptRefused, AttemptNotFound,
                  AttemptStarted, AttemptEnded, OutputsStored, ArtifactPublished, StepResolved, OrchestratorChanged,
-                 OrchestratorRemoved, OrchestratorHealthChanged, PoolChanged, SecretRemoved>;
+                 OrchestratorRemoved, OrchestratorHealthChanged, PoolChanged, SecretRemoved, HookReported>;
 
 // --- intents ---
 
+// The name of what runs hooks; no orchestrator can have it.
+inline constexpr char kHookOrchestrator[] = ".hooks";
+
 // One side effect that the outbox performs. Every intent follows from stored state, so a restart makes it again:
 // SubmitAttempt from SUBMITTING, CancelAttempt from a stopping attempt, StoreOutputs and ResolveStep from asking anew,
-// ReleaseAttempt from the platform still having an attempt that has ended.
+// ReleaseAttempt from the platform still having an attempt that has ended. RunHook follows from a hook that is on
+// record as running and that its supervisor does not know; CancelAttempt and ReleaseAttempt are for hooks too.
 struct Intent {
-  enum class Kind : uint8_t { kSubmitAttempt, kCancelAttempt, kReleaseAttempt, kStoreOutputs, kResolveStep };
+  enum class Kind : uint8_t { kSubmitAttempt, kCancelAttempt, kReleaseAttempt, kStoreOutputs, kResolveStep, kRunHook };
   Kind kind = Kind::kSubmitAttempt;
   AttemptRef ref;
   std::string key;  // the attempt's
@@ -143,6 +155,7 @@ struct Intent {
   std::vector<bool> published;  // kStoreOutputs: outputs to leave out
   // All but cancel and release: for each input of the step the artifacts it reads now, in item order; 0: missing.
   std::vector<std::vector<ArtifactId>> inputs;
+  std::shared_ptr<const HookRow> hook;  // kRunHook
 };
 
 // True for intents that make bytes nobody sees yet: they may run before the commit.

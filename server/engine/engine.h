@@ -37,6 +37,8 @@ struct Limits {
   int64_t concurrent_calls = 128;
   int64_t watch_streams = 20'000;
   int64_t secret_bytes = 64 << 10;
+  int64_t hook_seconds = 300;
+  int64_t hooks_at_once = 16;
 };
 
 struct EngineOptions {
@@ -151,6 +153,9 @@ class Engine {
 
   virtual absl::StatusOr<std::unique_ptr<LogReader>> OpenLog(const store::RunRecord& run, StepIx ix,
                                                              const AttemptRow& attempt, LogStreamName stream) = 0;
+  // Of its newest try.
+  virtual absl::StatusOr<std::unique_ptr<LogReader>> OpenHookLog(const store::RunRecord& run, const HookRow& hook,
+                                                                 LogStreamName stream) = 0;
   // A local path of an artifact's bytes (a file, or a folder); made from the database if they are kept there.
   virtual absl::StatusOr<std::string> ArtifactPath(absl::string_view digest) = 0;
 

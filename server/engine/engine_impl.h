@@ -41,6 +41,8 @@ class EngineImpl : public Engine, private TurnSink {
   absl::StatusOr<std::shared_ptr<const CompiledPipeline>> LoadPipeline(int64_t pipeline_id) override;
   absl::StatusOr<std::unique_ptr<LogReader>> OpenLog(const store::RunRecord& run, StepIx ix, const AttemptRow& attempt,
                                                      LogStreamName stream) override;
+  absl::StatusOr<std::unique_ptr<LogReader>> OpenHookLog(const store::RunRecord& run, const HookRow& hook,
+                                                         LogStreamName stream) override;
   absl::StatusOr<std::string> ArtifactPath(absl::string_view digest) override;
   absl::StatusOr<OrchestratorRow> PutOrchestrator(OrchestratorRow row, int64_t expected_version, bool validate_only,
                                                   int64_t deadline_micros) override;
@@ -74,6 +76,8 @@ class EngineImpl : public Engine, private TurnSink {
   // start
   absl::Status LoadComponents();
   absl::Status RestoreRuns();
+  absl::Status RestoreHooks();
+  absl::Status AdoptHooks();
   absl::StatusOr<std::unique_ptr<Backend>> MakeBackend(const OrchestratorRow& row);
   absl::Status PutInService(const OrchestratorRow& row);
 

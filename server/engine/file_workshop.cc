@@ -32,14 +32,15 @@ Reason ReasonOfFailure(const absl::Status& status) {
 }  // namespace
 
 FileWorkshop::FileWorkshop(const EngineOptions& options, const StepTokens* tokens, store::Queries* queries,
-                           BlobStore* blobs, FileDigests* files, Inputs* inputs, Secrets* secrets)
+                           BlobStore* blobs, FileDigests* files, Inputs* inputs, Secrets* secrets, Catalog* catalog)
     : options_(options),
       tokens_(tokens),
       queries_(queries),
       blobs_(blobs),
       files_(files),
       inputs_(inputs),
-      secrets_(secrets) {}
+      secrets_(secrets),
+      catalog_(catalog) {}
 
 absl::Status FileWorkshop::Resolve(const RunContext& run, const StepSpec& spec, std::vector<SecretValue>* out) {
   for (const SecretUse& use : spec.options().secrets) {

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "server/engine/blob_store.h"
+#include "server/engine/catalog.h"
 #include "server/engine/engine.h"
 #include "server/engine/inputs.h"
 #include "server/engine/secrets.h"
@@ -17,9 +18,10 @@ class FileWorkshop : public Workshop {
  public:
   // All of them outlive it.
   FileWorkshop(const EngineOptions& options, const StepTokens* tokens, store::Queries* queries, BlobStore* blobs,
-               FileDigests* files, Inputs* inputs, Secrets* secrets);
+               FileDigests* files, Inputs* inputs, Secrets* secrets, Catalog* catalog);
 
   Rendered Render(const RunContext& run, const Intent& intent, const std::string& flavor, Backend* backend) override;
+  Rendered RenderHook(const HookRow& hook, Backend* backend) override;
   OutputsStored Store(const RunContext& run, const Intent& intent) override;
   StepResolved Resolve(const RunContext& run, const Intent& intent) override;
   bool IsQuick(const RunContext& run, const Intent& intent) override;
@@ -36,6 +38,7 @@ class FileWorkshop : public Workshop {
   FileDigests* const files_;
   Inputs* const inputs_;
   Secrets* const secrets_;
+  Catalog* const catalog_;
 };
 
 }  // namespace orch

@@ -35,6 +35,7 @@ void Merge(Batch* to, Batch* from) {
   Append(&to->blobs, &from->blobs);
   Append(&to->artifacts, &from->artifacts);
   Append(&to->cache_entries, &from->cache_entries);
+  Append(&to->hooks, &from->hooks);
   Append(&to->events, &from->events);
   Append(&to->requests, &from->requests);
   Append(&to->orchestrators, &from->orchestrators);

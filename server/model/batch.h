@@ -37,6 +37,7 @@ struct Batch {
   std::vector<BlobRow> blobs;                                              // insert or ignore
   std::vector<ArtifactRow> artifacts;                                      // insert; the store numbers the versions
   std::vector<CacheEntryRow> cache_entries;                                // insert or replace
+  std::vector<HookRow> hooks;                                              // upsert
   std::vector<EventRow> events;                                            // insert; sequences are dense
   std::vector<RequestRow> requests;                                        // insert
   std::vector<OrchestratorRow> orchestrators;                              // upsert by (project, name)
@@ -50,9 +51,10 @@ struct Batch {
 
   bool empty() const {
     return spec_slices.empty() && pipelines.empty() && new_runs.empty() && runs.empty() && steps.empty() &&
-           attempts.empty() && blobs.empty() && artifacts.empty() && cache_entries.empty() && events.empty() &&
-           requests.empty() && orchestrators.empty() && deleted_orchestrators.empty() && pools.empty() &&
-           deleted_pools.empty() && secrets.empty() && deleted_secrets.empty() && stacks.empty() && removals.empty();
+           attempts.empty() && blobs.empty() && artifacts.empty() && cache_entries.empty() && hooks.empty() &&
+           events.empty() && requests.empty() && orchestrators.empty() && deleted_orchestrators.empty() &&
+           pools.empty() && deleted_pools.empty() && secrets.empty() && deleted_secrets.empty() && stacks.empty() &&
+           removals.empty();
   }
 };
 

@@ -75,6 +75,18 @@ struct SecretUse {
   bool file = false;  // the variable holds the path of a file with the value
 };
 
+// What is done when a step or run has ended.
+struct HookSpec {
+  std::vector<std::string> command;
+  std::string webhook;
+  bool empty() const { return command.empty() && webhook.empty(); }
+};
+struct Hooks {
+  HookSpec on_success;
+  HookSpec on_failure;
+  bool empty() const { return on_success.empty() && on_failure.empty(); }
+};
+
 // What most steps leave at its default.
 struct StepOptions {
   std::string when;
@@ -98,7 +110,7 @@ struct StepOptions {
   std::string orchestrator;
   std::vector<std::pair<std::string, std::string>> settings;  // flavor → compact JSON
   std::vector<std::pair<std::string, std::string>> labels;
-  bool has_hooks = false;
+  Hooks hooks;
   std::string source_path;
   std::vector<std::string> source_ignore;
 };
@@ -124,7 +136,7 @@ struct PipelineSpec {
   int64_t timeout_micros = 0;
   int max_parallel = 0;
   std::vector<std::pair<std::string, std::string>> labels;
-  bool has_hooks = false;
+  Hooks hooks;
 };
 
 }  // namespace orch

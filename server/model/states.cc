@@ -80,6 +80,22 @@ absl::string_view Name(AttemptState state) {
   return "STATE_UNSPECIFIED";
 }
 
+absl::string_view Name(HookState state) {
+  switch (state) {
+    case HookState::kPending:
+      return "PENDING";
+    case HookState::kRunning:
+      return "RUNNING";
+    case HookState::kSucceeded:
+      return "SUCCEEDED";
+    case HookState::kFailed:
+      return "FAILED";
+    case HookState::kTimedOut:
+      return "TIMED_OUT";
+  }
+  return "?";
+}
+
 absl::string_view Name(Reason reason) {
   switch (reason) {
     case Reason::kNone:

@@ -135,6 +135,21 @@ v1::Attempt ToAttempt(const AttemptRow& row) {
   return out;
 }
 
+v1::HookRun ToHookRun(const HookRow& row) {
+  v1::HookRun out;
+  out.set_id(row.id);
+  out.set_event(row.on_failure ? "on_failure" : "on_success");
+  out.set_generation(row.generation);
+  out.set_state(static_cast<v1::HookRun::State>(row.state));
+  out.set_message(row.result);
+  SetExit(row, &out);
+  out.set_tries(static_cast<int32_t>(row.tries));
+  if (row.created != 0) *out.mutable_create_time() = ToTimestamp(row.created);
+  if (row.started != 0) *out.mutable_start_time() = ToTimestamp(row.started);
+  if (row.ended != 0) *out.mutable_end_time() = ToTimestamp(row.ended);
+  return out;
+}
+
 std::string ArtifactName(ArtifactId id) { return absl::StrCat("art-", id); }
 
 v1::Artifact ToArtifact(const store::ArtifactRecord& record) {

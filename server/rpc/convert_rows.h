@@ -24,6 +24,7 @@ v1::Step ToStep(const store::RunRecord& run, const Graph& graph, const StepRow& 
 // A step that has no row yet.
 v1::Step ToWaitingStep(const store::RunRecord& run, const Graph& graph, StepIx ix);
 v1::Attempt ToAttempt(const AttemptRow& row);
+v1::HookRun ToHookRun(const HookRow& row);
 v1::Artifact ToArtifact(const store::ArtifactRecord& record);
 v1::PipelineVersion ToPipelineVersion(const PipelineRow& row);
 v1::Orchestrator ToOrchestrator(const OrchestratorRow& row, const Capacity& capacity);

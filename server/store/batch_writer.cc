@@ -51,6 +51,10 @@ struct BatchWriter::Statements {
         cache_entry(db,
                     "REPLACE INTO cache_entry (project, key, run, ix, attempt, parts_json, artifacts, created) "
                     "VALUES (?, ?, ?, ?, ?, ?, ?, ?)"),
+        hook(db,
+             "REPLACE INTO hook (run, ix, generation, on_failure, id, step, attempt, of_state, reason, message, "
+             "of_exit_code, inputs, state, tries, key, result, exit_code, signal, created, started, ended) "
+             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"),
         event(db,
               "INSERT INTO event (sequence, run, time, type, ix, attempt, state, reason, message, exit_code, artifact, "
               "output) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"),
@@ -75,8 +79,8 @@ struct BatchWriter::Statements {
               "is_default = excluded.is_default") {}
 
   HotStatement slice, pipeline, run, run_name, run_header, run_label, run_progress, run_state, step, attempt, release,
-      released, blob, artifact_name, artifact, cache_entry, event, request, orchestrator, delete_orchestrator, pool,
-      delete_pool, secret, delete_secret, no_default_stack, stack;
+      released, blob, artifact_name, artifact, cache_entry, hook, event, request, orchestrator, delete_orchestrator,
+      pool, delete_pool, secret, delete_secret, no_default_stack, stack;
 };
 
 namespace {
@@ -109,6 +113,7 @@ int64_t BatchWriter::Write(Batch* batch) {
     s_->cache_entry.Text(row.project).Blob(row.key).Int(row.run).Int(row.ix).Int(row.attempt).Text(row.parts_json);
     s_->cache_entry.Text(ids).Int(row.created).Run();
   }
+  for (const HookRow& row : batch->hooks) WriteHook(row);
   for (const EventRow& row : batch->events) WriteEvent(row);
   for (const RequestRow& row : batch->requests) {
     s_->request.Text(row.project).Text(row.method).Text(row.request_id).Blob(row.fingerprint).Blob(row.answer);
@@ -118,10 +123,10 @@ int64_t BatchWriter::Write(Batch* batch) {
   const int64_t removed = removals_.Write(batch->removals);
   const size_t rows = batch->spec_slices.size() + batch->pipelines.size() + batch->new_runs.size() +
                       batch->runs.size() + batch->steps.size() + batch->attempts.size() + batch->blobs.size() +
-                      batch->artifacts.size() + batch->cache_entries.size() + batch->events.size() +
-                      batch->requests.size() + batch->orchestrators.size() + batch->deleted_orchestrators.size() +
-                      batch->pools.size() + batch->deleted_pools.size() + batch->secrets.size() +
-                      batch->deleted_secrets.size() + batch->stacks.size();
+                      batch->artifacts.size() + batch->cache_entries.size() + batch->hooks.size() +
+                      batch->events.size() + batch->requests.size() + batch->orchestrators.size() +
+                      batch->deleted_orchestrators.size() + batch->pools.size() + batch->deleted_pools.size() +
+                      batch->secrets.size() + batch->deleted_secrets.size() + batch->stacks.size();
   return static_cast<int64_t>(rows) + removed;
 }
 
@@ -181,6 +186,15 @@ void BatchWriter::WriteArtifact(ArtifactRow* r) {
   s.Int(r->id).Int(name_id).Int(r->version).Int(r->run).Int(r->ix).Int(r->attempt).Text(r->output);
   s.TextOrNull(r->type).BlobOrNull(r->digest).Int(r->size);
   (r->value_json ? s.Text(*r->value_json) : s.Null()).Int(r->early).TextOrNull(r->metadata_json).Int(r->created).Run();
+}
+
+void BatchWriter::WriteHook(const HookRow& r) {
+  const std::string inputs = EncodeGroups(r.inputs);
+  HotStatement& s = s_->hook;
+  s.Int(r.run).Int(r.ix).Int(r.generation).Int(r.on_failure).Text(r.id).TextOrNull(r.step).Int(r.attempt);
+  s.Int(r.of_state).Int(Number(r.reason)).TextOrNull(r.message).IntOrNull(r.of_exit_code).TextOrNull(inputs);
+  s.Int(static_cast<int64_t>(r.state)).Int(r.tries).TextOrNull(r.key).TextOrNull(r.result).IntOrNull(r.exit_code);
+  s.IntOrNull(r.signal).Int(r.created).Int(r.started).Int(r.ended).Run();
 }
 
 void BatchWriter::WriteEvent(const EventRow& r) {

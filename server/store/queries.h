@@ -77,6 +77,11 @@ class Queries {
   virtual absl::StatusOr<std::optional<StepRow>> GetStep(RunKey run, StepIx ix) = 0;
   virtual absl::StatusOr<std::vector<AttemptRow>> ListAttempts(RunKey run, StepIx ix) = 0;
 
+  // Of a step, or of the run (ix -1), oldest generation first.
+  virtual absl::StatusOr<std::vector<HookRow>> ListHooks(RunKey run, int64_t ix) = 0;
+  // NOT_FOUND (HOOK_NOT_FOUND).
+  virtual absl::StatusOr<HookRow> FindHook(RunKey run, absl::string_view id) = 0;
+
   // Oldest first, sequences above `after`, of one run or of all (0).
   virtual absl::StatusOr<std::vector<EventRow>> ListEvents(RunKey run, int64_t after, int limit) = 0;
   virtual absl::StatusOr<int64_t> CompactedSequence() = 0;

@@ -55,6 +55,36 @@ void StoreModel::Put(AttemptRow row) {
   old = std::move(row);
 }
 
+void StoreModel::Put(HookRow row) {
+  Run* run = Writable(row.run);
+  if (run == nullptr) return;
+  const bool over = row.ix < 0 ? IsTerminal(run->row.state) : IsTerminal(run->steps[static_cast<size_t>(row.ix)].state);
+  if (!over) Broken("hook ", row.id, " is on record before what it is about has ended");
+  const auto [it, fresh] = hooks_.try_emplace(row.id, row);
+  if (fresh) {
+    hook_order_.push_back(row.id);
+    return;
+  }
+  const HookRow& old = it->second;
+  if (IsTerminal(old.state)) Broken("hook ", row.id, " changed after its end");
+  if (row.tries < old.tries || row.tries > old.tries + 1) Broken("hook ", row.id, " miscounts its tries");
+  if (row.tries == old.tries && row.key != old.key) Broken("hook ", row.id, " changed its key");
+  it->second = std::move(row);
+}
+
+std::vector<HookRow> StoreModel::OpenHooks() const {
+  std::vector<HookRow> out;
+  for (const std::string& id : hook_order_) {
+    if (!IsTerminal(hooks_.at(id).state)) out.push_back(hooks_.at(id));
+  }
+  return out;
+}
+
+const HookRow* StoreModel::FindHook(const std::string& id) const {
+  const auto found = hooks_.find(id);
+  return found == hooks_.end() ? nullptr : &found->second;
+}
+
 void StoreModel::Tell(const EventRow& event) {
   const int64_t last = events_.empty() ? 0 : events_.back().sequence;
   if (event.sequence != last + 1) Broken("event ", event.sequence, " after ", last);
@@ -115,6 +145,7 @@ void StoreModel::Commit(Batch* batch) {
     if (std::count(row.artifacts.begin(), row.artifacts.end(), 0) > 0) Broken("cache entry with a missing artifact");
     cache_.push_back(row);
   }
+  for (const HookRow& row : batch->hooks) Put(row);
   for (const EventRow& row : batch->events) Tell(row);
   for (const RequestRow& row : batch->requests) {
     if (!requests_.emplace(row.request_id, row.answer).second) Broken("request ", row.request_id, " is answered twice");

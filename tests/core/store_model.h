@@ -35,6 +35,11 @@ class StoreModel {
 
   // Every run that has not ended, as Restore wants it.
   std::vector<StoredRun> Open() const;
+  // Hooks that have not ended, in the order in which they were made.
+  std::vector<HookRow> OpenHooks() const;
+  const std::map<std::string, HookRow>& hooks() const { return hooks_; }  // by id
+  // nullptr if it was never stored.
+  const HookRow* FindHook(const std::string& id) const;
   // The machine begins anew: monotonic times of what is open are made again from the wall clock, as the store does.
   void Reboot(Now now);
   // What the next dispatcher starts with.
@@ -64,6 +69,7 @@ class StoreModel {
   Run* Writable(RunKey key);
   void Put(StepRow row);
   void Put(AttemptRow row);
+  void Put(HookRow row);
   void Tell(const EventRow& event);
 
   std::map<std::string, std::shared_ptr<const Graph>> graphs_;
@@ -73,6 +79,8 @@ class StoreModel {
   std::unordered_map<std::string, std::string> requests_;
   std::vector<ArtifactRow> artifacts_;  // ids grow
   std::vector<CacheEntryRow> cache_;
+  std::map<std::string, HookRow> hooks_;
+  std::vector<std::string> hook_order_;
   std::vector<EventRow> events_;
   std::vector<std::string> faults_;
 };

@@ -82,7 +82,8 @@ enum class What : uint8_t {
   kCancelRun,   // a: run, b: forced
   kCancelStep,  // a: run, b: step
   kWatch,
-  kHealth,  // b: healthy
+  kHealth,   // b: healthy
+  kHookEnd,  // a: job, b: by a stop
   kWallJump,
   kStart,  // of the daemon
 };

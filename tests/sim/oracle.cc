@@ -76,6 +76,11 @@ void World::CheckEnd() {
   if (!daemon_->core().PoolUse().empty()) {
     return broken("slots do not come back: ", daemon_->core().PoolUse().begin()->first);
   }
+  if (daemon_->core().hooks().size() > 0) return broken("a hook never ends");
+  for (const HookPlatform::Job& job : hooks_->jobs()) {
+    if (!job.ended || !job.released) return broken("the job of hook ", job.id, " is left");
+  }
+  if (daemon_->outbox().HasAttempts(kHookOrchestrator)) return broken("the outbox still knows a hook");
   if (daemon_->outbox().HasAttempts("o")) return broken("the outbox still knows an attempt");
   for (const Platform::Job& job : platform_->jobs()) {
     if (job.made && !job.ended) return broken("a job of run ", job.run, " step ", job.ix, " is left running");
@@ -98,6 +103,7 @@ void World::CheckEnd() {
   for (const Client& client : clients_) {
     const testing::StoreModel::Run* run = tables_.FindById(client.event.header.id);
     CheckSteps(*run, client);
+    CheckHooks(*run);
     if (client.plain) CheckJudgement(*run);
   }
 }
@@ -151,6 +157,35 @@ void World::CheckSteps(const testing::StoreModel::Run& run, const Client& client
   }
   if (client.plain && run.row.state != (failed ? RunState::kFailed : RunState::kSucceeded)) {
     fate_.Break("the end of run ", run.header.key, " does not follow from its steps: ", Name(run.row.state));
+  }
+}
+
+// Each end that has a hook had it once, and no other.
+void World::CheckHooks(const testing::StoreModel::Run& run) {
+  std::map<int64_t, const HookRow*> found;
+  for (const auto& [id, row] : tables_.hooks()) {
+    if (row.run != run.header.key) continue;
+    if (!found.emplace(row.ix, &row).second) return fate_.Break("two hooks of step ", row.ix);
+    if (!IsTerminal(row.state)) return fate_.Break("hook ", id, " is on record as ", Name(row.state));
+    if (row.state != HookState::kSucceeded) continue;
+    const bool ran = std::any_of(hooks_->jobs().begin(), hooks_->jobs().end(), [&, hook = row.id](const auto& job) {
+      return job.id == hook && job.end.reason == Reason::kNone;
+    });
+    if (!ran) return fate_.Break("hook ", id, " succeeded and never ran");
+  }
+  const auto check = [&](int64_t ix, const Hooks& hooks, bool ok, bool failed) {
+    const bool wanted = (ok && !hooks.on_success.empty()) || (failed && !hooks.on_failure.empty());
+    const auto row = found.find(ix);
+    if (wanted != (row != found.end())) {
+      fate_.Break("run ", run.header.key, " step ", ix, wanted ? " has had no hook" : " has had a hook");
+    } else if (wanted && row->second->on_failure != failed) {
+      fate_.Break("run ", run.header.key, " step ", ix, " has had the wrong hook");
+    }
+  };
+  check(-1, run.graph->spec().hooks, run.row.state == RunState::kSucceeded, run.row.state == RunState::kFailed);
+  for (StepIx ix = 0; ix < run.steps.size(); ++ix) {
+    const StepState state = run.steps[ix].state;
+    check(ix, run.graph->SpecOf(ix).options().hooks, IsOk(state), state == StepState::kFailed);
   }
 }
 

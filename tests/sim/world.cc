@@ -42,6 +42,7 @@ World::World(Plan plan) : plan_(std::move(plan)), fate_(plan_.seed, plan_.faults
   }
   watchers_.push_back({});
   platform_ = std::make_unique<Platform>(&fate_, plan_, &graphs_);
+  hooks_ = std::make_unique<HookPlatform>(&fate_, plan_.hooks_at_once);
   if (fate_.Happens(Fault::kHealthFlap)) {
     const int64_t away = fate_.dice.Delay(20 * kSecond);
     fate_.Later(away, What::kHealth, 0, 0);
@@ -109,6 +110,8 @@ void World::Do(const Action& action) {
     case What::kStart:
       Start();
       return;
+    case What::kHookEnd:
+      return hooks_->End(action.a, action.b != 0);
     case What::kJobEnd:
       CheckStops(action.a);
       return platform_->Do(action);
@@ -142,7 +145,7 @@ void World::Start() {
   }
   fate_.Note(reboot ? "start after a reboot" : "start", life_ + 1);
   turn_scheduled_ = false;
-  daemon_ = std::make_unique<SimDaemon>(&fate_, plan_, &tables_, platform_.get(), ++life_, &ledger_);
+  daemon_ = std::make_unique<SimDaemon>(&fate_, plan_, &tables_, platform_.get(), hooks_.get(), ++life_, &ledger_);
 }
 
 void World::Crash() {

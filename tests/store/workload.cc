@@ -101,6 +101,16 @@ Batch Workload::Next() {
     batch.secrets.push_back(
         {"default", absl::StrCat("secret-", Below(3)), std::string(60, 's'), true, 1, sequence_, 1});
   }
+  if (Below(4) == 0) {
+    HookRow hook;
+    hook.run = 1 + Below(runs_);
+    hook.ix = Below(3) - 1;
+    hook.id = absl::StrCat("hook-", hook.run, "-", hook.ix);
+    hook.inputs = {{1, sequence_}, {}};
+    hook.state = Below(2) == 0 ? HookState::kRunning : HookState::kSucceeded;
+    hook.ended = hook.state == HookState::kSucceeded ? sequence_ : 0;
+    batch.hooks.push_back(std::move(hook));
+  }
   if (Below(5) == 0) batch.deleted_secrets.emplace_back("default", absl::StrCat("secret-", Below(3)));
   if (Below(5) == 0) batch.deleted_pools.push_back(absl::StrCat("pool-", Below(3)));
   RunRow r;

@@ -428,6 +428,65 @@ TEST_F(StoreTest, RequestsAndRegistry) {
   EXPECT_FALSE((*stacks)[1].is_default);
 }
 
+TEST_F(StoreTest, HooksAreReadAsTheyWere) {
+  HookRow hook;
+  hook.run = 7;
+  hook.ix = 3;
+  hook.generation = 2;
+  hook.on_failure = true;
+  hook.id = "id";
+  hook.step = "train[1]";
+  hook.attempt = 4;
+  hook.of_state = static_cast<uint8_t>(StepState::kFailed);
+  hook.reason = Reason::kExitCode;
+  hook.message = "exit code 5";
+  hook.of_exit_code = 5;
+  hook.inputs = {{1, 2}, {}, {3}};
+  hook.state = HookState::kRunning;
+  hook.tries = 1;
+  hook.key = "key";
+  hook.created = 10;
+  hook.started = 11;
+  HookRow done = hook;
+  done.ix = -1;
+  done.id = "done";
+  done.state = HookState::kFailed;
+  done.result = "exit code 1";
+  done.exit_code = 1;
+  done.ended = 12;
+  Batch batch;
+  batch.hooks = {hook, done};
+  Commit(batch);
+  const auto open = writer_->OpenHooks();
+  ASSERT_TRUE(open.ok());
+  ASSERT_THAT(*open, SizeIs(1)) << "one has ended";
+  const HookRow& read = open->front();
+  EXPECT_EQ(read.run, 7);
+  EXPECT_EQ(read.ix, 3);
+  EXPECT_EQ(read.generation, 2);
+  EXPECT_TRUE(read.on_failure);
+  EXPECT_EQ(read.id, "id");
+  EXPECT_EQ(read.step, "train[1]");
+  EXPECT_EQ(read.attempt, 4u);
+  EXPECT_EQ(read.of_state, static_cast<uint8_t>(StepState::kFailed));
+  EXPECT_EQ(read.reason, Reason::kExitCode);
+  EXPECT_EQ(read.message, "exit code 5");
+  EXPECT_EQ(read.of_exit_code, 5);
+  EXPECT_EQ(read.inputs, hook.inputs);
+  EXPECT_EQ(read.key, "key");
+  EXPECT_EQ(read.started, 11);
+  EXPECT_THAT(*queries_->ListHooks(7, 3), SizeIs(1));
+  EXPECT_EQ(queries_->ListHooks(7, -1)->front().result, "exit code 1");
+  EXPECT_EQ(queries_->FindHook(7, "done")->exit_code, 1);
+  EXPECT_EQ(ReasonOf(queries_->FindHook(8, "done").status()), "HOOK_NOT_FOUND");
+  hook.state = HookState::kSucceeded;
+  hook.ended = 13;
+  Batch next;
+  next.hooks = {hook};
+  Commit(next);
+  EXPECT_THAT(*writer_->OpenHooks(), SizeIs(0));
+}
+
 TEST_F(StoreTest, SecretsAreListedWithoutWhatIsSealed) {
   const std::string sealed(50, '\xee');
   Batch batch;

@@ -36,7 +36,7 @@ TEST(HooksTest, OfAStepAndOfItsRun) {
   EXPECT_THAT(s.Wants(), ElementsAre("hook release"));
   s.Hook("", What::kEnded, Reason::kExitCode);
   EXPECT_EQ(s.Hook()->state, HookState::kFailed);
-  EXPECT_EQ(s.Hook()->result, "EXIT_CODE");
+  EXPECT_EQ(s.Hook()->result, "exit code 3");
   EXPECT_EQ(s.Run(), RunState::kSucceeded) << "what a hook does changes nothing";
   EXPECT_EQ(s.core().hooks().size(), 0u);
   s.Hook("a", What::kEnded, Reason::kExitCode);
@@ -139,6 +139,18 @@ TEST(HooksTest, SoManyAtATimeInOrder) {
   s.Hook("a", What::kRefused, Reason::kSubmitRefused);
   EXPECT_EQ(s.Hook("a")->state, HookState::kFailed);
   EXPECT_EQ(s.Hook("c")->state, HookState::kRunning);
+}
+
+TEST(HooksTest, ItsRunIsNotDeletedBeforeIt) {
+  Scene s;
+  const RunKey run = s.Submit(Hooked());
+  s.Succeed("a");
+  DeletedRunRow row;
+  row.key = run;
+  EXPECT_EQ(orch::ReasonOf(s.Apply(RunsDeleted{{row}})), "RUN_NOT_ENDED");
+  s.Hook("", What::kEnded);
+  s.Hook("a", What::kEnded);
+  EXPECT_TRUE(s.Apply(RunsDeleted{{row}}).ok());
 }
 
 TEST(HooksTest, DataIsThatOfItsStep) {

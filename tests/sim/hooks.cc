@@ -22,6 +22,7 @@ class HookBackend : public Backend {
   void Cancel(absl::string_view key, CancelMode) override { platform_->Cancel(key); }
   void Release(absl::string_view key) override { platform_->Release(key); }
   void Adopt(std::vector<KnownAttempt> attempts) override { platform_->Adopt(attempts); }
+  absl::Status RemoveLogs(const std::string&) override { return absl::OkStatus(); }
   absl::StatusOr<std::unique_ptr<LogReader>> OpenLog(const LogAddress&, LogStreamName) override {
     return absl::UnimplementedError("no logs here");
   }

@@ -193,7 +193,6 @@ class Compiler {
     };
     refuse(!options.when.empty(), "when", "conditions are");
     refuse(options.image_build, "image.build", "building images is");
-    refuse(options.heartbeat_micros > 0, "heartbeat", "heartbeats are");
   }
 
   std::string Unknown(absl::string_view name) const {

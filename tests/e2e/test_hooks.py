@@ -146,6 +146,26 @@ steps:
                 hook = self.wait_hook(f"run-{point}", "", "SUCCEEDED")
                 self.assertEqual(marks.read_text().split(), [hook["id"]])
 
+    def test_a_retried_run_has_them_again(self) -> None:
+        run = self.daemon.submit(f"""
+name: p
+hooks: {{on_failure: {{command: [sh, -c, 'echo run $ORCH_GENERATION $ORCH_HOOK_ID >> {self.out}']}}}}
+steps:
+  - name: a
+    command: [sh, -c, 'exit 1']
+    hooks: {{on_failure: {{command: [sh, -c, 'echo step $ORCH_GENERATION $ORCH_ATTEMPT >> {self.out}']}}}}
+""")
+        self.daemon.ctl("wait-run", run, code=1)
+        wait_for("the first hooks", lambda: self.out.exists() and len(self.out.read_text().splitlines()) == 2)
+        self.daemon.ctl("retry-run", run, "--wait", code=1)
+        wait_for("the next hooks", lambda: len(self.out.read_text().splitlines()) == 4)
+        wait_for("their ends", lambda: {h["state"] for h in self.daemon.json("get-run", run)["hooks"]} == {"SUCCEEDED"})
+        hooks = self.daemon.json("get-run", run)["hooks"]
+        self.assertEqual([h["generation"] for h in hooks], [1, 2])
+        self.assertEqual(set(self.out.read_text().splitlines()), {
+            "step 1 1", "step 2 2", f"run 1 {hooks[0]['id']}", f"run 2 {hooks[1]['id']}"})
+        self.daemon.ctl("delete-run", run)
+
     def test_what_is_refused(self) -> None:
         for more, words in {
             "hooks: {on_failure: {webhook: 'https://x'}}": "not in this build",

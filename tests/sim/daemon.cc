@@ -146,6 +146,8 @@ Rendered SimWorkshop::RenderHook(const HookRow& hook, Backend*) {
   const HookRow* stored = tables_->FindHook(hook.id);
   if (run == nullptr || stored == nullptr || stored->key != hook.key) {
     fate_->Break("hook ", hook.id, " is begun and is not on record");
+  } else if (hook.generation != run->row.generation) {
+    // The run has been retried since.
   } else if (hook.ix < 0 ? !IsTerminal(run->row.state) : !IsTerminal(run->steps[static_cast<size_t>(hook.ix)].state)) {
     fate_->Break("hook ", hook.id, " is begun before what it is about has ended");
   }
@@ -177,6 +179,7 @@ StepResolved SimWorkshop::Resolve(const RunContext& run, const Intent& intent) {
   StepResolved resolved;
   resolved.run = intent.ref.run;
   resolved.ix = intent.ref.ix;
+  resolved.generation = intent.generation;
   resolved.cache_key = DigestOf("cache", intent.ref.ix);
   if (fate_->Happens(Fault::kResolveFails)) {
     resolved.failure = Reason::kInputMissing;

@@ -1,5 +1,8 @@
 // What must hold while a world plays, and what must have come to pass at its end.
 #include <algorithm>
+#include <map>
+#include <set>
+#include <utility>
 
 #include "server/core/rules.h"
 #include "tests/sim/world.h"
@@ -102,6 +105,7 @@ void World::CheckEnd() {
   }
   for (const Client& client : clients_) {
     const testing::StoreModel::Run* run = tables_.FindById(client.event.header.id);
+    if (run == nullptr && tables_.WasDeleted(client.key)) continue;
     CheckSteps(*run, client);
     CheckHooks(*run);
     if (client.plain) CheckJudgement(*run);
@@ -126,6 +130,7 @@ void World::CheckSteps(const testing::StoreModel::Run& run, const Client& client
     uint32_t succeeded = 0;
     for (const AttemptRow& attempt : run.attempts[ix]) {
       if (!IsTerminal(attempt.state)) return broken("attempt ", attempt.number, " is open");
+      if (attempt.number <= step.earlier_attempts) continue;  // of a generation before
       if (attempt.state == AttemptState::kSucceeded && std::exchange(succeeded, attempt.number) != 0) {
         return broken("two attempts succeeded");
       }
@@ -135,7 +140,9 @@ void World::CheckSteps(const testing::StoreModel::Run& run, const Client& client
       const AttemptRow* attempt = tables_.FindAttempt(run.header.key, ix, artifact->attempt);
       const std::string& key = attempt != nullptr ? attempt->key : "hit";
       if (artifact->digest.compare(0, key.size(), key) != 0) return broken("an output of another attempt landed");
-      if (artifact->early || (attempt == nullptr && step.state == StepState::kCached)) continue;
+      if (artifact->early || (attempt == nullptr && (step.state == StepState::kCached || run.row.generation > 1)))
+        continue;
+      if (artifact->attempt <= step.earlier_attempts) continue;
       if (artifact->attempt != succeeded) return broken("an output of an attempt that failed landed");
     }
     if (!IsOk(step.state)) continue;
@@ -143,7 +150,8 @@ void World::CheckSteps(const testing::StoreModel::Run& run, const Client& client
       const auto count = std::count_if(landed[ix].begin(), landed[ix].end(), [&](const ArtifactRow* artifact) {
         return artifact->output == output.name && artifact->attempt == succeeded;
       });
-      if (count != 1) return broken("output ", output.name, " landed ", count, " times");
+      if (count != 1 && (succeeded != 0 || count == 0 || run.row.generation == 1))
+        return broken("output ", output.name, " landed ", count, " times");
     }
     if (step.state == StepState::kSucceeded) {
       const Platform::Job* job = platform_->Find(run.attempts[ix][succeeded - 1].key);
@@ -152,7 +160,7 @@ void World::CheckSteps(const testing::StoreModel::Run& run, const Client& client
       }
     }
   }
-  if (client.cancelled && run.row.state != RunState::kCancelled) {
+  if (client.cancelled == run.row.generation && run.row.state != RunState::kCancelled) {
     fate_.Break("run ", run.header.key, " was cancelled and is ", Name(run.row.state));
   }
   if (client.plain && run.row.state != (failed ? RunState::kFailed : RunState::kSucceeded)) {
@@ -160,25 +168,30 @@ void World::CheckSteps(const testing::StoreModel::Run& run, const Client& client
   }
 }
 
-// Each end that has a hook had it once, and no other.
+// Each end that has a hook had it, once in each generation, and no other had one.
 void World::CheckHooks(const testing::StoreModel::Run& run) {
-  std::map<int64_t, const HookRow*> found;
+  std::map<int64_t, const HookRow*> newest;
+  std::set<std::pair<int64_t, int>> seen;
   for (const auto& [id, row] : tables_.hooks()) {
     if (row.run != run.header.key) continue;
-    if (!found.emplace(row.ix, &row).second) return fate_.Break("two hooks of step ", row.ix);
+    if (!seen.emplace(row.ix, row.generation).second) return fate_.Break("two hooks of step ", row.ix);
+    const HookRow*& latest = newest[row.ix];
+    if (latest == nullptr || latest->generation < row.generation) latest = &row;
     if (!IsTerminal(row.state)) return fate_.Break("hook ", id, " is on record as ", Name(row.state));
     if (row.state != HookState::kSucceeded) continue;
-    const bool ran = std::any_of(hooks_->jobs().begin(), hooks_->jobs().end(), [&, hook = row.id](const auto& job) {
+    const bool ran = std::any_of(hooks_->jobs().begin(), hooks_->jobs().end(), [hook = row.id](const auto& job) {
       return job.id == hook && job.end.reason == Reason::kNone;
     });
     if (!ran) return fate_.Break("hook ", id, " succeeded and never ran");
   }
   const auto check = [&](int64_t ix, const Hooks& hooks, bool ok, bool failed) {
     const bool wanted = (ok && !hooks.on_success.empty()) || (failed && !hooks.on_failure.empty());
-    const auto row = found.find(ix);
-    if (wanted != (row != found.end())) {
-      fate_.Break("run ", run.header.key, " step ", ix, wanted ? " has had no hook" : " has had a hook");
-    } else if (wanted && row->second->on_failure != failed) {
+    const auto row = newest.find(ix);
+    // What ended in an earlier generation had its hook then.
+    const bool now = row != newest.end() && row->second->generation == run.row.generation;
+    if (wanted && row == newest.end()) fate_.Break("run ", run.header.key, " step ", ix, " has had no hook");
+    if (!wanted && now) fate_.Break("run ", run.header.key, " step ", ix, " has had a hook");
+    if (wanted && row != newest.end() && row->second->on_failure != failed) {
       fate_.Break("run ", run.header.key, " step ", ix, " has had the wrong hook");
     }
   };

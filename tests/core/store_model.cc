@@ -90,6 +90,10 @@ std::vector<HookRow> StoreModel::OpenHooks() const {
   return out;
 }
 
+bool StoreModel::HasHooks(RunKey run) const {
+  return std::any_of(hooks_.begin(), hooks_.end(), [run](const auto& entry) { return entry.second.run == run; });
+}
+
 const HookRow* StoreModel::FindHook(const std::string& id) const {
   const auto found = hooks_.find(id);
   return found == hooks_.end() ? nullptr : &found->second;

@@ -40,6 +40,7 @@ class StoreModel {
   // Hooks that have not ended, in the order in which they were made.
   std::vector<HookRow> OpenHooks() const;
   const std::map<std::string, HookRow>& hooks() const { return hooks_; }  // by id
+  bool HasHooks(RunKey run) const;
   // nullptr if it was never stored.
   const HookRow* FindHook(const std::string& id) const;
   // One run, open or not.

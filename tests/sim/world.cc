@@ -334,6 +334,10 @@ void World::AnswerControl(const Call& call, const absl::Status& status) {
       }
       return;
     case Call::Kind::kDelete:
+      if (reason == "RUN_NOT_ENDED" && tables_.HasHooks(run->header.key)) {  // they had not ended
+        fate_.Later(fate_.dice.Delay(20 * plan_.delay), What::kDeleteRun, call.run);
+        return;
+      }
       return broken("was to be deleted and is there");
     case Call::Kind::kSubmit:
     case Call::Kind::kCancelRun:

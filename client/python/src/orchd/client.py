@@ -260,6 +260,7 @@ class Client:
         """
         end = None if timeout is None else time.monotonic() + timeout
         backoff = Backoff(max(60.0, self._connection.patience))
+        generation = 0
         while True:
             left = _WAIT_SECONDS if end is None else min(_WAIT_SECONDS, max(0.001, end - time.monotonic()))
             request = self._request("WaitRunRequest", name=_name_of(run))
@@ -267,7 +268,9 @@ class Client:
             answer = Run.from_message(
                 self._connection.unary("RunService.WaitRun", request, timeout=left + 10, backoff=backoff)
             )
-            if answer.is_done:
+            generation = generation or answer.generation
+            # What has ended is over for us, also if somebody has retried it since.
+            if answer.is_done or answer.generation != generation:
                 return answer
             if end is not None and time.monotonic() >= end:
                 raise WaitTimedOut(

@@ -263,15 +263,14 @@ class Client:
         generation = 0
         while True:
             left = _WAIT_SECONDS if end is None else min(_WAIT_SECONDS, max(0.001, end - time.monotonic()))
-            request = self._request("WaitRunRequest", name=_name_of(run))
+            request = self._request("WaitRunRequest", name=_name_of(run), generation=generation)
             fill_duration(request.timeout, left)
             answer = Run.from_message(
                 self._connection.unary("RunService.WaitRun", request, timeout=left + 10, backoff=backoff)
             )
-            generation = generation or answer.generation
-            # What has ended is over for us, also if somebody has retried it since.
-            if answer.is_done or answer.generation != generation:
+            if answer.is_done:
                 return answer
+            generation = answer.generation  # its end is meant, whoever retries it
             if end is not None and time.monotonic() >= end:
                 raise WaitTimedOut(
                     "WAIT_TIMED_OUT", f"the run {answer.name} is still {answer.state} after {timeout} s; it goes on"

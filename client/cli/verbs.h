@@ -15,6 +15,7 @@ std::unique_ptr<Verb> MakeGetArtifact();
 std::unique_ptr<Verb> MakeGetRun();
 std::unique_ptr<Verb> MakeGetStep();
 std::unique_ptr<Verb> MakeListArtifacts();
+std::unique_ptr<Verb> MakeListEvents();
 std::unique_ptr<Verb> MakeListFlavors();
 std::unique_ptr<Verb> MakeListOrchestrators();
 std::unique_ptr<Verb> MakeListRuns();
@@ -28,5 +29,6 @@ std::unique_ptr<Verb> MakeValidate();
 std::unique_ptr<Verb> MakeVersion();
 std::unique_ptr<Verb> MakeWaitRun();
 std::unique_ptr<Verb> MakeWatchRun();
+std::unique_ptr<Verb> MakeWatchRuns();
 
 }  // namespace orch::cli

@@ -82,7 +82,8 @@ class Client {
   // Calls `on_message` for each message, on this thread, until it returns false, the stream is over (`until_done`), or
   // `cancel` (then OK too). When the daemon goes away or falls silent the watch goes on where it was, without loss or
   // repetition; if the daemon no longer has that place, it begins again with a snapshot, which replaces all before.
-  // `on_trouble`, if set, hears about each interruption.
+  // `on_trouble`, if set, hears about each interruption. Events come one by one, also those that were sent together:
+  // then only the last of these has a resume token.
   absl::Status WatchRuns(v1::WatchRunsRequest request, const OnWatch& on_message, Cancellation* cancel = nullptr,
                          const std::function<void(const absl::Status&)>& on_trouble = nullptr);
 

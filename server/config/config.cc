@@ -44,6 +44,7 @@ constexpr LimitField kLimits[] = {
     {"inline_blob_bytes", &Limits::inline_blob_bytes, 0, 16 << 20},
     {"concurrent_calls", &Limits::concurrent_calls, 4, 10'000},
     {"watch_streams", &Limits::watch_streams, 1, 1'000'000},
+    {"watch_patience_seconds", &Limits::watch_patience_seconds, 1, 86'400},
 };
 
 const std::map<std::string, LogLevel>& LogLevels() {

@@ -36,6 +36,7 @@ struct Limits {
   int64_t inline_blob_bytes = 64 << 10;
   int64_t concurrent_calls = 128;
   int64_t watch_streams = 20'000;
+  int64_t watch_patience_seconds = 30;  // with a watcher that takes nothing
 };
 
 struct EngineOptions {

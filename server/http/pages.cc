@@ -20,6 +20,7 @@ namespace orch::http {
 namespace {
 
 constexpr int kStepsPerPage = 500;
+constexpr int kEmptyPages = 120;
 constexpr int kRefreshSeconds = 2;
 constexpr int64_t kLogBytes = 256 << 10;
 
@@ -136,6 +137,7 @@ Response Pages::Runs(const rpc::CallContext& context, const Request& request) co
   v1::ListRunsRequest in;
   v1::ListRunsResponse out;
   in.set_filter(request.argument("filter"));
+  in.set_order_by(request.argument("order_by"));
   in.set_page_token(request.argument("page"));
   const absl::Status status = Call(context, "orch.v1.RunService/ListRuns", in, &out);
   if (!status.ok()) {
@@ -157,7 +159,8 @@ Response Pages::Runs(const rpc::CallContext& context, const Request& request) co
   if (out.runs().empty()) body += "<p class=\"dim\">No runs. <code>orchctl submit FILE</code> makes one.</p>";
   if (!out.next_page_token().empty()) {
     absl::StrAppend(&body, "<p><a href=\"/runs?filter=", rpc::UrlEscape(request.argument("filter")),
-                    "&amp;page=", rpc::UrlEscape(out.next_page_token()), "\">Older runs</a></p>");
+                    "&amp;order_by=", rpc::UrlEscape(request.argument("order_by")),
+                    "&amp;page=", rpc::UrlEscape(out.next_page_token()), "\">More runs</a></p>");
   }
   return Html(200, HtmlPage("Runs", body + "</main>", 0));
 }
@@ -175,6 +178,12 @@ Response Pages::Run(const rpc::CallContext& context, const Request& request, con
     list.set_page_token(request.argument("page"));
     list.set_filter(request.argument("filter"));
     status = Call(context, "orch.v1.RunService/ListSteps", list, &steps);
+    // A page may be empty though more follow: it is not shown as such.
+    for (int i = 0; status.ok() && i < kEmptyPages && steps.steps().empty() && !steps.next_page_token().empty(); ++i) {
+      list.set_page_token(steps.next_page_token());
+      steps.Clear();
+      status = Call(context, "orch.v1.RunService/ListSteps", list, &steps);
+    }
   }
   if (!status.ok()) {
     const bool missing = status.code() == absl::StatusCode::kNotFound;

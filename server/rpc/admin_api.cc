@@ -26,7 +26,8 @@ std::map<std::string, int64_t> LimitsByName(const Limits& limits) {
           {"live_runs", limits.live_runs},
           {"inline_blob_bytes", limits.inline_blob_bytes},
           {"concurrent_calls", limits.concurrent_calls},
-          {"watch_streams", limits.watch_streams}};
+          {"watch_streams", limits.watch_streams},
+          {"watch_patience_seconds", limits.watch_patience_seconds}};
 }
 
 int64_t ResidentMemory() {

@@ -29,13 +29,44 @@ struct RunFilter {
   std::vector<RunState> states;  // any of; empty: all
   std::string pipeline;
   std::string orchestrator;
+  std::string name;         // the whole name
+  std::string name_prefix;  // its beginning
   std::string name_contains;
   std::vector<std::pair<std::string, std::string>> labels;
+};
+
+// Runs are numbered in the order in which they were accepted.
+enum class RunOrder { kNewestFirst, kOldestFirst, kByName, kByNameDescending };
+
+// Where a page of runs ended: behind this run.
+struct RunPlace {
+  RunKey key = 0;    // in the orders of time; 0: at the beginning
+  std::string name;  // in the orders of names; empty: at the beginning
+};
+
+struct RunPage {
+  std::vector<RunRecord> runs;
+  // Set: go on here. A page may have fewer runs than asked for, even none, and still be followed by more: only so many
+  // rows of an index are looked at for one page.
+  std::optional<RunPlace> next;
 };
 
 struct StepFilter {
   std::vector<StepState> states;  // any of; WAITING needs rows of steps without a row, which the caller supplies
   std::string name_prefix;
+};
+
+// The state of a step that has a row.
+struct StepMark {
+  StepIx ix = 0;
+  StepState state = StepState::kWaiting;
+};
+
+// An artifact that a step's output landed as.
+struct StepOutput {
+  StepIx ix = 0;
+  std::string output;
+  ArtifactId artifact = 0;
 };
 
 struct ArtifactFilter {
@@ -60,6 +91,7 @@ class Queries {
     std::string data_dir;
     int connections = 4;
     int64_t query_deadline_micros = 5'000'000;
+    int page_rows = 4'000;  // of an index, looked at for one page
   };
   // After Writer::Open.
   static absl::StatusOr<std::unique_ptr<Queries>> Open(const Options& options);
@@ -68,13 +100,22 @@ class Queries {
   // By name or id. NOT_FOUND (RUN_NOT_FOUND) with near names in the message.
   virtual absl::StatusOr<RunRecord> FindRun(absl::string_view project, absl::string_view name_or_id) = 0;
   virtual absl::StatusOr<RunRecord> GetRun(RunKey key) = 0;
-  // Newest first, keys below `before` (0: from the newest), at most `limit`.
-  virtual absl::StatusOr<std::vector<RunRecord>> ListRuns(const RunFilter& filter, RunKey before, int limit) = 0;
+  // At most `limit` runs behind `after`.
+  virtual absl::StatusOr<RunPage> PageOfRuns(const RunFilter& filter, RunOrder order, const RunPlace& after,
+                                             int limit) = 0;
+  // Newest first, keys below `before` (0: from the newest), `limit` of them or all: however many pages that takes.
+  absl::StatusOr<std::vector<RunRecord>> ListRuns(const RunFilter& filter, RunKey before, int limit);
 
   // Rows in the order of ix from `from`, at most `limit`. Steps still WAITING have no row.
   virtual absl::StatusOr<std::vector<StepRow>> ListSteps(RunKey run, const StepFilter& filter, StepIx from,
                                                          int limit) = 0;
   virtual absl::StatusOr<std::optional<StepRow>> GetStep(RunKey run, StepIx ix) = 0;
+  // From `from` on upwards, or downwards, at most `limit`.
+  virtual absl::StatusOr<std::vector<StepMark>> ScanSteps(RunKey run, StepIx from, bool descending, int limit) = 0;
+  // In the order of `ixs`; those without a row are left out.
+  virtual absl::StatusOr<std::vector<StepRow>> GetSteps(RunKey run, const std::vector<StepIx>& ixs) = 0;
+  // What landed of these steps, by step and in the order of landing.
+  virtual absl::StatusOr<std::vector<StepOutput>> ListOutputs(RunKey run, const std::vector<StepIx>& ixs) = 0;
   virtual absl::StatusOr<std::vector<AttemptRow>> ListAttempts(RunKey run, StepIx ix) = 0;
 
   // Oldest first, sequences above `after`, of one run or of all (0).

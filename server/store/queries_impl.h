@@ -13,13 +13,17 @@ namespace orch::store {
 
 class QueriesImpl : public Queries {
  public:
-  explicit QueriesImpl(std::unique_ptr<ConnectionPool> pool) : pool_(std::move(pool)) {}
+  QueriesImpl(std::unique_ptr<ConnectionPool> pool, int page_rows) : pool_(std::move(pool)), page_rows_(page_rows) {}
 
   absl::StatusOr<RunRecord> FindRun(absl::string_view project, absl::string_view name_or_id) override;
   absl::StatusOr<RunRecord> GetRun(RunKey key) override;
-  absl::StatusOr<std::vector<RunRecord>> ListRuns(const RunFilter& filter, RunKey before, int limit) override;
+  absl::StatusOr<RunPage> PageOfRuns(const RunFilter& filter, RunOrder order, const RunPlace& after,
+                                     int limit) override;
   absl::StatusOr<std::vector<StepRow>> ListSteps(RunKey run, const StepFilter& filter, StepIx from, int limit) override;
   absl::StatusOr<std::optional<StepRow>> GetStep(RunKey run, StepIx ix) override;
+  absl::StatusOr<std::vector<StepMark>> ScanSteps(RunKey run, StepIx from, bool descending, int limit) override;
+  absl::StatusOr<std::vector<StepRow>> GetSteps(RunKey run, const std::vector<StepIx>& ixs) override;
+  absl::StatusOr<std::vector<StepOutput>> ListOutputs(RunKey run, const std::vector<StepIx>& ixs) override;
   absl::StatusOr<std::vector<AttemptRow>> ListAttempts(RunKey run, StepIx ix) override;
   absl::StatusOr<std::vector<EventRow>> ListEvents(RunKey run, int64_t after, int limit) override;
   absl::StatusOr<int64_t> CompactedSequence() override;
@@ -49,6 +53,7 @@ class QueriesImpl : public Queries {
 
  private:
   std::unique_ptr<ConnectionPool> pool_;
+  const int page_rows_;
 };
 
 // `; near names: a, b`, or nothing: up to three names of the table (`run`, `pipeline`, `artifact_name`) that begin as

@@ -33,7 +33,8 @@ const std::vector<VerbRow>& AllVerbs() {
       {"cancel-run", "Stop a run", "Answers when the wish is recorded; wait-run tells when all has ended.",
        "orchctl cancel-run penguins-1", MakeCancelRun},
       {"logs", "Print what a step wrote", "Both streams, merged by time, byte by byte.",
-       "orchctl logs penguins-1 'train[0]' --follow\norchctl logs penguins-1 ingest --attempt 1 --stream stderr",
+       "orchctl logs penguins-1 'train[0]' --follow\norchctl logs penguins-1 ingest --attempt 1 --stream stderr\n"
+       "orchctl logs penguins-1 ingest --grep 'rows: [0-9]+'\norchctl logs penguins-1 ingest --first-error",
        MakeLogs},
       {"list-artifacts", "List artifacts, newest first", "", "orchctl list-artifacts --run penguins-1",
        MakeListArtifacts},

@@ -66,6 +66,10 @@ absl::StatusOr<v1::ReadLogsResponse> Client::ReadLogs(v1::ReadLogsRequest reques
   return impl_->Call(*impl_->logs, &v1::LogService::Stub::ReadLogs, std::move(request));
 }
 
+absl::StatusOr<v1::SearchLogsResponse> Client::SearchLogs(v1::SearchLogsRequest request) {
+  return impl_->Call(*impl_->logs, &v1::LogService::Stub::SearchLogs, std::move(request));
+}
+
 absl::StatusOr<v1::ValidatePipelineResponse> Client::ValidatePipeline(v1::ValidatePipelineRequest request) {
   return impl_->Call(*impl_->pipelines, &v1::PipelineService::Stub::ValidatePipeline, std::move(request));
 }

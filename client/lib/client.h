@@ -90,6 +90,8 @@ class Client {
   // Logs, in the same manner; goes on at the byte where it was, in the attempt it began with.
   absl::Status TailLogs(v1::TailLogsRequest request, const OnLog& on_chunk, Cancellation* cancel = nullptr);
   absl::StatusOr<v1::ReadLogsResponse> ReadLogs(v1::ReadLogsRequest request);
+  // One page.
+  absl::StatusOr<v1::SearchLogsResponse> SearchLogs(v1::SearchLogsRequest request);
 
   // Pipelines.
   absl::StatusOr<v1::ValidatePipelineResponse> ValidatePipeline(v1::ValidatePipelineRequest request);

@@ -40,6 +40,7 @@ constexpr LimitField kLimits[] = {
     {"item_links", &Limits::item_links, 1, 1'000'000'000},
     {"labels", &Limits::labels, 0, 10'000},
     {"log_bytes", &Limits::log_bytes, 1 << 10, kTera},
+    {"log_compress_bytes", &Limits::log_compress_bytes, 1, kTera},
     {"live_runs", &Limits::live_runs, 1, 10'000'000},
     {"inline_blob_bytes", &Limits::inline_blob_bytes, 0, 16 << 20},
     {"concurrent_calls", &Limits::concurrent_calls, 4, 10'000},

@@ -32,6 +32,7 @@ struct Limits {
   int64_t item_links = 20'000'000;
   int64_t labels = 64;
   int64_t log_bytes = int64_t{4} << 30;
+  int64_t log_compress_bytes = int64_t{1} << 20;
   int64_t live_runs = 100'000;
   int64_t inline_blob_bytes = 64 << 10;
   int64_t concurrent_calls = 128;

@@ -27,7 +27,8 @@ std::map<std::string, int64_t> LimitsByName(const Limits& limits) {
           {"inline_blob_bytes", limits.inline_blob_bytes},
           {"concurrent_calls", limits.concurrent_calls},
           {"watch_streams", limits.watch_streams},
-          {"watch_patience_seconds", limits.watch_patience_seconds}};
+          {"watch_patience_seconds", limits.watch_patience_seconds},
+          {"log_compress_bytes", limits.log_compress_bytes}};
 }
 
 int64_t ResidentMemory() {

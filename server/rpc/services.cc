@@ -118,6 +118,7 @@ class LogServiceImpl : public v1::LogService::WithCallbackMethod_TailLogs<v1::Lo
   Unary unary_;
   Streams& streams_;
   ORCH_UNARY(LogService, ReadLogs, ReadLogsRequest, ReadLogsResponse)
+  ORCH_UNARY(LogService, SearchLogs, SearchLogsRequest, SearchLogsResponse)
 };
 
 class OrchestratorServiceImpl : public v1::OrchestratorService::Service {

@@ -170,6 +170,21 @@ class FaultPoints(unittest.TestCase):
         self.skip_events()
         self.replace()
 
+    def by_a_large_step_log(self, point: str, passes: int) -> None:
+        """It is compressed after the end."""
+        once = self.order(point, 1)
+        self.replace()
+        name = f"loud-{self.rng.randrange(1 << 40)}"
+        self.submit_plain(name, {"name": "loud", "steps": [
+            {"name": "s", "command": ["/bin/sh", "-c", "yes 0123456789 | head -c 3000000"], "retry": dags.RETRY_LOST}]})
+        wait_for(f"{point} to fire", lambda: not once.exists(), 60)
+        wait_for("the daemon to die", self.gone)
+        self.daemon.faults = ""
+        self.replace()
+        self.daemon.ctl("wait-run", name)
+        self.assertEqual(len(self.daemon.ctl("logs", name, "s").stdout), 3_000_000)
+        self.skip_events()
+
     def by_new_supervisor(self, point: str, passes: int) -> None:
         once = self.order(point, 1)
         self.replace()
@@ -230,6 +245,8 @@ class FaultPoints(unittest.TestCase):
             return self.by_stop
         if point.startswith("checkpoint."):
             return self.by_a_large_log
+        if point == "logs.compressed":
+            return self.by_a_large_step_log
         if point == "supervisor.journal.cut":
             return self.by_many_steps
         if point.startswith("supervisor.upgrade."):

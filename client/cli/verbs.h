@@ -16,6 +16,7 @@ std::unique_ptr<Verb> MakeDescribeFlavor();
 std::unique_ptr<Verb> MakeGetArtifact();
 std::unique_ptr<Verb> MakeGetRun();
 std::unique_ptr<Verb> MakeGetStep();
+std::unique_ptr<Verb> MakeLineage();
 std::unique_ptr<Verb> MakeListArtifacts();
 std::unique_ptr<Verb> MakeListEvents();
 std::unique_ptr<Verb> MakeListFlavors();

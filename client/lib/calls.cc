@@ -100,6 +100,10 @@ absl::StatusOr<v1::Artifact> Client::PublishArtifact(v1::PublishArtifactRequest 
   return impl_->Call(*impl_->artifacts, &v1::ArtifactService::Stub::PublishArtifact, std::move(request));
 }
 
+absl::StatusOr<v1::GetLineageResponse> Client::GetLineage(v1::GetLineageRequest request) {
+  return impl_->Call(*impl_->artifacts, &v1::ArtifactService::Stub::GetLineage, std::move(request));
+}
+
 absl::Status Client::DownloadArtifact(absl::string_view name, const OnBytes& on_bytes) {
   v1::ReadArtifactRequest request;
   request.set_name(std::string(name));

@@ -103,6 +103,8 @@ class Client {
   absl::StatusOr<v1::Artifact> GetArtifact(absl::string_view name);
   absl::StatusOr<v1::ListArtifactsResponse> ListArtifacts(v1::ListArtifactsRequest request);
   absl::StatusOr<v1::Artifact> PublishArtifact(v1::PublishArtifactRequest request);
+  // One page.
+  absl::StatusOr<v1::GetLineageResponse> GetLineage(v1::GetLineageRequest request);
   // All bytes in order (of a folder: of its tar file), from one version: `name` should carry it (`x@3`, `art-7`).
   absl::Status DownloadArtifact(absl::string_view name, const OnBytes& on_bytes);
 

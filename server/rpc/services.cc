@@ -101,6 +101,7 @@ class ArtifactServiceImpl : public v1::ArtifactService::Service {
  private:
   Unary unary_;
   ORCH_UNARY(ArtifactService, PublishArtifact, PublishArtifactRequest, Artifact)
+  ORCH_UNARY(ArtifactService, GetLineage, GetLineageRequest, GetLineageResponse)
   ORCH_UNARY(ArtifactService, GetArtifact, GetArtifactRequest, Artifact)
   ORCH_UNARY(ArtifactService, ListArtifacts, ListArtifactsRequest, ListArtifactsResponse)
   ORCH_UNARY(ArtifactService, ReadArtifact, ReadArtifactRequest, ReadArtifactResponse)

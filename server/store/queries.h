@@ -62,6 +62,15 @@ struct StepMark {
   StepState state = StepState::kWaiting;
 };
 
+// What lineage asks of an attempt.
+struct AttemptMark {
+  StepIx ix = 0;
+  uint32_t number = 0;
+  AttemptState state = AttemptState::kNone;
+  ArtifactId inputs_upto = 0;  // 0: not on record
+  int64_t created = 0;
+};
+
 // An artifact that a step's output landed as.
 struct StepOutput {
   StepIx ix = 0;
@@ -128,6 +137,14 @@ class Queries {
                                                                     int limit) = 0;
   // In the order of `ids`; NOT_FOUND names the first that is missing. With values.
   virtual absl::StatusOr<std::vector<ArtifactRow>> GetArtifacts(const std::vector<ArtifactId>& ids) = 0;
+  // Of the steps `first` to `last` what landed up to the artifact `upto`, by step and then oldest first, without
+  // values; `output` empty: all of them.
+  virtual absl::StatusOr<std::vector<ArtifactRow>> ListOutputVersions(RunKey run, StepIx first, StepIx last,
+                                                                      absl::string_view output, ArtifactId upto,
+                                                                      int64_t limit) = 0;
+  // By step and number.
+  virtual absl::StatusOr<std::vector<AttemptMark>> ListAttemptMarks(RunKey run, StepIx first, StepIx last,
+                                                                    int limit) = 0;
   // nullopt if there is no such blob.
   virtual absl::StatusOr<std::optional<BlobRow>> GetBlob(absl::string_view digest) = 0;
 

@@ -32,6 +32,10 @@ class QueriesImpl : public Queries {
   absl::StatusOr<std::vector<ArtifactRecord>> ListArtifacts(const ArtifactFilter& filter, ArtifactId before,
                                                             int limit) override;
   absl::StatusOr<std::vector<ArtifactRow>> GetArtifacts(const std::vector<ArtifactId>& ids) override;
+  absl::StatusOr<std::vector<ArtifactRow>> ListOutputVersions(RunKey run, StepIx first, StepIx last,
+                                                              absl::string_view output, ArtifactId upto,
+                                                              int64_t limit) override;
+  absl::StatusOr<std::vector<AttemptMark>> ListAttemptMarks(RunKey run, StepIx first, StepIx last, int limit) override;
   absl::StatusOr<std::optional<BlobRow>> GetBlob(absl::string_view digest) override;
   absl::StatusOr<std::optional<CacheHit>> FindCacheEntry(absl::string_view project, absl::string_view key) override;
 

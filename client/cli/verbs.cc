@@ -32,6 +32,9 @@ const std::vector<VerbRow>& AllVerbs() {
        "orchctl wait-run penguins-1 --timeout 10m", MakeWaitRun},
       {"cancel-run", "Stop a run", "Answers when the wish is recorded; wait-run tells when all has ended.",
        "orchctl cancel-run penguins-1", MakeCancelRun},
+      {"delete-run", "Delete a run that has ended",
+       "Its steps, events and logs go, and artifacts that neither the cache nor a name of their own needs.",
+       "orchctl delete-run penguins-1", MakeDeleteRun},
       {"logs", "Print what a step wrote", "Both streams, merged by time, byte by byte.",
        "orchctl logs penguins-1 'train[0]' --follow\norchctl logs penguins-1 ingest --attempt 1 --stream stderr\n"
        "orchctl logs penguins-1 ingest --grep 'rows: [0-9]+'\norchctl logs penguins-1 ingest --first-error",

@@ -244,6 +244,18 @@ class LocalBackend : public Backend {
     });
   }
 
+  int64_t LogBytes(const std::string& run_id) override {
+    int64_t bytes = 0;
+    std::error_code error;
+    for (std::filesystem::directory_iterator it(absl::StrCat(context_.data_dir, "/logs/", run_id), error), end;
+         !error && it != end; it.increment(error)) {
+      std::error_code gone;
+      const auto size = it->file_size(gone);
+      if (!gone) bytes += static_cast<int64_t>(size);
+    }
+    return bytes;
+  }
+
   absl::Status RemoveLogs(const std::string& run_id) override {
     std::error_code error;
     std::filesystem::remove_all(absl::StrCat(context_.data_dir, "/logs/", run_id), error);

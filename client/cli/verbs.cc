@@ -68,6 +68,10 @@ const std::vector<VerbRow>& AllVerbs() {
        "The file: orchestrators: [{name, flavor, config, max_parallel}], pools: {db: 2},\n"
        "stacks: [{name, orchestrator, artifact_store, image_registry}], settings: {default_stack: NAME}.",
        "orchctl apply -f site.yaml --dry-run", MakeApply},
+      {"prune", "Show what the rules of retention would delete, and with --yes delete it",
+       "Without flags the rules are those of the daemon's configuration (`retention:`); without any nothing goes.\n"
+       "What has not ended stays, and so do artifacts that a cache entry or a name of their own (`as`) needs.",
+       "orchctl prune --runs-max-age 90d --artifacts-max-count 5\norchctl prune --yes", MakePrune},
       {"server-info", "Show the daemon", "", "orchctl server-info -o json --jq .version", MakeServerInfo},
       {"version", "Show the versions of this program and of the daemon", "", "orchctl version", MakeVersion},
       {"completion", "Print a completion script for a shell", "", "source <(orchctl completion bash)", MakeCompletion},

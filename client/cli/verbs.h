@@ -27,6 +27,7 @@ std::unique_ptr<Verb> MakeListRuns();
 std::unique_ptr<Verb> MakeListSteps();
 std::unique_ptr<Verb> MakeLogs();
 std::unique_ptr<Verb> MakeOpenRun();
+std::unique_ptr<Verb> MakePrune();
 std::unique_ptr<Verb> MakeRegisterOrchestrator();
 std::unique_ptr<Verb> MakeServerInfo();
 std::unique_ptr<Verb> MakeSubmit();

@@ -10,6 +10,7 @@ namespace {
 // The daemon answers a WaitRun within 60 s by contract; shorter pieces notice a dead connection sooner.
 constexpr std::chrono::milliseconds kWaitPiece{20'000};
 constexpr std::chrono::milliseconds kWaitSlack{10'000};
+constexpr std::chrono::milliseconds kPruneTime{600'000};
 constexpr int32_t kDownloadPiece = 2 << 20;
 
 }  // namespace
@@ -188,6 +189,10 @@ absl::StatusOr<v1::ListStacksResponse> Client::ListStacks() {
 
 absl::StatusOr<v1::Stack> Client::SetStack(v1::SetStackRequest request) {
   return impl_->Call(*impl_->orchestrators, &v1::OrchestratorService::Stub::SetStack, std::move(request));
+}
+
+absl::StatusOr<v1::PruneResponse> Client::Prune(v1::PruneRequest request) {
+  return impl_->Call(*impl_->admin, &v1::AdminService::Stub::Prune, std::move(request), kPruneTime);
 }
 
 absl::StatusOr<v1::ServerInfo> Client::GetServerInfo() {

@@ -125,6 +125,8 @@ class Client {
 
   // The daemon itself.
   absl::StatusOr<v1::ServerInfo> GetServerInfo();
+  // What goes, or with `apply` went. May take long: the deadline is ten minutes.
+  absl::StatusOr<v1::PruneResponse> Prune(v1::PruneRequest request);
   absl::StatusOr<v1::SignInLink> CreateSignInLink(absl::string_view run);
 
  private:

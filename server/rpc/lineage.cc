@@ -66,7 +66,7 @@ class Walk {
     for (int distance = 1; distance <= query_.depth && !artifacts.empty() && !Full(); ++distance) {
       std::vector<ArtifactRow> next;
       for (const ArtifactRow& artifact : artifacts) {
-        ASSIGN_OR_RETURN(const std::vector<std::pair<Reader, std::string>> readers, ReadersOf(artifact));
+        ASSIGN_OR_RETURN(const Readers readers, ReadersOf(artifact));
         for (const auto& [reader, input] : readers) {
           RETURN_IF_ERROR(Add(v1::GetLineageRequest::DOWNSTREAM, distance, reader, {input, artifact}));
           if (Full()) return absl::OkStatus();
@@ -92,6 +92,7 @@ class Walk {
     std::string input;
     ArtifactRow artifact;
   };
+  using Readers = std::vector<std::pair<Reader, std::string>>;  // and as which input
   // How far artifacts had come: the newest one, and for attempts that do not say so the time.
   struct Upto {
     ArtifactId id = 0;
@@ -186,8 +187,8 @@ class Walk {
     return out;
   }
 
-  absl::StatusOr<std::vector<std::pair<Reader, std::string>>> ReadersOf(const ArtifactRow& artifact) {
-    std::vector<std::pair<Reader, std::string>> out;
+  absl::StatusOr<Readers> ReadersOf(const ArtifactRow& artifact) {
+    Readers out;
     ASSIGN_OR_RETURN(const auto run, RunOf(artifact.run));
     if (run == nullptr) return out;
     const Graph& graph = *run->pipeline->graph;
@@ -209,8 +210,7 @@ class Walk {
 
   // The attempts of the step's instances that read this version and no other.
   absl::Status AddReaders(const ArtifactRow& artifact, const std::string& name, const StepTemplate& step,
-                          const InputBinding& input, uint32_t instance,
-                          std::vector<std::pair<Reader, std::string>>* out) {
+                          const InputBinding& input, uint32_t instance, Readers* out) {
     if (step.count == 0) return absl::OkStatus();
     ASSIGN_OR_RETURN(const std::vector<store::AttemptMark> marks,
                      api_.engine->queries().ListAttemptMarks(artifact.run, step.first, step.first + step.count - 1,

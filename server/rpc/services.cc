@@ -150,6 +150,7 @@ class AdminServiceImpl : public v1::AdminService::Service {
  private:
   Unary unary_;
   ORCH_UNARY(AdminService, GetServerInfo, GetServerInfoRequest, ServerInfo)
+  ORCH_UNARY(AdminService, Prune, PruneRequest, PruneResponse)
   ORCH_UNARY(AdminService, CreateSignInLink, CreateSignInLinkRequest, SignInLink)
 };
 

@@ -94,6 +94,42 @@ struct ArtifactRecord {
   bool directory = false;
 };
 
+// What retention asks of an ended run, a cache entry, an artifact and the log of events.
+struct EndedRun {
+  RunKey key = 0;
+  std::string id;
+  std::string name;
+  int64_t ended = 0;
+};
+struct CacheEntryMark {
+  int64_t number = 0;  // of its row
+  std::string project;
+  std::string key;
+  std::string name;  // run and step that made it
+  int64_t bytes = 0;
+  int64_t created = 0;
+  RunKey run = 0;  // the attempt that made it
+  StepIx ix = 0;
+  uint32_t attempt = 0;
+};
+struct ArtifactMark {
+  ArtifactId id = 0;
+  std::string name;  // with its version
+  int64_t size = 0;
+  int64_t created = 0;
+  int64_t newer = 0;      // versions of the name
+  std::string needed_by;  // empty: nothing but maybe the cache needs it
+  bool cached = false;    // a cache entry needs it
+  RunKey run = 0;         // the attempt that made it
+  StepIx ix = 0;
+  uint32_t attempt = 0;
+};
+struct EventMarks {
+  int64_t first = 0;        // the oldest; behind the last if there is none
+  int64_t before_time = 0;  // the last before the time that was asked for
+  int64_t bytes_each = 0;   // about
+};
+
 class Queries {
  public:
   struct Options {
@@ -155,6 +191,18 @@ class Queries {
     std::vector<ArtifactRow> artifacts;
   };
   virtual absl::StatusOr<std::optional<CacheHit>> FindCacheEntry(absl::string_view project, absl::string_view key) = 0;
+
+  // Newest first, keys below `before` (0: from the newest).
+  virtual absl::StatusOr<std::vector<EndedRun>> ListEndedRuns(RunKey before, int limit) = 0;
+  // Bytes of its artifacts and of what its attempts wrote.
+  virtual absl::StatusOr<int64_t> SizeOfRun(RunKey run) = 0;
+  // By the number of the row, above `after`.
+  virtual absl::StatusOr<std::vector<CacheEntryMark>> ListCacheMarks(int64_t after, int limit) = 0;
+  // Newest first, ids below `before` (0: from the newest).
+  virtual absl::StatusOr<std::vector<ArtifactMark>> ListArtifactMarks(ArtifactId before, int limit) = 0;
+  // `last`: the newest sequence; `time` 0: none is asked for.
+  virtual absl::StatusOr<EventMarks> MarkEvents(int64_t last, int64_t time) = 0;
+  virtual absl::StatusOr<int64_t> CountEvents(int64_t up_to) = 0;
 
   // The pipeline's row; version 0: the newest. NOT_FOUND (PIPELINE_NOT_FOUND).
   virtual absl::StatusOr<PipelineRow> FindPipeline(absl::string_view project, absl::string_view name,

@@ -39,6 +39,12 @@ class QueriesImpl : public Queries {
   absl::StatusOr<std::optional<BlobRow>> GetBlob(absl::string_view digest) override;
   absl::StatusOr<std::optional<CacheHit>> FindCacheEntry(absl::string_view project, absl::string_view key) override;
 
+  absl::StatusOr<std::vector<EndedRun>> ListEndedRuns(RunKey before, int limit) override;
+  absl::StatusOr<int64_t> SizeOfRun(RunKey run) override;
+  absl::StatusOr<std::vector<CacheEntryMark>> ListCacheMarks(int64_t after, int limit) override;
+  absl::StatusOr<std::vector<ArtifactMark>> ListArtifactMarks(ArtifactId before, int limit) override;
+  absl::StatusOr<EventMarks> MarkEvents(int64_t last, int64_t time) override;
+  absl::StatusOr<int64_t> CountEvents(int64_t up_to) override;
   absl::StatusOr<PipelineRow> FindPipeline(absl::string_view project, absl::string_view name, int64_t version) override;
   absl::StatusOr<std::optional<PipelineRow>> FindPipelineByDigest(absl::string_view project, absl::string_view name,
                                                                   absl::string_view digest) override;

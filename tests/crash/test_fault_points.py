@@ -204,6 +204,29 @@ class FaultPoints(unittest.TestCase):
         self.assertEqual(len(self.daemon.ctl("logs", name, "s").stdout), 3_000_000)
         self.skip_events()
 
+    def by_pruning(self, point: str, passes: int) -> None:
+        """In a daemon of its own: what the oracle remembers must not go."""
+        with contextlib.closing(Daemon()) as other:
+            other.start()
+            text = ("name: old\nsteps:\n  - {name: a, command: [sh, -c, 'echo x; echo y > \"$ORCH_OUTPUT_T\"'], "
+                    "outputs: {t: {type: text}}, cache: {enabled: %s}}\n")
+            for cached in ("true", "false"):
+                self.assertEqual(other.run(text % cached)["a"]["state"], "SUCCEEDED")
+            once = other.home / "once"
+            once.touch()
+            other.faults = f"{point}=kill@{once}"
+            other.restart(signal.SIGKILL)
+            everything = [f"--{kind}-max-age=1ms" for kind in ("cache", "artifacts", "runs", "logs", "events")]
+            only = {"prune.runs_deleted": everything[2:3]}.get(point, everything[:2] + everything[3:])
+            other.ctl("prune", *only, "--yes", "--timeout", "5s", code=None)
+            wait_for(f"{point} to fire", lambda: not once.exists())
+            other.faults = ""
+            other.restart(signal.SIGKILL)
+            other.ctl("prune", *everything, "--yes")
+            other.ctl("prune", *everything, "--yes")  # what was pinned by what went then
+            self.assertEqual(other.json("list-runs")["runs"], [])
+            self.assertEqual(other.run(text % "true")["a"]["state"], "SUCCEEDED")
+
     def by_new_supervisor(self, point: str, passes: int) -> None:
         once = self.order(point, 1)
         self.replace()
@@ -266,6 +289,8 @@ class FaultPoints(unittest.TestCase):
             return self.by_stop
         if point.startswith("checkpoint."):
             return self.by_a_large_log
+        if point.startswith("prune."):
+            return self.by_pruning
         if point == "logs.compressed":
             return self.by_a_large_step_log
         if point == "supervisor.journal.cut":

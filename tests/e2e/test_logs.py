@@ -132,6 +132,14 @@ class Logs(unittest.TestCase):
         self.logs("quiet", "--first-error", code=3)
         self.daemon.ctl("logs", self.run_name, "small", "--first-error", "--follow", code=2)
 
+    def test_the_page_shows_what_is_found(self) -> None:
+        run_id = self.daemon.json("get-run", self.run_name)["id"]
+        status, page = self.daemon.http(f"/runs/{run_id}/steps/small/log?first_error=1")
+        self.assertEqual(status, 200)
+        self.assertIn("<strong>Traceback (most recent call last):</strong>", page.decode())
+        status, page = self.daemon.http(f"/runs/{run_id}/steps/big/log?grep=line%20123%20")
+        self.assertIn("<strong>line 123 of many</strong>", page.decode())
+
     def test_since(self) -> None:
         self.assertEqual(self.logs("small", "--since", "1h", "--stream", "stdout"), "one\ntwo\n")
         self.assertEqual(self.logs("small", "--since", "2999-01-01T00:00:00Z"), "")

@@ -28,7 +28,7 @@ class Watching(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls) -> None:
-        cls.daemon = Daemon("limits: {watch_patience_seconds: 1}\n")
+        cls.daemon = Daemon("limits: {watch_patience_seconds: 5}\n")
         cls.addClassCleanup(cls.daemon.close)
         cls.daemon.start()
         cls.api = Api(cls.daemon)
@@ -122,7 +122,7 @@ class Watching(unittest.TestCase):
         held = self.daemon.memory()
         stream = self.api.stream("RunService.WatchRuns", message("WatchRunsRequest", resume_token=token))
         read = [event.sequence for _ in range(2) for event in events_of(next(stream))]
-        wait_for("the reader to be ended", lambda: open_streams() == 0, 30)
+        wait_for("the reader to be ended", lambda: open_streams() == 0, 60)
         self.assertLess(self.daemon.memory() - held, 16 << 20)
         place = ""
         with self.assertRaises(grpc.RpcError) as ended:

@@ -5,11 +5,13 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include <chrono>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <random>
 #include <sstream>
+#include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "backends/local/log_compressor.h"
@@ -153,7 +155,10 @@ TEST_F(LogArchiveTest, TheNextLifeGoesOnWithTheList) {
     const std::string third = Write("third", Text(100));
     compressor.Add(third, 100);
     // Its thread ends when there is nothing more to do, and the list is empty then.
-    for (int i = 0; i < 2000 && !(fs::exists(third + ".zst") && fs::file_size(list) == 0); ++i) usleep(5000);
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+    while (!(fs::exists(third + ".zst") && fs::file_size(list) == 0) && std::chrono::steady_clock::now() < deadline) {
+      std::this_thread::yield();
+    }
     EXPECT_TRUE(fs::exists(third + ".zst"));
   }
   EXPECT_TRUE(fs::exists(large + ".zst"));

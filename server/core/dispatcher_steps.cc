@@ -150,16 +150,30 @@ void Dispatcher::BecomeReady(RunInMemory& run, StepIx ix, bool judged) {
   detail.row.retry_at = 0;
   detail.row.retry_at_mono = 0;
   detail.logged = false;
+  Offer(run, ix);
+}
+
+// A READY step asks the cache, or waits for slots; while its run is paused neither.
+void Dispatcher::Offer(RunInMemory& run, StepIx ix, int64_t ready_mono) {
+  if (!MayStart(run)) return;
+  StepDetail& detail = Detail(run, ix);
   if (run.graph->templates()[run.graph->TemplateOf(ix)].needs_resolve && !detail.resolved) {
-    detail.resolving = true;
-    Intent intent;
+    if (std::exchange(detail.resolving, true)) return;
+    Intent& intent = out_.intents.emplace_back();
     intent.kind = Intent::Kind::kResolveStep;
     intent.ref = {run.header.key, ix, run.cells[ix].attempt + 1};
+    intent.generation = run.row.generation;
     intent.inputs = InputsOf(run, ix);
-    out_.intents.push_back(std::move(intent));
     return;
   }
-  Enqueue(run, ix);
+  Enqueue(run, ix, ready_mono);
+}
+
+// Its age goes on over a restart or a pause; of one that waited out a back-off it is not on record.
+int64_t Dispatcher::ReadySince(const RunInMemory& run, StepIx ix) const {
+  const StepRow& row = run.details.at(ix).row;
+  if (run.cells[ix].attempt != row.earlier_attempts) return now_.mono;
+  return now_.mono - std::clamp<int64_t>(now_.wall - row.ready, 0, now_.mono);
 }
 
 void Dispatcher::Enqueue(RunInMemory& run, StepIx ix, int64_t ready_mono) {
@@ -229,7 +243,8 @@ void Dispatcher::StopStep(RunInMemory& run, StepIx ix) {
 
 absl::Status Dispatcher::On(StepResolved& event) {
   RunInMemory* run = FindRun(event.run);
-  if (run == nullptr || run->cells[event.ix].state != StepState::kReady || !Detail(*run, event.ix).resolving) {
+  if (run == nullptr || run->row.generation != event.generation || run->cells[event.ix].state != StepState::kReady ||
+      !Detail(*run, event.ix).resolving) {
     ++late_events_;
     return absl::OkStatus();
   }
@@ -243,7 +258,7 @@ absl::Status Dispatcher::On(StepResolved& event) {
   detail.cache_key = std::move(event.cache_key);
   detail.parts_json = std::move(event.parts_json);
   if (!event.hit) {
-    Enqueue(*run, event.ix);
+    Enqueue(*run, event.ix, now_.mono);
     return absl::OkStatus();
   }
   for (const StoredOutput& output : event.outputs) Land(*run, event.ix, 0, output, false);

@@ -39,6 +39,11 @@ class EngineImpl : public Engine, private TurnSink {
   absl::StatusOr<CheckedPipeline> CheckPipeline(const SubmitCommand& command) override;
   absl::StatusOr<PipelineRow> RegisterPipeline(SubmitCommand command, int64_t deadline_micros) override;
   absl::Status CancelRun(RunKey run, std::vector<StepIx> steps, bool force, int64_t deadline_micros) override;
+  absl::Status PauseRun(RunKey run, int64_t deadline_micros) override;
+  absl::Status ResumeRun(RunKey run, int64_t deadline_micros) override;
+  absl::Status SkipSteps(RunKey run, std::vector<StepIx> steps, int64_t deadline_micros) override;
+  absl::Status RetryRun(RetryCommand command, int64_t deadline_micros) override;
+  void NoteHeartbeat(const AttemptIdentity& attempt) override;
   absl::StatusOr<std::optional<std::string>> FindAnswer(const RequestRow& request) override;
   absl::Status DeleteRuns(std::vector<RunKey> runs, RequestRow request, int64_t deadline_micros) override;
   absl::StatusOr<std::vector<PruneGroup>> Prune(const Retention& rules, bool apply) override;
@@ -100,6 +105,7 @@ class EngineImpl : public Engine, private TurnSink {
   absl::Status RefuseWhenFull();
   // Commits it, and has the bytes removed that nothing needs any more.
   absl::Status Remove(Removals removals);
+  absl::Status RefuseTooManyRuns();
   Components components();
 
   const EngineOptions options_;
@@ -108,6 +114,7 @@ class EngineImpl : public Engine, private TurnSink {
   std::unique_ptr<store::Writer> writer_;
   std::unique_ptr<store::Queries> queries_;
   std::unique_ptr<Hub> hub_;
+  Reservations reservations_;  // before what may hold some
   Mailbox mailbox_{100'000};
   std::unique_ptr<BlobStore> blobs_;
   FileDigests files_;
@@ -119,7 +126,6 @@ class EngineImpl : public Engine, private TurnSink {
   std::unique_ptr<Outbox> outbox_;
   std::unique_ptr<Cleaner> cleaner_;
   std::unique_ptr<Pruner> pruner_;
-  Reservations reservations_;
   std::unique_ptr<Dispatcher> core_;  // the loop's thread only, after Open
   std::unique_ptr<Turn> turn_;
 

@@ -105,6 +105,7 @@ StepResolved FileWorkshop::Resolve(const RunContext& run, const Intent& intent) 
   StepResolved event;
   event.run = intent.ref.run;
   event.ix = intent.ref.ix;
+  event.generation = intent.generation;
   const auto inputs = inputs_->Make(run, intent.ref.ix, intent.key, intent.inputs, /*paths=*/false);
   auto key = inputs.ok() ? CacheKeyOf(run, intent.ref.ix, *inputs, files_) : absl::StatusOr<CacheKey>(inputs.status());
   if (!key.ok()) {

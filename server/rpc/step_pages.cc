@@ -55,7 +55,9 @@ class Search {
     const Bounds bounds = counted == 0 ? Bounds() : BoundsOf(graph, terms);
     at_ = descending ? bounds.end - 1 : bounds.first;
     stop_ = descending ? bounds.first - 1 : bounds.end;
-    waiting_ = Wants(terms, StepState::kWaiting) && run.row.counts[static_cast<size_t>(StepState::kWaiting)] > 0;
+    // One that has just become READY has no row yet either.
+    waiting_ = terms.states.empty() ||
+               (Wants(terms, StepState::kWaiting) && run.row.counts[static_cast<size_t>(StepState::kWaiting)] > 0);
   }
 
   void GoOnAt(StepIx from) {

@@ -155,6 +155,7 @@ StepResolved SimWorkshop::Resolve(const RunContext& run, const Intent& intent) {
   StepResolved resolved;
   resolved.run = intent.ref.run;
   resolved.ix = intent.ref.ix;
+  resolved.generation = intent.generation;
   resolved.cache_key = DigestOf("cache", intent.ref.ix);
   if (fate_->Happens(Fault::kResolveFails)) {
     resolved.failure = Reason::kInputMissing;

@@ -78,7 +78,6 @@ absl::StatusOr<v1::Run> Client::WaitRun(absl::string_view name, std::chrono::mil
   const auto end = Steady::now() + std::min<std::chrono::milliseconds>(timeout, std::chrono::hours(24 * 365));
   v1::WaitRunRequest request;
   request.set_name(std::string(name));
-  int32_t generation = 0;
   while (true) {
     const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(end - Steady::now());
     const auto piece = std::clamp<std::chrono::milliseconds>(left, std::chrono::milliseconds(1), kWaitPiece);
@@ -86,9 +85,8 @@ absl::StatusOr<v1::Run> Client::WaitRun(absl::string_view name, std::chrono::mil
     request.mutable_timeout()->set_nanos(static_cast<int32_t>(piece.count() % 1000 * 1'000'000));
     ASSIGN_OR_RETURN(v1::Run run, impl_->Call(*impl_->runs, &v1::RunService::Stub::WaitRun, request,
                                               piece + std::max(kWaitSlack, impl_->options.reconnect_patience), cancel));
-    if (generation == 0) generation = run.generation();
-    // One that has ended is over for us, also if somebody has retried it since.
-    if (Ended(run.state()) || run.generation() != generation || Steady::now() >= end) return run;
+    if (Ended(run.state()) || Steady::now() >= end) return run;
+    request.set_generation(run.generation());  // its end is meant, whoever retries it
   }
 }
 

@@ -53,6 +53,17 @@ bool WaitForRunEvent(Hub& hub, RunKey run, int64_t* after, int64_t until_mono, c
   return !hub.closed();
 }
 
+// The run as it was when this generation had ended; its steps have gone on.
+void SetGeneration(const GenerationRow& row, store::RunRecord* record) {
+  record->header.pipeline_version = row.pipeline_version;
+  record->header.parameters_json = row.parameters_json;
+  record->row.generation = row.generation;
+  record->row.state = row.state;
+  record->row.reason = row.reason;
+  record->row.message = row.message;
+  record->row.ended = row.ended;
+}
+
 }  // namespace
 
 void RunApi::Register(MethodTable* table) {
@@ -134,7 +145,12 @@ absl::Status RunApi::WaitRun(const CallContext& context, const v1::WaitRunReques
   int64_t after = hub.last_sequence();  // before the read, so that no change falls between
   ASSIGN_OR_RETURN(store::RunRecord record, FindRun(api_, context, request.project(), request.name()));
   // What has ended stays ended for who waits for it, whoever retries it.
-  const int generation = record.row.generation;
+  const int generation = request.generation() != 0 ? request.generation() : record.row.generation;
+  if (generation < 1 || generation > record.row.generation) {
+    return InvalidInput(
+        "REQUEST_INVALID", "the wait cannot begin",
+        {{"request.generation", absl::StrCat("the run is at generation ", record.row.generation), "OUT_OF_RANGE"}});
+  }
   const auto ended = [&] { return IsTerminal(record.row.state) || record.row.generation != generation; };
   if (!ended() && timeout > 0) {
     const int64_t waiters = metrics_.waiters.fetch_add(1) + 1;
@@ -154,6 +170,12 @@ absl::Status RunApi::WaitRun(const CallContext& context, const v1::WaitRunReques
             Error(absl::StatusCode::kUnavailable, "DRAINING", "orchd is stopping; wait again when it is back"), 1000);
       }
       ASSIGN_OR_RETURN(record, api_.engine->queries().GetRun(record.header.key));
+    }
+  }
+  if (record.row.generation != generation) {
+    ASSIGN_OR_RETURN(const auto earlier, api_.engine->queries().ListGenerations(record.header.key));
+    for (const GenerationRow& row : earlier) {
+      if (row.generation == generation) SetGeneration(row, &record);
     }
   }
   *run = ToRun(record, api_.facts->pages());

@@ -10,6 +10,7 @@ namespace {
 // The daemon answers a WaitRun within 60 s by contract; shorter pieces notice a dead connection sooner.
 constexpr std::chrono::milliseconds kWaitPiece{20'000};
 constexpr std::chrono::milliseconds kWaitSlack{10'000};
+constexpr std::chrono::milliseconds kPruneTime{600'000};
 constexpr int32_t kDownloadPiece = 2 << 20;
 
 }  // namespace
@@ -93,6 +94,10 @@ absl::StatusOr<v1::ReadLogsResponse> Client::ReadLogs(v1::ReadLogsRequest reques
   return impl_->Call(*impl_->logs, &v1::LogService::Stub::ReadLogs, std::move(request));
 }
 
+absl::StatusOr<v1::SearchLogsResponse> Client::SearchLogs(v1::SearchLogsRequest request) {
+  return impl_->Call(*impl_->logs, &v1::LogService::Stub::SearchLogs, std::move(request));
+}
+
 absl::StatusOr<v1::ValidatePipelineResponse> Client::ValidatePipeline(v1::ValidatePipelineRequest request) {
   return impl_->Call(*impl_->pipelines, &v1::PipelineService::Stub::ValidatePipeline, std::move(request));
 }
@@ -121,6 +126,10 @@ absl::StatusOr<v1::ListArtifactsResponse> Client::ListArtifacts(v1::ListArtifact
 
 absl::StatusOr<v1::Artifact> Client::PublishArtifact(v1::PublishArtifactRequest request) {
   return impl_->Call(*impl_->artifacts, &v1::ArtifactService::Stub::PublishArtifact, std::move(request));
+}
+
+absl::StatusOr<v1::GetLineageResponse> Client::GetLineage(v1::GetLineageRequest request) {
+  return impl_->Call(*impl_->artifacts, &v1::ArtifactService::Stub::GetLineage, std::move(request));
 }
 
 absl::Status Client::DownloadArtifact(absl::string_view name, const OnBytes& on_bytes) {
@@ -213,6 +222,10 @@ absl::StatusOr<v1::ListSecretsResponse> Client::ListSecrets(v1::ListSecretsReque
 
 absl::Status Client::DeleteSecret(v1::DeleteSecretRequest request) {
   return impl_->Call(*impl_->secrets, &v1::SecretService::Stub::DeleteSecret, std::move(request)).status();
+}
+
+absl::StatusOr<v1::PruneResponse> Client::Prune(v1::PruneRequest request) {
+  return impl_->Call(*impl_->admin, &v1::AdminService::Stub::Prune, std::move(request), kPruneTime);
 }
 
 absl::StatusOr<v1::ServerInfo> Client::GetServerInfo() {

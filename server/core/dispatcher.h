@@ -195,6 +195,7 @@ class Dispatcher {
   void GiveSlots(RunInMemory& run, StepIx ix, LiveAttempt& attempt);
   void Touch(RunInMemory& run, StepIx ix, LiveAttempt& attempt);
   std::vector<std::vector<ArtifactId>> InputsOf(const RunInMemory& run, StepIx ix) const;
+  void SubmitNow(RunInMemory& run, StepIx ix, LiveAttempt& attempt);
   void AddIntent(Intent::Kind kind, const RunInMemory& run, StepIx ix, const LiveAttempt& attempt);
   ArtifactId Land(RunInMemory& run, StepIx ix, uint32_t attempt, const StoredOutput& output, bool early);
   void FinishWell(RunInMemory& run, StepIx ix, bool enter_cache);

@@ -121,6 +121,8 @@ struct AttemptRow {
   int64_t stdout_bytes = 0;
   int64_t stderr_bytes = 0;
   std::string cache_key;  // 32 raw bytes or empty: what its outputs are entered under when it succeeds
+  // The newest artifact when it was submitted. Of each producer it reads the newest up to this one.
+  ArtifactId inputs_upto = 0;
 };
 
 // Bytes by their SHA-256. Small ones are kept in the row, the others as a file in the blob folder.

@@ -21,6 +21,7 @@ class RunNames {
     std::shared_ptr<const CompiledPipeline> pipeline;
   };
   // May read the database. NOT_FOUND if the run is gone.
+  absl::StatusOr<std::shared_ptr<const RunHeader>> Header(RunKey key);
   absl::StatusOr<std::shared_ptr<const Entry>> Get(RunKey key);
   // The event with all its names; without them if its run is gone.
   v1::Event Describe(const EventRow& row);
@@ -30,6 +31,7 @@ class RunNames {
   Engine* engine_;
   Mutex mutex_;
   std::unordered_map<RunKey, std::shared_ptr<const Entry>> entries_ ABSL_GUARDED_BY(mutex_);
+  std::unordered_map<RunKey, std::shared_ptr<const RunHeader>> headers_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace orch::rpc

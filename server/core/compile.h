@@ -12,8 +12,10 @@ namespace orch {
 struct CompileLimits {
   int64_t steps_per_run = 1'000'000;
   int64_t fanout_width = 100'000;
-  int64_t outputs_per_run = 10'000'000;  // instances times their outputs: 8 bytes each in every live run
-  int64_t item_links = 20'000'000;       // pairs of instances of all inputs by `[item]`: 4 bytes each, and the work
+  int64_t outputs_per_run = 10'000'000;     // instances times their outputs: 8 bytes each in every live run
+  int64_t item_links = 20'000'000;          // pairs of instances of all inputs by `[item]`: 4 bytes each, and the work
+  int64_t item_bytes = int64_t{256} << 20;  // of all items of a fan-out made at run time
+  int64_t expressions = 500;                // different `when` texts: each costs some 13 ms before its first use
 };
 
 struct Compiled {

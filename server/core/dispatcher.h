@@ -41,7 +41,7 @@ struct CorePolicy {
 struct StoredRun {
   RunHeader header;
   RunRow row;
-  std::shared_ptr<const Graph> graph;
+  std::shared_ptr<const Graph> graph;  // with its fan-outs made at run time
   std::vector<StepRow> steps;
   std::vector<AttemptRow> attempts;
   std::vector<ArtifactRow> artifacts;
@@ -137,6 +137,7 @@ class Dispatcher {
   absl::Status On(OutputsStored& event);
   absl::Status On(ArtifactPublished& event);
   absl::Status On(StepResolved& event);
+  absl::Status On(FanoutResolved& event);
   absl::Status On(OrchestratorChanged& event);
   absl::Status On(OrchestratorRemoved& event);
   absl::Status On(OrchestratorHealthChanged& event);
@@ -159,6 +160,10 @@ class Dispatcher {
   void Judge(RunInMemory& run, StepIx ix);
   void CloseOne(RunInMemory& run, StepIx ix, uint8_t seen);
   void CloseRange(RunInMemory& run, StepIx first, uint32_t count, uint8_t seen);
+  void CloseAll(RunInMemory& run, const Edge& edge, uint8_t seen);
+  void JudgeGroup(RunInMemory& run, StepIx ix);
+  void AskToFanOut(RunInMemory& run, StepIx ix);
+  void Expand(RunInMemory& run, uint32_t t);
   void CloseFrom(RunInMemory& run, const Edge& edge, StepIx producer, uint8_t seen);
   void Propagate(RunInMemory& run, StepIx ix);
   void DrainEnded(int limit);
@@ -177,6 +182,9 @@ class Dispatcher {
   void GiveSlots(RunInMemory& run, StepIx ix, LiveAttempt& attempt);
   void Touch(RunInMemory& run, StepIx ix, LiveAttempt& attempt);
   std::vector<std::vector<ArtifactId>> InputsOf(const RunInMemory& run, StepIx ix) const;
+  std::vector<ArtifactId> WhenValuesOf(const RunInMemory& run, StepIx ix) const;
+  void AskToResolve(RunInMemory& run, StepIx ix);
+  std::string UnmetMessage(const RunInMemory& run, StepIx ix, Reason unmet) const;
   void AddIntent(Intent::Kind kind, const RunInMemory& run, StepIx ix, const LiveAttempt& attempt);
   ArtifactId Land(RunInMemory& run, StepIx ix, uint32_t attempt, const StoredOutput& output, bool early);
   void FinishWell(RunInMemory& run, StepIx ix, bool enter_cache);

@@ -78,6 +78,8 @@ std::vector<std::vector<ArtifactId>> Dispatcher::InputsOf(const RunInMemory& run
       case EdgeKind::kIndex:
         ids.push_back(landed(input.index));
         break;
+      case EdgeKind::kGroup:  // brings no data
+        break;
     }
   }
   return out;

@@ -97,13 +97,11 @@ void Dispatcher::Restore(StoredRun stored, Now now) {
     const StepOptions& options = run.graph->SpecOf(ix).options();
     const uint32_t number = run.cells[ix].attempt;
     const auto live = run.live.find(ix);
-    if (state == StepState::kReady) {
+    if (state == StepState::kReady && run.graph->IsGroup(ix)) {
+      AskToFanOut(run, ix);
+    } else if (state == StepState::kReady) {
       if (run.graph->templates()[run.graph->TemplateOf(ix)].needs_resolve) {
-        detail.resolving = true;
-        Intent& intent = out_.intents.emplace_back();
-        intent.kind = Intent::Kind::kResolveStep;
-        intent.ref = {key, ix, number + 1};
-        intent.inputs = InputsOf(run, ix);
+        AskToResolve(run, ix);
       } else {
         Enqueue(run, ix);
       }

@@ -12,6 +12,8 @@ namespace {
 
 // Fan-outs up to this width are told at once, wider ones in slices.
 constexpr uint32_t kInlineWidth = 64;
+// To name the upstream that kept a step from running; beyond it nobody is named.
+constexpr int kCulpritsLookedAt = 256;
 
 }  // namespace
 
@@ -81,19 +83,25 @@ void Dispatcher::DrainEnded(int limit) {
 void Dispatcher::Propagate(RunInMemory& run, StepIx ix) {
   const uint32_t t = run.graph->TemplateOf(ix);
   const StepTemplate& step = run.graph->templates()[t];
+  const bool group = step.group == ix;
   const uint8_t outcome = OutcomeOf(run.cells[ix].state, run.cells[ix].reason);
-  run.seen[t] |= outcome;
+  run.cells[ix].told = true;
+  // A group that has instances is judged by them.
+  if (!group || step.count == 0) run.seen[t] |= outcome;
   const bool group_closed = --run.open_instances[t] == 0;
   for (const Edge& edge : step.edges) {
+    if (edge.kind == EdgeKind::kGroup) {
+      if (group) CloseAll(run, edge, outcome);
+      continue;
+    }
     if (edge.early && run.early_closed.count({ix, edge.output}) > 0) continue;
     if (edge.kind == EdgeKind::kAll && !edge.early) {
-      const StepTemplate& consumer = run.graph->templates()[edge.consumer];
-      if (group_closed) CloseRange(run, consumer.first, consumer.count, run.seen[t]);
-    } else {
+      if (group_closed) CloseAll(run, edge, run.seen[t]);
+    } else if (!group) {
       CloseFrom(run, edge, ix, outcome);
     }
   }
-  if (outcome != kSeenOk && !run.early_closed.empty()) SkipEarlyConsumers(run, ix);
+  if (!group && outcome != kSeenOk && !run.early_closed.empty()) SkipEarlyConsumers(run, ix);
 }
 
 void Dispatcher::CloseFrom(RunInMemory& run, const Edge& edge, StepIx producer, uint8_t seen) {
@@ -101,12 +109,15 @@ void Dispatcher::CloseFrom(RunInMemory& run, const Edge& edge, StepIx producer, 
   const uint32_t instance = run.graph->InstanceOf(producer);
   switch (edge.kind) {
     case EdgeKind::kAll:
-      CloseRange(run, consumer.first, consumer.count, seen);
+      CloseAll(run, edge, seen);
       return;
     case EdgeKind::kIndex:
-      if (edge.index == instance) CloseRange(run, consumer.first, consumer.count, seen);
+      if (edge.index == instance) CloseAll(run, edge, seen);
+      return;
+    case EdgeKind::kGroup:
       return;
     case EdgeKind::kItem:
+      if (edge.item_offsets.empty()) return;  // the consumer has no instances yet
       for (uint32_t k = edge.item_offsets[instance]; k < edge.item_offsets[instance + 1]; ++k) {
         CloseOne(run, consumer.first + edge.item_consumers[k], seen);
       }
@@ -122,6 +133,20 @@ void Dispatcher::CloseRange(RunInMemory& run, StepIx first, uint32_t count, uint
   for (uint32_t i = 0; i < count; ++i) CloseOne(run, first + i, seen);
 }
 
+// To the consumer's group, or to all its instances, which may not be there yet.
+void Dispatcher::CloseAll(RunInMemory& run, const Edge& edge, uint8_t seen) {
+  const StepTemplate& consumer = run.graph->step(edge.consumer);
+  if (edge.to_group) {
+    CloseOne(run, consumer.group, seen);
+  } else if (consumer.at_run_time() && !consumer.expanded) {
+    Unexpanded& later = run.unexpanded[edge.consumer];
+    ++later.closed;
+    later.seen |= seen;
+  } else {
+    CloseRange(run, consumer.first, consumer.count, seen);
+  }
+}
+
 void Dispatcher::CloseOne(RunInMemory& run, StepIx ix, uint8_t seen) {
   StepCell& cell = run.cells[ix];
   CHECK(cell.open > 0);
@@ -135,12 +160,65 @@ void Dispatcher::Judge(RunInMemory& run, StepIx ix) {
   if (run.cells[ix].state != StepState::kWaiting) return;
   // A run that stops is swept: the sweep ends this step too.
   if (run.row.state != RunState::kRunning && run.row.state != RunState::kPaused) return;
+  if (run.graph->IsGroup(ix)) return JudgeGroup(run, ix);
   const Reason unmet = JudgeTrigger(run.graph->SpecOf(ix).options().trigger_rule, run.cells[ix].seen);
   if (unmet != Reason::kNone) {
-    EndStep(run, ix, StepEvent::kUpstreamsUnmet, StepState::kSkipped, unmet, "");
+    EndStep(run, ix, StepEvent::kUpstreamsUnmet, StepState::kSkipped, unmet, UnmetMessage(run, ix, unmet));
     return;
   }
   BecomeReady(run, ix, true);
+}
+
+// The rule, and the first upstream that broke it.
+std::string Dispatcher::UnmetMessage(const RunInMemory& run, StepIx ix, Reason unmet) const {
+  const Graph& graph = *run.graph;
+  const uint32_t t = graph.TemplateOf(ix);
+  const StepSpec& spec = graph.spec().steps[t];
+  const std::string rule = absl::StrCat("rule ", Name(spec.options().trigger_rule), ": ");
+  const uint8_t culprit = unmet == Reason::kUpstreamFailed    ? kSeenBad
+                          : unmet == Reason::kUpstreamSkipped ? kSeenSkipped
+                                                              : 0;
+  if (culprit == 0) return absl::StrCat(rule, "no upstream step ended as it wants");
+  std::string found;
+  int looked = 0;
+  const auto look = [&](StepIx first, StepIx end) {
+    for (StepIx up = first; up < end && found.empty() && looked < kCulpritsLookedAt; ++up, ++looked) {
+      const StepCell& cell = run.cells[up];
+      if (!IsTerminal(cell.state) || OutcomeOf(cell.state, cell.reason) != culprit) continue;
+      found = absl::StrCat("`", graph.StepName(up), "` is ", Name(cell.state));
+      if (cell.reason != Reason::kNone) absl::StrAppend(&found, " (", Name(cell.reason), ")");
+    }
+  };
+  const StepTemplate& step = graph.templates()[t];
+  if (step.group == ix) {
+    for (const std::optional<InputBinding>& list : step.lists) {
+      if (!list || !found.empty()) continue;
+      const StepTemplate& producer = graph.step(list->producer);
+      if (producer.at_run_time()) look(producer.group, producer.group + 1);
+      look(producer.first, producer.first + producer.count);
+    }
+    for (const InputBinding& input : step.inputs) {
+      const StepTemplate& producer = graph.step(input.producer);
+      if (input.kind == EdgeKind::kItem && producer.at_run_time()) look(producer.group, producer.group + 1);
+    }
+    return found.empty() ? std::string("what it fans out over did not come to be") : found;
+  }
+  for (size_t i = 0; i < step.inputs.size() && found.empty(); ++i) {
+    const InputBinding& input = step.inputs[i];
+    if (input.source != InputSpec::Source::kFrom) continue;
+    const StepTemplate& producer = graph.templates()[input.producer];
+    const uint32_t one = input.kind == EdgeKind::kItem ? input.item_producer[ix - step.first] : input.index;
+    const bool all = input.kind == EdgeKind::kAll;
+    if (producer.at_run_time()) look(producer.group, producer.group + 1);
+    look(producer.first + (all ? 0 : one), producer.first + (all ? producer.count : one + 1));
+  }
+  for (size_t a = 0; a < spec.after.size() && found.empty(); ++a) {
+    const StepTemplate* producer = graph.FindTemplate(spec.after[a]);
+    if (producer != nullptr && producer->at_run_time()) look(producer->group, producer->group + 1);
+    if (producer != nullptr) look(producer->first, producer->first + producer->count);
+  }
+  if (found.empty()) found = culprit == kSeenBad ? "an upstream step failed" : "an upstream step was skipped";
+  return rule + found;
 }
 
 void Dispatcher::BecomeReady(RunInMemory& run, StepIx ix, bool judged) {
@@ -151,15 +229,34 @@ void Dispatcher::BecomeReady(RunInMemory& run, StepIx ix, bool judged) {
   detail.row.retry_at_mono = 0;
   detail.logged = false;
   if (run.graph->templates()[run.graph->TemplateOf(ix)].needs_resolve && !detail.resolved) {
-    detail.resolving = true;
-    Intent intent;
-    intent.kind = Intent::Kind::kResolveStep;
-    intent.ref = {run.header.key, ix, run.cells[ix].attempt + 1};
-    intent.inputs = InputsOf(run, ix);
-    out_.intents.push_back(std::move(intent));
+    AskToResolve(run, ix);
     return;
   }
   Enqueue(run, ix);
+}
+
+void Dispatcher::AskToResolve(RunInMemory& run, StepIx ix) {
+  Detail(run, ix).resolving = true;
+  Intent& intent = out_.intents.emplace_back();
+  intent.kind = Intent::Kind::kResolveStep;
+  intent.ref = {run.header.key, ix, run.cells[ix].attempt + 1};
+  intent.inputs = InputsOf(run, ix);
+  intent.when_values = WhenValuesOf(run, ix);
+}
+
+std::vector<ArtifactId> Dispatcher::WhenValuesOf(const RunInMemory& run, StepIx ix) const {
+  std::vector<ArtifactId> out;
+  for (const WhenSource& source : run.graph->templates()[run.graph->TemplateOf(ix)].when_sources) {
+    const std::vector<OutputSpec>& outputs = run.graph->spec().steps[source.producer].outputs;
+    const auto [first, end] = run.graph->WhenInstances(ix, source);
+    for (StepIx producer = first; producer < end; ++producer) {
+      for (uint32_t o = 0; o < outputs.size(); ++o) {
+        if (!outputs[o].value) continue;
+        out.push_back(IsOk(run.cells[producer].state) ? run.artifacts[run.graph->OutputSlot(producer, o)] : 0);
+      }
+    }
+  }
+  return out;
 }
 
 void Dispatcher::Enqueue(RunInMemory& run, StepIx ix) {
@@ -237,6 +334,10 @@ absl::Status Dispatcher::On(StepResolved& event) {
   detail.resolved = true;
   if (event.failure != Reason::kNone) {
     EndStep(*run, event.ix, StepEvent::kResolveFailed, StepState::kFailed, event.failure, std::move(event.message));
+    return absl::OkStatus();
+  }
+  if (event.when_false) {
+    EndStep(*run, event.ix, StepEvent::kWhenFalse, StepState::kSkipped, Reason::kWhenFalse, std::move(event.message));
     return absl::OkStatus();
   }
   detail.cache_key = std::move(event.cache_key);

@@ -82,11 +82,20 @@ struct StepResolved {
   StepIx ix = 0;
   Reason failure = Reason::kNone;  // set: it cannot run
   std::string message;
-  std::string cache_key;  // 32 raw bytes; empty: not cacheable
+  bool when_false = false;  // its condition does not hold
+  std::string cache_key;    // 32 raw bytes; empty: not cacheable
   std::string parts_json;
   bool hit = false;
   std::string hit_run;                // its name
   std::vector<StoredOutput> outputs;  // of a hit, one for each output
+};
+// The answer to a ResolveFanout.
+struct FanoutResolved {
+  RunKey run = 0;
+  StepIx ix = 0;                   // the group
+  Reason failure = Reason::kNone;  // set: there is no such fan-out
+  std::string message;
+  Fanout fanout;
 };
 // An orchestrator was registered or changed.
 struct OrchestratorChanged {
@@ -111,16 +120,23 @@ struct PoolChanged {
 };
 
 using Event = std::variant<RunSubmitted, CancelRequested, AttemptAccepted, AttemptRefused, AttemptNotFound,
-                           AttemptStarted, AttemptEnded, OutputsStored, ArtifactPublished, StepResolved,
+                           AttemptStarted, AttemptEnded, OutputsStored, ArtifactPublished, StepResolved, FanoutResolved,
                            OrchestratorChanged, OrchestratorRemoved, OrchestratorHealthChanged, PoolChanged>;
 
 // --- intents ---
 
 // One side effect that the outbox performs. Every intent follows from stored state, so a restart makes it again:
-// SubmitAttempt from SUBMITTING, CancelAttempt from a stopping attempt, StoreOutputs and ResolveStep from asking anew,
-// ReleaseAttempt from the platform still having an attempt that has ended.
+// SubmitAttempt from SUBMITTING, CancelAttempt from a stopping attempt, StoreOutputs, ResolveStep and ResolveFanout
+// from asking anew, ReleaseAttempt from the platform still having an attempt that has ended.
 struct Intent {
-  enum class Kind : uint8_t { kSubmitAttempt, kCancelAttempt, kReleaseAttempt, kStoreOutputs, kResolveStep };
+  enum class Kind : uint8_t {
+    kSubmitAttempt,
+    kCancelAttempt,
+    kReleaseAttempt,
+    kStoreOutputs,
+    kResolveStep,
+    kResolveFanout
+  };
   Kind kind = Kind::kSubmitAttempt;
   AttemptRef ref;
   std::string key;  // the attempt's
@@ -129,6 +145,11 @@ struct Intent {
   std::string output_dir;       // kStoreOutputs
   std::string cache_key;        // kStoreOutputs
   std::vector<bool> published;  // kStoreOutputs: outputs to leave out
+  // kResolveStep of a step with a `when`: for each of its sources, each instance, and each value output the artifact,
+  // in this order; 0: not there.
+  std::vector<ArtifactId> when_values;
+  // kResolveFanout: for each key of the foreach the values of its list, or the one that holds it; 0: not there.
+  std::vector<std::vector<ArtifactId>> lists;
   // All but cancel and release: for each input of the step the artifacts it reads now, in item order; 0: missing.
   std::vector<std::vector<ArtifactId>> inputs;
 };
@@ -138,6 +159,7 @@ inline bool MayRunAtOnce(Intent::Kind kind) { return kind == Intent::Kind::kStor
 
 struct Decisions {
   Batch batch;
+  std::vector<std::pair<RunKey, std::shared_ptr<const Graph>>> graphs;  // of runs that have got another one
   std::vector<Intent> intents;
 };
 

@@ -17,6 +17,7 @@
 #include "server/base/fault.h"
 #include "server/base/log.h"
 #include "server/base/planted.h"
+#include "server/core/fanout.h"
 #include "server/engine/engine_impl.h"
 #include "server/engine/outputs.h"
 #include "server/engine/parameters.h"
@@ -44,6 +45,10 @@ absl::StatusOr<std::string> TokenKey(const std::string& data_dir) {
   return key;
 }
 
+void AddTo(std::vector<Violation>* all, std::vector<Violation> more) {
+  all->insert(all->end(), std::make_move_iterator(more.begin()), std::make_move_iterator(more.end()));
+}
+
 std::string RunNameOf(const std::string& pipeline, int64_t wall) {
   return absl::StrCat(pipeline.substr(0, 160), "-",
                       absl::FormatTime("%Y%m%d-%H%M%E6S", absl::FromUnixMicros(wall), absl::UTCTimeZone()));
@@ -69,11 +74,13 @@ absl::Status EngineImpl::Open() {
   ASSIGN_OR_RETURN(blobs_, BlobStore::Open(options_.data_dir, options_.limits.inline_blob_bytes,
                                            [this](absl::string_view digest) { return queries_->GetBlob(digest); }));
   inputs_ = std::make_unique<Inputs>(options_.data_dir, queries_.get(), blobs_.get(), &files_);
+  conditions_ = std::make_unique<Conditions>(options_.binary_dir + "/orch-jq", inputs_.get());
   catalog_ = std::make_unique<Catalog>(options_, meta.next_pipeline_id, queries_.get(), &mailbox_);
+  run_graphs_ = std::make_unique<RunGraphs>(catalog_.get(), queries_.get());
   ASSIGN_OR_RETURN(std::string token_key, TokenKey(options_.data_dir));
   tokens_ = std::make_unique<StepTokens>(std::move(token_key));
-  workshop_ =
-      std::make_unique<FileWorkshop>(options_, tokens_.get(), queries_.get(), blobs_.get(), &files_, inputs_.get());
+  workshop_ = std::make_unique<FileWorkshop>(options_, tokens_.get(), queries_.get(), blobs_.get(), &files_,
+                                             inputs_.get(), conditions_.get());
   outbox_ = std::make_unique<Outbox>(workshop_.get(), &executor_, &mailbox_);
   hub_ = std::make_unique<Hub>(meta.last_sequence, 16'384);
   CorePolicy policy;
@@ -108,9 +115,10 @@ absl::Status EngineImpl::RestoreRuns() {
   for (const RunKey key : keys) {
     ASSIGN_OR_RETURN(store::LiveRun live, writer_->LoadRun(key));
     ASSIGN_OR_RETURN(const auto pipeline, catalog_->Load(live.header.pipeline_id));
-    ASSIGN_OR_RETURN(auto context, MakeRunContext(live.header, pipeline->graph));
+    ASSIGN_OR_RETURN(auto graph, WithFanouts(pipeline->graph, live.fanouts));
+    ASSIGN_OR_RETURN(auto context, MakeRunContext(live.header, graph));
     outbox_->AddRun(std::move(context));
-    StoredRun stored{std::move(live.header), std::move(live.row),      pipeline->graph,
+    StoredRun stored{std::move(live.header), std::move(live.row),      std::move(graph),
                      std::move(live.steps),  std::move(live.attempts), std::move(live.artifacts)};
     core_->Restore(std::move(stored), now);
     ORCH_FAULT("start.restored_run");
@@ -175,6 +183,7 @@ absl::StatusOr<std::string> EngineImpl::SubmitRun(SubmitCommand command, int64_t
   RETURN_IF_ERROR(CheckAgainstComponents(orchestrator, command.spec, &violations));
   FilledParameters parameters = FillParameters(command.spec, command.parameters_json, false);
   violations.insert(violations.end(), parameters.violations.begin(), parameters.violations.end());
+  AddTo(&violations, conditions_->Check(command.spec, parameters.violations.empty() ? parameters.json : ""));
   auto checked = catalog_->Check(command.project, std::move(command.spec), command.spec_bytes);
   if (!checked.ok()) {
     std::vector<Violation> all = ViolationsOf(checked.status());
@@ -259,6 +268,7 @@ absl::StatusOr<CheckedPipeline> EngineImpl::CheckPipeline(const SubmitCommand& c
   if (!refusal.ok()) others.push_back({"orchestrator", std::string(refusal.message()), ReasonOf(refusal)});
   const FilledParameters parameters = FillParameters(spec, command.parameters_json, true);
   others.insert(others.end(), parameters.violations.begin(), parameters.violations.end());
+  AddTo(&others, conditions_->Check(spec, ""));
   Compiled compiled = Compile(std::move(spec), CompileLimitsOf(options_.limits));
   out.violations = std::move(compiled.violations);
   out.violations.insert(out.violations.end(), others.begin(), others.end());
@@ -269,7 +279,17 @@ absl::StatusOr<CheckedPipeline> EngineImpl::CheckPipeline(const SubmitCommand& c
 
 absl::StatusOr<PipelineRow> EngineImpl::RegisterPipeline(SubmitCommand command, int64_t deadline_micros) {
   RETURN_IF_ERROR(RefuseWhenFull());
-  ASSIGN_OR_RETURN(auto pipeline, catalog_->Check(command.project, std::move(command.spec), command.spec_bytes));
+  const std::string name = command.spec.name;
+  std::vector<Violation> violations = conditions_->Check(command.spec, "");
+  auto checked = catalog_->Check(command.project, std::move(command.spec), command.spec_bytes);
+  if (!checked.ok()) {
+    std::vector<Violation> all = ViolationsOf(checked.status());
+    if (all.empty()) return checked.status();
+    AddTo(&all, std::move(violations));
+    return PipelineInvalid(name, all);
+  }
+  if (!violations.empty()) return PipelineInvalid(name, violations);
+  std::shared_ptr<const CompiledPipeline> pipeline = *std::move(checked);
   ASSIGN_OR_RETURN(pipeline, catalog_->Store(std::move(pipeline), command.spec_bytes, Clock::Real().Now().wall));
   RETURN_IF_ERROR(PostAndWait(Post(), deadline_micros));  // behind its rows
   return pipeline->row;
@@ -321,6 +341,10 @@ absl::StatusOr<ArtifactId> EngineImpl::PublishArtifact(PublishCommand command, i
   int64_t id = 0;
   RETURN_IF_ERROR(PostAndWait(std::move(post), deadline_micros, &id));
   return id;
+}
+
+absl::StatusOr<std::shared_ptr<const Graph>> EngineImpl::LoadGraph(const RunHeader& run) {
+  return run_graphs_->Load(run);
 }
 
 absl::StatusOr<std::shared_ptr<const CompiledPipeline>> EngineImpl::LoadPipeline(int64_t pipeline_id) {

@@ -9,11 +9,13 @@
 
 #include "server/core/dispatcher.h"
 #include "server/engine/catalog.h"
+#include "server/engine/conditions.h"
 #include "server/engine/engine.h"
 #include "server/engine/file_workshop.h"
 #include "server/engine/mailbox.h"
 #include "server/engine/outbox.h"
 #include "server/engine/reservations.h"
+#include "server/engine/run_graphs.h"
 #include "server/engine/step_tokens.h"
 #include "server/engine/turn.h"
 #include "server/engine/worker_pool.h"
@@ -35,6 +37,7 @@ class EngineImpl : public Engine, private TurnSink {
   absl::Status CancelRun(RunKey run, std::vector<StepIx> steps, bool force, int64_t deadline_micros) override;
   absl::StatusOr<ArtifactId> PublishArtifact(PublishCommand command, int64_t deadline_micros) override;
   absl::StatusOr<std::shared_ptr<const CompiledPipeline>> LoadPipeline(int64_t pipeline_id) override;
+  absl::StatusOr<std::shared_ptr<const Graph>> LoadGraph(const RunHeader& run) override;
   absl::StatusOr<std::unique_ptr<LogReader>> OpenLog(const store::RunRecord& run, StepIx ix, const AttemptRow& attempt,
                                                      LogStreamName stream) override;
   absl::StatusOr<std::string> ArtifactPath(absl::string_view digest) override;
@@ -73,6 +76,7 @@ class EngineImpl : public Engine, private TurnSink {
   void AddRun(std::shared_ptr<const RunContext> run) override;
   void Publish(const Batch& committed) override;
   void Start(std::vector<Intent> intents) override;
+  void ReplaceGraph(RunKey run, std::shared_ptr<const Graph> graph) override;
   void RemoveRun(const RunRow& run) override;
   void PublishStats();
 
@@ -94,7 +98,9 @@ class EngineImpl : public Engine, private TurnSink {
   std::unique_ptr<BlobStore> blobs_;
   FileDigests files_;
   std::unique_ptr<Inputs> inputs_;
+  std::unique_ptr<Conditions> conditions_;
   std::unique_ptr<Catalog> catalog_;
+  std::unique_ptr<RunGraphs> run_graphs_;
   std::unique_ptr<StepTokens> tokens_;
   std::unique_ptr<FileWorkshop> workshop_;
   ThreadExecutor executor_;

@@ -3,13 +3,16 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "server/base/clock.h"
 #include "server/base/log.h"
 #include "server/base/status.h"
+#include "server/core/fanout.h"
 #include "server/engine/cache_key.h"
+#include "server/engine/catalog.h"
 #include "server/engine/outputs.h"
 #include "server/engine/render.h"
 
@@ -20,6 +23,19 @@ namespace {
 constexpr size_t kQuickInputs = 8;
 constexpr size_t kQuickOutputs = 4;
 constexpr int64_t kQuickBytes = 64 << 10;
+
+// The elements of a JSON list, each as compact JSON.
+absl::StatusOr<std::vector<std::string>> SplitList(const std::string& from, const std::string& text) {
+  const auto json = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (!json.is_array()) {
+    return Error(absl::StatusCode::kInvalidArgument, "FANOUT_INVALID",
+                 absl::StrCat("`", from, "` is no list: it is ", text.substr(0, 100), text.size() > 100 ? "…" : ""));
+  }
+  std::vector<std::string> out;
+  out.reserve(json.size());
+  for (const auto& element : json) out.push_back(element.dump());
+  return out;
+}
 
 Reason ReasonOfFailure(const absl::Status& status) {
   const std::string reason = ReasonOf(status);
@@ -32,8 +48,14 @@ Reason ReasonOfFailure(const absl::Status& status) {
 }  // namespace
 
 FileWorkshop::FileWorkshop(const EngineOptions& options, const StepTokens* tokens, store::Queries* queries,
-                           BlobStore* blobs, FileDigests* files, Inputs* inputs)
-    : options_(options), tokens_(tokens), queries_(queries), blobs_(blobs), files_(files), inputs_(inputs) {}
+                           BlobStore* blobs, FileDigests* files, Inputs* inputs, Conditions* conditions)
+    : options_(options),
+      tokens_(tokens),
+      queries_(queries),
+      blobs_(blobs),
+      files_(files),
+      inputs_(inputs),
+      conditions_(conditions) {}
 
 Rendered FileWorkshop::Render(const RunContext& run, const Intent& intent, const std::string& flavor,
                               Backend* backend) {
@@ -105,6 +127,17 @@ StepResolved FileWorkshop::Resolve(const RunContext& run, const Intent& intent) 
   StepResolved event;
   event.run = intent.ref.run;
   event.ix = intent.ref.ix;
+  const auto holds = conditions_->Hold(run, intent.ref.ix, intent.when_values);
+  if (!holds.ok()) {
+    event.failure = Reason::kWhenInvalid;
+    event.message = std::string(holds.status().message());
+    return event;
+  }
+  if (!*holds) {
+    event.when_false = true;
+    event.message = absl::StrCat("`", run.graph->SpecOf(intent.ref.ix).options().when, "` is false");
+    return event;
+  }
   const auto inputs = inputs_->Make(run, intent.ref.ix, intent.key, intent.inputs, /*paths=*/false);
   auto key = inputs.ok() ? CacheKeyOf(run, intent.ref.ix, *inputs, files_) : absl::StatusOr<CacheKey>(inputs.status());
   if (!key.ok()) {
@@ -138,6 +171,41 @@ StepResolved FileWorkshop::Resolve(const RunContext& run, const Intent& intent) 
       if (!good) event.outputs.clear();
     }
   }
+  return event;
+}
+
+FanoutResolved FileWorkshop::ResolveFanout(const RunContext& run, const Intent& intent) {
+  FanoutResolved event;
+  event.run = intent.ref.run;
+  event.ix = intent.ref.ix;
+  const Graph& graph = *run.graph;
+  const uint32_t t = graph.TemplateOf(intent.ref.ix);
+  const auto fail = [&](const absl::Status& status) {
+    event.failure = Reason::kFanoutInvalid;
+    event.message = std::string(status.message());
+    return event;
+  };
+  std::vector<std::vector<std::string>> values(intent.lists.size());
+  for (size_t k = 0; k < intent.lists.size(); ++k) {
+    const std::optional<InputBinding>& list = graph.step(t).lists[k];
+    if (!list) continue;
+    auto texts = inputs_->Values(intent.lists[k]);
+    if (!texts.ok()) return fail(texts.status());
+    if (list->fan_in) {  // the values of all instances are the list
+      for (std::string& text : *texts) {
+        if (!text.empty()) values[k].push_back(std::move(text));
+      }
+      continue;
+    }
+    auto split = SplitList(graph.spec().steps[t].foreach[k].from, texts->front());
+    if (!split.ok()) return fail(split.status());
+    values[k] = *std::move(split);
+  }
+  auto items = ProductOf(graph, t, values, CompileLimitsOf(options_.limits));
+  if (!items.ok()) return fail(items.status());
+  auto fanout = LinkFanout(graph, t, std::make_shared<const Items>(*std::move(items)));
+  if (!fanout.ok()) return fail(fanout.status());
+  event.fanout = *std::move(fanout);
   return event;
 }
 

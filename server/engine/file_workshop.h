@@ -4,6 +4,7 @@
 #include <string>
 
 #include "server/engine/blob_store.h"
+#include "server/engine/conditions.h"
 #include "server/engine/engine.h"
 #include "server/engine/inputs.h"
 #include "server/engine/step_tokens.h"
@@ -16,11 +17,12 @@ class FileWorkshop : public Workshop {
  public:
   // All of them outlive it.
   FileWorkshop(const EngineOptions& options, const StepTokens* tokens, store::Queries* queries, BlobStore* blobs,
-               FileDigests* files, Inputs* inputs);
+               FileDigests* files, Inputs* inputs, Conditions* conditions);
 
   Rendered Render(const RunContext& run, const Intent& intent, const std::string& flavor, Backend* backend) override;
   OutputsStored Store(const RunContext& run, const Intent& intent) override;
   StepResolved Resolve(const RunContext& run, const Intent& intent) override;
+  FanoutResolved ResolveFanout(const RunContext& run, const Intent& intent) override;
   bool IsQuick(const RunContext& run, const Intent& intent) override;
   void Discard(const std::string& key) override;
 
@@ -31,6 +33,7 @@ class FileWorkshop : public Workshop {
   BlobStore* const blobs_;
   FileDigests* const files_;
   Inputs* const inputs_;
+  Conditions* const conditions_;
 };
 
 }  // namespace orch

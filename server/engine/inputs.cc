@@ -213,6 +213,20 @@ absl::StatusOr<std::vector<ReadyInput>> Inputs::Make(const RunContext& run, Step
   return out;
 }
 
+absl::StatusOr<std::vector<std::string>> Inputs::Values(const std::vector<ArtifactId>& ids) {
+  std::vector<ArtifactId> landed;
+  for (const ArtifactId id : ids) {
+    if (id != 0) landed.push_back(id);
+  }
+  ASSIGN_OR_RETURN(std::vector<ArtifactRow> rows, Find(landed));
+  std::vector<std::string> out(ids.size());
+  size_t next = 0;
+  for (size_t i = 0; i < ids.size(); ++i) {
+    if (ids[i] != 0) out[i] = rows[next++].value_json.value_or("null");
+  }
+  return out;
+}
+
 void Inputs::Remove(const std::string& key) {
   {
     MutexLock lock(&mutex_);

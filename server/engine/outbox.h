@@ -34,6 +34,7 @@ class Outbox {
   void Stop();
 
   void AddRun(std::shared_ptr<const RunContext> run);
+  void ReplaceGraph(RunKey run, std::shared_ptr<const Graph> graph);
   void RemoveRun(RunKey run);
   std::shared_ptr<const RunContext> FindRun(RunKey run);
 
@@ -71,6 +72,7 @@ class Outbox {
   void Submit(const Intent& intent);
   void Store(const Intent& intent);
   void Resolve(const Intent& intent);
+  void ResolveFanout(const Intent& intent);
   std::optional<AttemptRef> FindRef(absl::string_view key);
   void SetOutputDir(absl::string_view key, const std::string& dir);
   void Refuse(const AttemptRef& ref, Reason reason, absl::string_view message);

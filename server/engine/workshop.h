@@ -26,6 +26,8 @@ class Workshop {
   virtual Rendered Render(const RunContext& run, const Intent& intent, const std::string& flavor, Backend* backend) = 0;
   virtual OutputsStored Store(const RunContext& run, const Intent& intent) = 0;
   virtual StepResolved Resolve(const RunContext& run, const Intent& intent) = 0;
+  // Reads the lists and makes the instances' items and links of them.
+  virtual FanoutResolved ResolveFanout(const RunContext& run, const Intent& intent) = 0;
   // True if Render or Store of this takes well under a millisecond and waits for nothing.
   virtual bool IsQuick(const RunContext& run, const Intent& intent) = 0;
   // The attempt with this key is over: what was made for it alone goes.

@@ -32,6 +32,7 @@ struct Batch {
   std::vector<RunHeader> new_runs;                                         // inserts, each with a RunRow below
   std::vector<RunRow> runs;                                                // insert or update
   std::vector<StepRow> steps;                                              // upsert
+  std::vector<FanoutRow> fanouts;                                          // insert
   std::vector<AttemptRow> attempts;                                        // upsert
   std::vector<BlobRow> blobs;                                              // insert or ignore
   std::vector<ArtifactRow> artifacts;                                      // insert; the store numbers the versions
@@ -46,9 +47,9 @@ struct Batch {
 
   bool empty() const {
     return spec_slices.empty() && pipelines.empty() && new_runs.empty() && runs.empty() && steps.empty() &&
-           attempts.empty() && blobs.empty() && artifacts.empty() && cache_entries.empty() && events.empty() &&
-           requests.empty() && orchestrators.empty() && deleted_orchestrators.empty() && pools.empty() &&
-           deleted_pools.empty() && stacks.empty();
+           fanouts.empty() && attempts.empty() && blobs.empty() && artifacts.empty() && cache_entries.empty() &&
+           events.empty() && requests.empty() && orchestrators.empty() && deleted_orchestrators.empty() &&
+           pools.empty() && deleted_pools.empty() && stacks.empty();
   }
 };
 

@@ -79,6 +79,14 @@ struct StepRow {
   std::string cached_from;  // the run's name
 };
 
+// What a fan-out made at run time became; written once, with the end of its group.
+struct FanoutRow {
+  RunKey run = 0;
+  uint32_t step = 0;  // its template
+  StepIx first = 0;   // its first instance
+  std::string items;  // EncodeItems
+};
+
 struct AttemptRow {
   RunKey run = 0;
   StepIx ix = 0;

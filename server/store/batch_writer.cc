@@ -39,6 +39,7 @@ struct BatchWriter::Statements {
                 "stopping, stop_reason, platform_failure, release_pending, cpu_seconds, peak_memory, stdout_bytes, "
                 "stderr_bytes, cache_key) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"),
+        fanout(db, "INSERT INTO fanout (run, step, first, items) VALUES (?, ?, ?, ?)"),
         release(db, "INSERT OR IGNORE INTO pending_release (run, ix, number) VALUES (?, ?, ?)"),
         released(db, "DELETE FROM pending_release WHERE run = ? AND ix = ? AND number = ?"),
         blob(db, "INSERT OR IGNORE INTO blob (digest, size, directory, inline_bytes) VALUES (?, ?, ?, ?)"),
@@ -70,9 +71,9 @@ struct BatchWriter::Statements {
               "artifact_store = excluded.artifact_store, image_registry = excluded.image_registry, "
               "is_default = excluded.is_default") {}
 
-  HotStatement slice, pipeline, run, run_name, run_header, run_label, run_progress, run_state, step, attempt, release,
-      released, blob, artifact_name, artifact, cache_entry, event, request, orchestrator, delete_orchestrator, pool,
-      delete_pool, no_default_stack, stack;
+  HotStatement slice, pipeline, run, run_name, run_header, run_label, run_progress, run_state, step, attempt, fanout,
+      release, released, blob, artifact_name, artifact, cache_entry, event, request, orchestrator, delete_orchestrator,
+      pool, delete_pool, no_default_stack, stack;
 };
 
 namespace {
@@ -91,6 +92,8 @@ int64_t BatchWriter::Write(Batch* batch) {
   WriteNewRuns(*batch);
   for (const RunRow& row : batch->runs) WriteRun(row);
   for (const StepRow& row : batch->steps) WriteStep(row);
+  for (const FanoutRow& row : batch->fanouts)
+    s_->fanout.Int(row.run).Int(row.step).Int(row.first).Blob(row.items).Run();
   for (const AttemptRow& row : batch->attempts) {
     if (ORCH_PLANTED("lose_row") && row.stopping) continue;
     WriteAttempt(row);
@@ -112,10 +115,11 @@ int64_t BatchWriter::Write(Batch* batch) {
   }
   WriteRegistry(*batch);
   const size_t rows = batch->spec_slices.size() + batch->pipelines.size() + batch->new_runs.size() +
-                      batch->runs.size() + batch->steps.size() + batch->attempts.size() + batch->blobs.size() +
-                      batch->artifacts.size() + batch->cache_entries.size() + batch->events.size() +
-                      batch->requests.size() + batch->orchestrators.size() + batch->deleted_orchestrators.size() +
-                      batch->pools.size() + batch->deleted_pools.size() + batch->stacks.size();
+                      batch->runs.size() + batch->steps.size() + batch->fanouts.size() + batch->attempts.size() +
+                      batch->blobs.size() + batch->artifacts.size() + batch->cache_entries.size() +
+                      batch->events.size() + batch->requests.size() + batch->orchestrators.size() +
+                      batch->deleted_orchestrators.size() + batch->pools.size() + batch->deleted_pools.size() +
+                      batch->stacks.size();
   return static_cast<int64_t>(rows);
 }
 

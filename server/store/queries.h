@@ -76,6 +76,8 @@ class Queries {
                                                          int limit) = 0;
   virtual absl::StatusOr<std::optional<StepRow>> GetStep(RunKey run, StepIx ix) = 0;
   virtual absl::StatusOr<std::vector<AttemptRow>> ListAttempts(RunKey run, StepIx ix) = 0;
+  // What became of its fan-outs made at run time, in the order of `first`, without the first `skip`.
+  virtual absl::StatusOr<std::vector<FanoutRow>> ListFanouts(RunKey run, int skip) = 0;
 
   // Oldest first, sequences above `after`, of one run or of all (0).
   virtual absl::StatusOr<std::vector<EventRow>> ListEvents(RunKey run, int64_t after, int limit) = 0;

@@ -21,6 +21,7 @@ class QueriesImpl : public Queries {
   absl::StatusOr<std::vector<StepRow>> ListSteps(RunKey run, const StepFilter& filter, StepIx from, int limit) override;
   absl::StatusOr<std::optional<StepRow>> GetStep(RunKey run, StepIx ix) override;
   absl::StatusOr<std::vector<AttemptRow>> ListAttempts(RunKey run, StepIx ix) override;
+  absl::StatusOr<std::vector<FanoutRow>> ListFanouts(RunKey run, int skip) override;
   absl::StatusOr<std::vector<EventRow>> ListEvents(RunKey run, int64_t after, int limit) override;
   absl::StatusOr<int64_t> CompactedSequence() override;
 

@@ -107,6 +107,16 @@ StepRow ReadStep(SQLite::Statement& s) {
   return r;
 }
 
+FanoutRow ReadFanout(SQLite::Statement& s) {
+  Columns c(s);
+  FanoutRow r;
+  r.run = c.Int();
+  r.step = static_cast<uint32_t>(c.Int());
+  r.first = static_cast<StepIx>(c.Int());
+  r.items = c.Text();
+  return r;
+}
+
 AttemptRow ReadAttempt(SQLite::Statement& s) {
   Columns c(s);
   AttemptRow r;

@@ -24,6 +24,9 @@ inline constexpr char kStepColumns[] =
     "retry_at_mono, orchestrator, cached_from";
 StepRow ReadStep(SQLite::Statement& s);
 
+inline constexpr char kFanoutColumns[] = "run, step, first, items";
+FanoutRow ReadFanout(SQLite::Statement& s);
+
 inline constexpr char kAttemptColumns[] =
     "run, ix, number, state, reason, message, key, orchestrator, handle, external_id, url, node, exit_code, signal, "
     "created, created_mono, started, started_mono, ended, stopping, stop_reason, platform_failure, release_pending, "

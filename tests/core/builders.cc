@@ -44,6 +44,14 @@ PipelineBuilder& PipelineBuilder::Foreach(std::string key, std::vector<std::stri
   step().foreach.push_back({std::move(key), std::move(values_json), ""});
   return *this;
 }
+PipelineBuilder& PipelineBuilder::ForeachFrom(std::string key, std::string ref) {
+  step().foreach.push_back({std::move(key), {}, std::move(ref)});
+  return *this;
+}
+PipelineBuilder& PipelineBuilder::When(std::string expression) {
+  options().when = std::move(expression);
+  return *this;
+}
 PipelineBuilder& PipelineBuilder::Attempts(int max, int64_t initial_micros) {
   options().retry.max_attempts = max;
   options().retry.initial_micros = initial_micros;

@@ -191,11 +191,9 @@ TEST(CompileTest, NamesThatMeetInTheEnvironment) {
 
 TEST(CompileTest, WhatIsNotInThisBuild) {
   PipelineBuilder p;
-  p.Step("a").options().when = "true";
-  p.options().secrets = {"PW"};
+  p.Step("a").options().secrets = {"PW"};
   p.options().has_hooks = true;
-  EXPECT_EQ(Faults(p),
-            "steps[0].when NOT_IN_THIS_BUILD, steps[0].secrets NOT_IN_THIS_BUILD, steps[0].hooks NOT_IN_THIS_BUILD");
+  EXPECT_EQ(Faults(p), "steps[0].secrets NOT_IN_THIS_BUILD, steps[0].hooks NOT_IN_THIS_BUILD");
   EXPECT_EQ(Faults(PipelineBuilder().Step("a").Uri("x", "https://example.org/x")), "steps[0].inputs.x.uri WRONG_TYPE");
   EXPECT_EQ(Faults(PipelineBuilder().Step("a").Uri("x", "file:///x")), "");
 }

@@ -50,6 +50,10 @@ class Scene {
   void Store(const std::string& step, Reason failure = Reason::kNone);
   void Publish(const std::string& step, uint32_t output = 0);
   void Resolve(const std::string& step, bool hit, Reason failure = Reason::kNone);
+  void WhenFalse(const std::string& step);
+  // The answer about a fan-out made at run time: for each key its values as JSON (nothing for those written out).
+  void FanOut(const std::string& step, const std::vector<std::vector<std::string>>& values);
+  void FanOutFails(const std::string& step);
   // Start, end and store what it declares.
   void Succeed(const std::string& step);
   void Fail(const std::string& step);

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/core/fanout.h"
 
 namespace orch::testing {
 
@@ -103,6 +104,19 @@ void StoreModel::Commit(Batch* batch) {
     if (row.version <= old.version) Broken("run ", row.key, " went from version ", old.version, " to ", row.version);
     if (row.last_sequence < old.last_sequence) Broken("run ", row.key, " sequence went back");
     old = row;
+  }
+  for (const FanoutRow& row : batch->fanouts) {
+    Run* run = Writable(row.run);
+    if (run == nullptr) continue;
+    auto graph = WithFanouts(run->graph, {row});
+    if (!graph.ok()) {
+      Broken("fan-out ", row.step, " of run ", row.run, ": ", graph.status().message());
+      continue;
+    }
+    run->graph = *std::move(graph);
+    run->steps.resize(run->graph->step_count());
+    run->attempts.resize(run->graph->step_count());
+    run->told.resize(run->graph->step_count());
   }
   for (StepRow& row : batch->steps) Put(std::move(row));
   for (AttemptRow& row : batch->attempts) Put(std::move(row));

@@ -123,6 +123,7 @@ struct Capacity {
   std::optional<int64_t> cpu_millis;
   std::optional<int64_t> memory;
   std::optional<int64_t> gpu;
+  std::string gpu_kind;  // of all its GPUs; empty: of no named kind
   std::vector<std::pair<std::string, int64_t>> custom;
 };
 

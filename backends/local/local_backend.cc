@@ -1,13 +1,10 @@
 #include "backends/local/local_backend.h"
 
-#include <dirent.h>
-#include <sched.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <cctype>
+#include <algorithm>
 #include <cerrno>
-#include <cmath>
 #include <cstring>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -17,6 +14,9 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "backends/local/config.h"
 #include "backends/local/log_file.h"
 #include "backends/local/supervisor_link.h"
 #include "server/base/fault.h"
@@ -27,77 +27,10 @@
 namespace orch {
 namespace {
 
+using local::Config;
 using nlohmann::json;
 
-constexpr double kMemoryShare = 0.9;
-
-int64_t CountCpus() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  if (sched_getaffinity(0, sizeof(set), &set) == 0) return CPU_COUNT(&set);
-  return std::max<int64_t>(1, sysconf(_SC_NPROCESSORS_ONLN));
-}
-
-int64_t CountGpus() {
-  int64_t n = 0;
-  if (DIR* dir = opendir("/dev")) {
-    while (const dirent* entry = readdir(dir)) {
-      const char* name = entry->d_name;
-      if (strncmp(name, "nvidia", 6) == 0 && isdigit(static_cast<unsigned char>(name[6])) != 0) ++n;
-    }
-    closedir(dir);
-  }
-  return n;
-}
-
-struct Config {
-  Capacity capacity;
-  bool cgroups = true;
-};
-
-absl::StatusOr<Config> ReadConfig(const std::string& text) {
-  Config config;
-  config.capacity.cpu_millis = CountCpus() * 1000;
-  config.capacity.memory = static_cast<int64_t>(kMemoryShare * static_cast<double>(sysconf(_SC_PHYS_PAGES)) *
-                                                static_cast<double>(sysconf(_SC_PAGESIZE)));
-  config.capacity.gpu = CountGpus();
-  const json object = json::parse(text, nullptr, /*allow_exceptions=*/false);
-  std::vector<Violation> faults;
-  if (!object.is_object()) faults.push_back({"config", "must be a mapping", "WRONG_TYPE"});
-  const auto number = [&](const json& value, const std::string& field, double low) -> double {
-    if (value.is_number() && value.get<double>() >= low) return value.get<double>();
-    faults.push_back({field, absl::StrCat("must be a number from ", low), "WRONG_TYPE"});
-    return 0;
-  };
-  if (object.is_object()) {
-    for (const auto& [key, value] : object.items()) {
-      const std::string field = absl::StrCat("config.", key);
-      if (key == "cpus") {
-        config.capacity.cpu_millis = std::llround(number(value, field, 0) * 1000);
-      } else if (key == "memory") {
-        config.capacity.memory = std::llround(number(value, field, 0));
-      } else if (key == "gpus") {
-        config.capacity.gpu = std::llround(number(value, field, 0));
-      } else if (key == "custom" && value.is_object()) {
-        for (const auto& [name, count] : value.items()) {
-          config.capacity.custom.emplace_back(name, std::llround(number(count, absl::StrCat(field, ".", name), 0)));
-        }
-      } else if (key == "cgroup" && (value == "auto" || value == "off")) {
-        config.cgroups = value == "auto";
-      } else {
-        faults.push_back({field,
-                          "is unknown or of the wrong type; there are cpus, memory, gpus, custom, cgroup (auto, off)",
-                          "UNKNOWN_FIELD"});
-      }
-    }
-  }
-  if (!faults.empty()) {
-    return InvalidInput(
-        "CONFIG_INVALID",
-        absl::StrCat("the configuration of flavor `local`: ", faults[0].field, " ", faults[0].description), faults);
-  }
-  return config;
-}
+constexpr char kVisibleDevices[] = "CUDA_VISIBLE_DEVICES";
 
 // What the supervisor saw, in the daemon's words.
 AttemptEnd Translate(const local::End& end) {
@@ -227,6 +160,7 @@ class LocalBackend : public Backend {
   }
 
   void Submit(Unit unit) override {
+    std::vector<std::string> refused;
     for (AttemptWork& work : unit.attempts) {
       local::Spawn spawn;
       spawn.key = work.name.key;
@@ -235,7 +169,16 @@ class LocalBackend : public Backend {
       spawn.log_prefix = LogPrefix(work.name.run_id, work.name.step_index, work.name.attempt);
       spawn.log_limit = work.log_limit_bytes;
       for (auto& [name, value] : work.env) spawn.env.push_back(absl::StrCat(name, "=", value));
+      const bool sees_gpus =
+          !config_.devices.empty() && std::none_of(work.env.begin(), work.env.end(), [](const auto& v) {
+            return v.first == kVisibleDevices;  // the author knows better
+          });
       MutexLock lock(&mutex_);
+      if (!TakeDevices(spawn.key, work.resources.gpu, &spawn.devices)) {
+        refused.push_back(spawn.key);
+        continue;
+      }
+      if (sees_gpus) spawn.env.push_back(absl::StrCat(kVisibleDevices, "=", spawn.devices));
       Job& job = jobs_[spawn.key];
       job.sent = true;
       job.gone = false;
@@ -245,6 +188,10 @@ class LocalBackend : public Backend {
       // nothing is lost: the next Welcome does not know the key, and it is submitted again.
       job.connection = link_->Send(Encode(spawn));
       ORCH_FAULT("local.spawn_sent");
+    }
+    for (const std::string& key : refused) {
+      listener_->Refused(key, /*transient=*/true, Reason::kUnschedulable,
+                         "its GPUs are still held by an attempt that is being ended");
     }
   }
 
@@ -323,10 +270,31 @@ class LocalBackend : public Backend {
 
   // By the attempt that holds it; another may have got it meanwhile.
   void FreeSlot(const std::string& key, const std::string& slot) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    FreeDevices(key);
     const auto held = holders_.find(slot);
     if (held == holders_.end() || held->second != key) return;
     holders_.erase(held);
     free_.insert(NumberOf(slot));
+  }
+  // True and their names, if so many are free; again the same for a key that has some.
+  bool TakeDevices(const std::string& key, int64_t count, std::string* names) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    std::vector<std::string> chosen;
+    for (const auto& [device, holder] : device_holders_) {
+      if (holder == key) chosen.push_back(device);
+    }
+    for (const std::string& device : config_.devices) {
+      if (static_cast<int64_t>(chosen.size()) >= count) break;
+      if (device_holders_.count(device) == 0) chosen.push_back(device);
+    }
+    if (static_cast<int64_t>(chosen.size()) < count) return false;
+    for (const std::string& device : chosen) device_holders_[device] = key;
+    *names = absl::StrJoin(chosen, ",");
+    return true;
+  }
+  void FreeDevices(const std::string& key) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    for (auto it = device_holders_.begin(); it != device_holders_.end();) {
+      it = it->second == key ? device_holders_.erase(it) : std::next(it);
+    }
   }
   void UseSlot(const std::string& key, const std::string& slot) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     if (!holders_.emplace(slot, key).second) return;
@@ -351,8 +319,12 @@ class LocalBackend : public Backend {
   void Welcomed(uint64_t connection, local::Welcome welcome) {
     Reconcile([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
       for (const local::Entry& entry : welcome.entries) {
-        if (Ours(entry.slot))
-          UseSlot(entry.key, entry.slot);  // also those we do not know: they hold it until they are settled
+        if (!Ours(entry.slot)) continue;
+        UseSlot(entry.key, entry.slot);  // also those we do not know: they hold it until they are settled
+        if (entry.end.has_value()) continue;
+        for (const absl::string_view device : absl::StrSplit(entry.devices, ',', absl::SkipEmpty())) {
+          device_holders_[std::string(device)] = entry.key;
+        }
       }
       welcome_ = std::move(welcome);
       connection_ = connection;
@@ -383,6 +355,7 @@ class LocalBackend : public Backend {
           // One that went to this connection is behind the Welcome.
           if (!job.sent || job.ended || job.connection == connection_) continue;
           job.gone = true;
+          FreeDevices(key);
           missing.push_back(key);
           continue;
         }
@@ -428,6 +401,7 @@ class LocalBackend : public Backend {
     AttemptEnd end = Translate(exited.end);
     {
       MutexLock lock(&mutex_);
+      FreeDevices(exited.key);  // before the daemon hears that its place is free
       const auto found = jobs_.find(exited.key);
       if (found == jobs_.end()) {
         if (welcome_.has_value()) {  // told by Adopt, which knows whose it is
@@ -459,6 +433,7 @@ class LocalBackend : public Backend {
   std::set<int64_t> free_ ABSL_GUARDED_BY(mutex_);
   std::unordered_map<std::string, std::string> holders_ ABSL_GUARDED_BY(mutex_);  // key, by slot
   int64_t next_slot_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::map<std::string, std::string> device_holders_ ABSL_GUARDED_BY(mutex_);  // key, by GPU
   bool adopted_ ABSL_GUARDED_BY(mutex_) = false;
   std::optional<local::Welcome> welcome_ ABSL_GUARDED_BY(mutex_);  // until Reconcile has judged it
   uint64_t connection_ ABSL_GUARDED_BY(mutex_) = 0;                // of the welcome
@@ -469,7 +444,7 @@ class LocalBackend : public Backend {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Backend>> MakeLocalBackend(const BackendContext& context) {
-  ASSIGN_OR_RETURN(Config config, ReadConfig(context.config_json));
+  ASSIGN_OR_RETURN(Config config, local::ReadConfig(context.config_json));
   return std::unique_ptr<Backend>(std::make_unique<LocalBackend>(context, std::move(config)));
 }
 
@@ -481,12 +456,7 @@ FlavorInfo LocalFlavor() {
   info.needs = "nothing";
   info.native = {"live logs", "cancel of the whole process tree", "cpu, memory and gpu slots (memory is not enforced)"};
   info.supplied = {"retries", "time-outs", "cache", "execution modes"};
-  info.config_schema = R"({"type":"object","additionalProperties":false,"properties":{
-"cpus":{"type":"number","minimum":0,"description":"CPUs offered; default: the affinity mask"},
-"memory":{"type":"number","minimum":0,"description":"bytes offered; default: 90 % of the machine"},
-"gpus":{"type":"number","minimum":0,"description":"GPUs offered; default: those found"},
-"custom":{"type":"object","additionalProperties":{"type":"number","minimum":0},"description":"other countable things"},
-"cgroup":{"enum":["auto","off"],"description":"how a step's processes are found; off: by session and mark"}}})";
+  info.config_schema = local::kConfigSchema;
   info.settings_schema = R"({"type":"object","additionalProperties":false,"properties":{}})";
   info.make = MakeLocalBackend;
   return info;

@@ -155,6 +155,7 @@ std::string Encode(const Welcome& m) {
     w.Text(e.slot);
     w.I32(e.pid);
     w.I64(e.started_wall);
+    w.Text(e.devices);
     w.U8(e.end.has_value());
     if (e.end) w.Ending(*e.end);
   }
@@ -173,6 +174,7 @@ bool Decode(std::string_view body, Welcome* m) {
     e.slot = r.Text();
     e.pid = r.I32();
     e.started_wall = r.I64();
+    e.devices = r.Text();
     if (r.Bool()) e.end = r.Ending();
     m->entries.push_back(std::move(e));
   }
@@ -188,6 +190,7 @@ std::string Encode(const Spawn& m) {
   w.Text(m.cwd);
   w.Text(m.log_prefix);
   w.I64(m.log_limit);
+  w.Text(m.devices);
   return w.Done();
 }
 bool Decode(std::string_view body, Spawn* m) {
@@ -199,6 +202,7 @@ bool Decode(std::string_view body, Spawn* m) {
   m->cwd = r.Text();
   m->log_prefix = r.Text();
   m->log_limit = r.I64();
+  m->devices = r.Text();
   return r.Done();
 }
 
@@ -279,7 +283,7 @@ std::string Encode(const Opened& m) {
 bool Decode(std::string_view body, Opened* m) {
   Reader r(body);
   m->layout = r.I32();
-  if (m->layout != kJournalLayout) return false;
+  if (m->layout < kOldestJournalLayout || m->layout > kJournalLayout) return false;
   m->boot_id = r.Text();
   m->pid = r.I32();
   m->start_ticks = r.I64();
@@ -329,6 +333,19 @@ bool Decode(std::string_view body, Stopping* m) {
   Reader r(body);
   m->key = r.Text();
   m->kill_at_mono = r.I64();
+  return r.Done();
+}
+
+std::string Encode(const Holding& m) {
+  Writer w(FrameType::kHolding);
+  w.Text(m.key);
+  w.Text(m.devices);
+  return w.Done();
+}
+bool Decode(std::string_view body, Holding* m) {
+  Reader r(body);
+  m->key = r.Text();
+  m->devices = r.Text();
   return r.Done();
 }
 

@@ -16,8 +16,10 @@ namespace orch::local {
 
 inline constexpr uint32_t kMaxFrame = 64u << 20;
 // Counts up with every change of a frame that one version sends another, and of one in the journal.
-inline constexpr char kWireLayout[] = "/wire2";
-inline constexpr int32_t kJournalLayout = 2;
+inline constexpr char kWireLayout[] = "/wire3";
+// Layouts from the oldest one on can be read; 3 has Holding.
+inline constexpr int32_t kOldestJournalLayout = 2;
+inline constexpr int32_t kJournalLayout = 3;
 
 enum class FrameType : uint8_t {
   kHello = 1,    // daemon: who I am
@@ -32,6 +34,7 @@ enum class FrameType : uint8_t {
   kSpawning = 17,  // journal: about to spawn
   kSpawned = 18,   // journal: the process id
   kStopping = 19,  // journal: a stop has been signalled
+  kHolding = 20,   // journal: what it has been given besides its slot
 };
 
 // How a command ended.
@@ -69,6 +72,7 @@ struct Entry {
   std::string slot;
   int32_t pid = 0;  // 0: not spawned
   int64_t started_wall = 0;
+  std::string devices;
   std::optional<End> end;
 };
 struct Welcome {
@@ -86,6 +90,7 @@ struct Spawn {
   std::string cwd;
   std::string log_prefix;  // `DIR/logs/RUN/3.1`: .out, .err and their .idx
   int64_t log_limit = 0;   // bytes, both streams together
+  std::string devices;     // the GPUs it was given, with commas between; only remembered
 };
 struct Started {
   std::string key;
@@ -132,6 +137,12 @@ struct Stopping {
   int64_t kill_at_mono = 0;  // of this boot; 0: no grace
 };
 
+// Comes with the Spawning.
+struct Holding {
+  std::string key;
+  std::string devices;
+};
+
 std::string Encode(const Hello& m);
 std::string Encode(const Welcome& m);
 std::string Encode(const Spawn& m);
@@ -144,6 +155,7 @@ std::string Encode(const Opened& m);
 std::string Encode(const Spawning& m);
 std::string Encode(const Spawned& m);
 std::string Encode(const Stopping& m);
+std::string Encode(const Holding& m);
 
 // A frame without its length.
 struct Frame {
@@ -164,6 +176,7 @@ bool Decode(std::string_view body, Opened* m);
 bool Decode(std::string_view body, Spawning* m);
 bool Decode(std::string_view body, Spawned* m);
 bool Decode(std::string_view body, Stopping* m);
+bool Decode(std::string_view body, Holding* m);
 // Only the version of a Welcome, whatever else is in it.
 bool DecodeVersion(std::string_view body, std::string* version);
 

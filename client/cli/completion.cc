@@ -10,8 +10,33 @@
 namespace orch::cli {
 namespace {
 
-// Run names come from the daemon, quietly and without waiting long.
-constexpr char kRunNames[] = "orchctl list-runs -o name -q --limit 100 --timeout 2s 2>/dev/null";
+// Live names come from the daemon, quietly and without waiting long. nullptr: this kind has none.
+const char* NamesOf(Kind kind) {
+  switch (kind) {
+    case Kind::kRun:
+      return "orchctl list-runs -o name -q --limit 100 --timeout 2s 2>/dev/null";
+    case Kind::kOrchestrator:
+      return "orchctl list-orchestrators -o name -q --timeout 2s 2>/dev/null";
+    case Kind::kPool:
+      return "orchctl list-pools -o name -q --timeout 2s 2>/dev/null";
+    case Kind::kText:
+    case Kind::kFile:
+    case Kind::kStep:
+    case Kind::kVerb:
+      break;
+  }
+  return nullptr;
+}
+
+// In bash: names as words to complete from.
+std::string BashNames(Kind kind) {
+  return absl::StrCat("COMPREPLY=($(compgen -W \"$(", NamesOf(kind), ")\" -- \"$cur\"))");
+}
+
+// In zsh: `:run:_orchctl_names '…'`.
+std::string ZshNames(Kind kind) {
+  return absl::StrCat(":name:{ local -a names; names=(${(f)\"$(", NamesOf(kind), ")\"}); compadd -a names }");
+}
 
 std::string Words(const CommandFacts& command) {
   std::vector<std::string> words;
@@ -38,9 +63,8 @@ std::string Bash(const std::vector<CommandFacts>& commands) {
                                                            absl::StrJoin(flag.choices, " "), "' -- \"$cur\"))")));
       } else if (flag.kind == Kind::kFile) {
         absl::StrAppend(&values, ShCase(flag, "COMPREPLY=($(compgen -f -- \"$cur\"))"));
-      } else if (flag.kind == Kind::kRun) {
-        absl::StrAppend(&values,
-                        ShCase(flag, absl::StrCat("COMPREPLY=($(compgen -W \"$(", kRunNames, ")\" -- \"$cur\"))")));
+      } else if (NamesOf(flag.kind) != nullptr) {
+        absl::StrAppend(&values, ShCase(flag, BashNames(flag.kind)));
       }
     }
     if (command.name.empty()) continue;
@@ -48,9 +72,8 @@ std::string Bash(const std::vector<CommandFacts>& commands) {
     absl::StrAppend(&flags, "    ", command.name, ") flags='", Words(command), "' ;;\n");
     if (Wants(command, Kind::kFile)) {
       absl::StrAppend(&positionals, "    ", command.name, ") COMPREPLY=($(compgen -f -- \"$cur\")) ;;\n");
-    } else if (Wants(command, Kind::kRun)) {
-      absl::StrAppend(&positionals, "    ", command.name, ") COMPREPLY=($(compgen -W \"$(", kRunNames,
-                      ")\" -- \"$cur\")) ;;\n");
+    } else if (!command.positionals.empty() && NamesOf(command.positionals[0]) != nullptr) {
+      absl::StrAppend(&positionals, "    ", command.name, ") ", BashNames(command.positionals[0]), " ;;\n");
     }
   }
   return absl::StrCat(
@@ -77,10 +100,10 @@ std::string Zsh(const std::vector<CommandFacts>& commands) {
       const std::string help = absl::StrReplaceAll(flag.help, {{"[", "("}, {"]", ")"}, {":", ";"}});
       std::string action;
       if (flag.takes_value) {
-        action = !flag.choices.empty()      ? absl::StrCat(":value:(", absl::StrJoin(flag.choices, " "), ")")
-                 : flag.kind == Kind::kFile ? ":file:_files"
-                 : flag.kind == Kind::kRun  ? ":run:_orchctl_runs"
-                                            : ":value:";
+        action = !flag.choices.empty()           ? absl::StrCat(":value:(", absl::StrJoin(flag.choices, " "), ")")
+                 : flag.kind == Kind::kFile      ? ":file:_files"
+                 : NamesOf(flag.kind) != nullptr ? ZshNames(flag.kind)
+                                                 : ":value:";
       }
       for (const std::string& name : flag.names) {
         absl::StrAppend(&out, " \\\n        ", Quoted(absl::StrCat("*", name, "[", help, "]", action)));
@@ -88,9 +111,9 @@ std::string Zsh(const std::vector<CommandFacts>& commands) {
     }
     for (const Kind kind : command.positionals) {
       absl::StrAppend(&out, " \\\n        ",
-                      kind == Kind::kFile  ? "':file:_files'"
-                      : kind == Kind::kRun ? "':run:_orchctl_runs'"
-                                           : "':value:'");
+                      kind == Kind::kFile        ? "':file:_files'"
+                      : NamesOf(kind) != nullptr ? Quoted(ZshNames(kind))
+                                                 : "':value:'");
     }
     return out;
   };
@@ -102,7 +125,6 @@ std::string Zsh(const std::vector<CommandFacts>& commands) {
   }
   return absl::StrCat(
       "#compdef orchctl\n# orchctl completion for zsh: orchctl completion zsh > \"${fpath[1]}/_orchctl\"\n",
-      "_orchctl_runs() { local -a runs; runs=(${(f)\"$(", kRunNames, ")\"}); compadd -a runs }\n",
       "_orchctl() {\n  local context state line\n  local -a verbs=(\n", verbs, "  )\n  _arguments -C",
       specs(commands[0]), " \\\n        '1:verb:->verb' '*::argument:->rest'\n  case $state in\n",
       "    verb) _describe verb verbs ;;\n    rest) case $line[1] in\n", cases,
@@ -125,8 +147,10 @@ std::string Fish(const std::vector<CommandFacts>& commands) {
                       Quoted(command.summary), "\n");
       when = absl::StrCat(" -n ", Quoted("__fish_seen_subcommand_from " + command.name));
       if (Wants(command, Kind::kFile)) absl::StrAppend(&out, "complete -c orchctl", when, " -F\n");
-      if (Wants(command, Kind::kRun))
-        absl::StrAppend(&out, "complete -c orchctl", when, " -a ", Quoted(absl::StrCat("(", kRunNames, ")")), "\n");
+      const char* names = command.positionals.empty() ? nullptr : NamesOf(command.positionals[0]);
+      if (names != nullptr) {
+        absl::StrAppend(&out, "complete -c orchctl", when, " -a ", Quoted(absl::StrCat("(", names, ")")), "\n");
+      }
     }
     for (const FlagFacts& flag : command.flags) {
       absl::StrAppend(&out, "complete -c orchctl", when);
@@ -135,6 +159,7 @@ std::string Fish(const std::vector<CommandFacts>& commands) {
       }
       if (flag.takes_value) absl::StrAppend(&out, flag.kind == Kind::kFile ? " -r -F" : " -x");
       if (!flag.choices.empty()) absl::StrAppend(&out, " -a ", Quoted(absl::StrJoin(flag.choices, " ")));
+      if (const char* names = NamesOf(flag.kind)) absl::StrAppend(&out, " -a ", Quoted(absl::StrCat("(", names, ")")));
       absl::StrAppend(&out, " -d ", Quoted(flag.help), "\n");
     }
   }

@@ -43,7 +43,7 @@ class SubmitVerb : public Verb {
     flags.Positional("FILE", &file_, "The pipeline, YAML or JSON; `-`: stdin", Kind::kFile);
     flags.List("-p,--param", &params_, "NAME=VALUE", "A parameter (repeat for several)");
     flags.Text("--name", &name_, "NAME", "The run's name [made from pipeline and time]");
-    flags.Text("--orchestrator", &orchestrator_, "NAME", "Where it runs [the default stack's]");
+    flags.Text("--orchestrator", &orchestrator_, "NAME", "Where it runs [the default stack's]", Kind::kOrchestrator);
     flags.List("--label", &labels_, "KEY=VALUE", "A label (repeat for several)");
     flags.Int("--priority", &priority_, -1000, 1000, "Added to the priority of every step [0]");
     flags.Int("--max-parallel", &max_parallel_, 1, 1'000'000, "At most so many attempts at a time");
@@ -155,7 +155,8 @@ class ValidateVerb : public Verb {
   void Define(Flags& flags) override {
     flags.Positional("FILE", &file_, "The pipeline, YAML or JSON; `-`: stdin", Kind::kFile);
     flags.List("-p,--param", &params_, "NAME=VALUE", "A parameter (repeat for several)");
-    flags.Text("--orchestrator", &orchestrator_, "NAME", "Check against this one [the default stack's]");
+    flags.Text("--orchestrator", &orchestrator_, "NAME", "Check against this one [the default stack's]",
+               Kind::kOrchestrator);
   }
 
   absl::StatusOr<int> Run(Session& session) override {

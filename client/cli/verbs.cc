@@ -44,6 +44,12 @@ const std::vector<VerbRow>& AllVerbs() {
       {"register-orchestrator", "Register an orchestrator", "",
        "orchctl register-orchestrator small --flavor local --config cpu=2", MakeRegisterOrchestrator},
       {"list-orchestrators", "List registered orchestrators", "", "orchctl list-orchestrators", MakeListOrchestrators},
+      {"create-pool", "Make a pool of slots, or change how many it has",
+       "Steps that name it in `pools` take slots while they run.",
+       "orchctl create-pool db --slots 2 --description 'connections to the warehouse'", MakeCreatePool},
+      {"list-pools", "List pools with the slots in use", "", "orchctl list-pools", MakeListPools},
+      {"delete-pool", "Delete a pool", "Refused while a step that has not ended names it.", "orchctl delete-pool db",
+       MakeDeletePool},
       {"apply", "Bring orchestrators, pools and stacks to what a file says",
        "Shows the difference first; asks on a terminal. A second time changes nothing. Nothing is deleted.\n"
        "The file: orchestrators: [{name, flavor, config, max_parallel}], pools: {db: 2},\n"

@@ -10,6 +10,8 @@ namespace orch::cli {
 std::unique_ptr<Verb> MakeApply();
 std::unique_ptr<Verb> MakeCancelRun();
 std::unique_ptr<Verb> MakeCompletion();
+std::unique_ptr<Verb> MakeCreatePool();
+std::unique_ptr<Verb> MakeDeletePool();
 std::unique_ptr<Verb> MakeDescribeFlavor();
 std::unique_ptr<Verb> MakeGetArtifact();
 std::unique_ptr<Verb> MakeGetRun();
@@ -17,6 +19,7 @@ std::unique_ptr<Verb> MakeGetStep();
 std::unique_ptr<Verb> MakeListArtifacts();
 std::unique_ptr<Verb> MakeListFlavors();
 std::unique_ptr<Verb> MakeListOrchestrators();
+std::unique_ptr<Verb> MakeListPools();
 std::unique_ptr<Verb> MakeListRuns();
 std::unique_ptr<Verb> MakeListSteps();
 std::unique_ptr<Verb> MakeLogs();

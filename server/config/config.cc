@@ -251,6 +251,13 @@ class Reader {
               Fault(value, "grace must be a duration of at most an hour, such as 10s or 500ms");
             }
           }},
+         {"reserve_after",
+          [this](const yaml_node_t& value) {
+            if (!IsScalar(value) || !ParseDuration(TextOf(value), &config_.reserve_after_micros) ||
+                config_.reserve_after_micros > int64_t{86400} * 1'000'000) {
+              Fault(value, "reserve_after must be a duration of at most a day, such as 30s or 500ms");
+            }
+          }},
          {"flavors",
           [this](const yaml_node_t& value) {
             Map(value, "flavors", {{"fake", [this](const yaml_node_t& fake) {
@@ -348,6 +355,7 @@ std::string ToYaml(const Config& config) {
       absl::StrCat("data_dir: ", JsonQuote(config.data_dir), "\nlisten: ", JsonQuote(config.listen),
                    "\nhttp_listen: ", JsonQuote(config.http_listen), "\npublic_url: ", JsonQuote(config.public_url),
                    "\nlog_level: ", WordOf(config.log_level), "\ngrace: ", config.grace_micros / 1000,
+                   "ms\nreserve_after: ", config.reserve_after_micros / 1000,
                    "ms\nflavors:\n  fake: ", config.fake_flavor ? "true" : "false", "\nlimits:\n");
   for (const LimitField& limit : kLimits) {
     absl::StrAppend(&out, "  ", limit.name, ": ", config.limits.*limit.field, "\n");

@@ -18,6 +18,7 @@ struct Config {
   std::string public_url;  // without a slash at its end; empty: the HTTP address
   LogLevel log_level = LogLevel::kInfo;
   int64_t grace_micros = 10'000'000;
+  int64_t reserve_after_micros = 30'000'000;
   bool fake_flavor = false;
   Limits limits;
 };

@@ -504,6 +504,15 @@ class Compiler {
     return "";
   }
 
+  // `order`: producers before consumers.
+  void WeighPaths(const std::vector<uint32_t>& order) {
+    for (auto t = order.rbegin(); t != order.rend(); ++t) {
+      for (const Edge& edge : templates_[*t].edges) {
+        templates_[*t].below = std::max(templates_[*t].below, templates_[edge.consumer].below + 1);
+      }
+    }
+  }
+
   // Takes away steps without open upstreams until none is left; what remains contains a cycle.
   void FindCycle() {
     std::vector<uint32_t> open(templates_.size(), 0);
@@ -511,19 +520,20 @@ class Compiler {
       for (const Edge& edge : step.edges) ++open[edge.consumer];
     }
     std::vector<uint32_t> ready;
+    std::vector<uint32_t> order;
+    order.reserve(templates_.size());
     for (uint32_t t = 0; t < open.size(); ++t) {
       if (open[t] == 0) ready.push_back(t);
     }
-    size_t taken = 0;
     while (!ready.empty()) {
       const uint32_t t = ready.back();
       ready.pop_back();
-      ++taken;
+      order.push_back(t);
       for (const Edge& edge : templates_[t].edges) {
         if (--open[edge.consumer] == 0) ready.push_back(edge.consumer);
       }
     }
-    if (taken == templates_.size()) return;
+    if (order.size() == templates_.size()) return WeighPaths(order);
     // Walk backwards among what remains: every step there has an upstream that remains.
     std::vector<uint32_t> upstream(templates_.size(), UINT32_MAX);
     for (uint32_t t = 0; t < templates_.size(); ++t) {

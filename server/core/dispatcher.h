@@ -168,7 +168,8 @@ class Dispatcher {
   void Propagate(RunInMemory& run, StepIx ix);
   void DrainEnded(int limit);
   void BecomeReady(RunInMemory& run, StepIx ix, bool judged);
-  void Enqueue(RunInMemory& run, StepIx ix);
+  void Enqueue(RunInMemory& run, StepIx ix) { Enqueue(run, ix, now_.mono); }
+  void Enqueue(RunInMemory& run, StepIx ix, int64_t ready_mono);
   void Dequeue(RunInMemory& run, StepIx ix);
   void SkipEarlyConsumers(RunInMemory& run, StepIx producer);
   void StopStep(RunInMemory& run, StepIx ix);

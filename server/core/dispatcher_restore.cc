@@ -103,7 +103,9 @@ void Dispatcher::Restore(StoredRun stored, Now now) {
       if (run.graph->templates()[run.graph->TemplateOf(ix)].needs_resolve) {
         AskToResolve(run, ix);
       } else {
-        Enqueue(run, ix);
+        // Its age goes on; of one that waited out a back-off it is not on record.
+        const int64_t age = number == 0 ? std::clamp<int64_t>(now_.wall - detail.row.ready, 0, now_.mono) : 0;
+        Enqueue(run, ix, now_.mono - age);
       }
     } else if (state == StepState::kBackoff) {
       if (ORCH_PLANTED("forget_retry_timer")) continue;

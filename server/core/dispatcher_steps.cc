@@ -259,12 +259,13 @@ std::vector<ArtifactId> Dispatcher::WhenValuesOf(const RunInMemory& run, StepIx 
   return out;
 }
 
-void Dispatcher::Enqueue(RunInMemory& run, StepIx ix) {
+void Dispatcher::Enqueue(RunInMemory& run, StepIx ix, int64_t ready_mono) {
   StepDetail& detail = Detail(run, ix);
   if (detail.queued || !MayStart(run)) return;
   const uint32_t t = run.graph->TemplateOf(ix);
   const int priority = run.header.priority + run.graph->spec().steps[t].options().priority;
-  detail.entry = ready_.Add(run.lines[t], priority, run.header.key, ix, now_.mono);
+  const uint32_t below = run.graph->templates()[t].below;
+  detail.entry = ready_.Add(run.lines[t], priority, below, run.header.key, ix, ready_mono);
   detail.queued = true;
   pass_needed_ = true;
 }

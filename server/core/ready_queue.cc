@@ -25,8 +25,9 @@ void ReadyQueue::Forget(uint32_t line) {
   free_.push_back(line);
 }
 
-ReadyQueue::Entry ReadyQueue::Add(uint32_t line, int priority, RunKey run, StepIx ix, int64_t now_mono) {
-  const Entry entry{-priority, next_sequence_++, run, ix, now_mono};
+ReadyQueue::Entry ReadyQueue::Add(uint32_t line, int priority, uint32_t below, RunKey run, StepIx ix,
+                                  int64_t ready_mono) {
+  const Entry entry{-priority, -int64_t{below}, run, ix, ready_mono, next_sequence_++};
   lines_[line].entries.insert(entry);
   return entry;
 }

@@ -1,4 +1,5 @@
-// Steps that could start, in the order in which they should: priority, then age. Steps that need the same slots stand
+// Steps that could start, in the order in which they should: priority, then the longest way to the end of their run,
+// then age. Steps that need the same slots stand
 // in one line (a class), so that a pass looks at the head of each line and not at every step.
 #pragma once
 
@@ -7,6 +8,7 @@
 #include <map>
 #include <set>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "server/core/pools.h"
@@ -17,13 +19,14 @@ namespace orch {
 class ReadyQueue {
  public:
   struct Entry {
-    int64_t order = 0;  // -priority: lower goes first
-    uint64_t sequence = 0;
+    int64_t order = 0;   // -priority: lower goes first
+    int64_t weight = 0;  // -StepTemplate::below
     RunKey run = 0;
     StepIx ix = 0;
     int64_t ready_mono = 0;
-    bool operator<(const Entry& other) const {
-      return order != other.order ? order < other.order : sequence < other.sequence;
+    uint64_t sequence = 0;
+    bool operator<(const Entry& o) const {
+      return std::tie(order, weight, ready_mono, sequence) < std::tie(o.order, o.weight, o.ready_mono, o.sequence);
     }
   };
 
@@ -33,8 +36,8 @@ class ReadyQueue {
   // Nobody will ask for this line again (it named the pool of a run that has ended). It must be empty.
   void Forget(uint32_t line);
 
-  // Returns the entry, to be kept for Remove.
-  Entry Add(uint32_t line, int priority, RunKey run, StepIx ix, int64_t now_mono);
+  // Returns the entry, to be kept for Remove. `below`: of its template; `ready_mono`: since when it could start.
+  Entry Add(uint32_t line, int priority, uint32_t below, RunKey run, StepIx ix, int64_t ready_mono);
   void Remove(uint32_t line, const Entry& entry) { lines_[line].entries.erase(entry); }
 
   // Takes what fits, best first, at most `limit` of each orchestrator; calls `start` for each after its slots are

@@ -132,6 +132,7 @@ absl::Status EngineImpl::CheckAgainstComponents(const std::string& orchestrator,
                                                 std::vector<Violation>* violations) {
   const Components now = components();
   std::map<std::string, std::map<std::string, int64_t>> offered;  // by orchestrator
+  std::map<std::string, std::string> gpu_kinds;                   // … where they are counted
   const auto known = [&](const std::string& name) -> absl::Status {
     if (offered.count(name) > 0) return absl::OkStatus();
     for (const OrchestratorRow& row : now.orchestrators) {
@@ -141,7 +142,9 @@ absl::Status EngineImpl::CheckAgainstComponents(const std::string& orchestrator,
         return Error(absl::StatusCode::kFailedPrecondition, "ORCHESTRATOR_NOT_IN_SERVICE",
                      absl::StrCat("orchestrator `", name, "` is not in service; see the daemon's log"));
       }
-      offered[name] = ByPool(backend->capacity());
+      const Capacity capacity = backend->capacity();
+      offered[name] = ByPool(capacity);
+      if (capacity.gpu.value_or(0) > 0) gpu_kinds[name] = capacity.gpu_kind;
       return absl::OkStatus();
     }
     // Somebody may have meant a flavor: say what is true of it.
@@ -170,7 +173,8 @@ absl::Status EngineImpl::CheckAgainstComponents(const std::string& orchestrator,
                                        [&](const PoolRow& p) { return "pool/" + p.name == demand.pool; });
         if (pool == now.pools.end()) {
           add(FieldOf(demand.pool), "UNKNOWN_REFERENCE",
-              absl::StrCat("there is no pool `", demand.pool.substr(5), "`; make it with orchctl apply"));
+              absl::StrCat("there is no pool `", demand.pool.substr(5), "`; make it: orchctl create-pool ",
+                           demand.pool.substr(5), " --slots N"));
         } else if (demand.amount > pool->slots) {
           add(FieldOf(demand.pool), "TOO_LARGE",
               absl::StrCat("pool `", pool->name, "` has ", pool->slots, " slots, the step takes ", demand.amount));
@@ -185,6 +189,14 @@ absl::Status EngineImpl::CheckAgainstComponents(const std::string& orchestrator,
             absl::StrCat(demand.pool, " ", Shown(demand.pool, demand.amount), ": ", name, " offers ",
                          Shown(demand.pool, amount)));
       }
+    }
+    const std::string& kind = options.resources.gpu_kind;
+    const auto has = gpu_kinds.find(name);
+    if (options.resources.gpu > 0 && !kind.empty() && has != gpu_kinds.end() && has->second != kind) {
+      add("resources.gpu.kind", "UNKNOWN_REFERENCE",
+          absl::StrCat("gpu ", kind, ": ", name, " offers ",
+                       has->second.empty() ? "GPUs of no named kind (its configuration may say `gpus: {devices, kind}`)"
+                                           : has->second));
     }
     std::string settings;
     const std::string flavor = outbox_->FlavorOf(name);

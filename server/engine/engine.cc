@@ -11,6 +11,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "absl/time/time.h"
 #include "backends/api/registry.h"
 #include "server/base/digest.h"
@@ -89,6 +90,7 @@ absl::Status EngineImpl::Open() {
   policy.first_run_key = meta.next_run_key;
   policy.first_artifact_id = meta.next_artifact_id;
   policy.grace_micros = options_.grace_micros;
+  policy.reserve_after_micros = options_.reserve_after_micros;
   core_ = std::make_unique<Dispatcher>(policy);
   turn_ = std::make_unique<Turn>(&Clock::Real(), core_.get(), writer_.get(), static_cast<TurnSink*>(this));
   RETURN_IF_ERROR(LoadComponents());
@@ -380,8 +382,10 @@ EngineStats EngineImpl::stats() {
 }
 
 std::map<std::string, int64_t> EngineImpl::PoolUse() {
+  std::map<std::string, int64_t> out;
   MutexLock lock(&mutex_);
-  return pool_use_;
+  for (const auto& [pool, used] : pool_use_) out[std::string(absl::StripPrefix(pool, "pool/"))] = used;
+  return out;
 }
 
 }  // namespace orch

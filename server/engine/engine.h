@@ -45,6 +45,8 @@ struct EngineOptions {
   Limits limits;
   bool fake_flavor = false;
   int64_t grace_micros = 10'000'000;
+  // A step that is first in order and has waited so long for a full pool reserves it.
+  int64_t reserve_after_micros = 30'000'000;
   // What local steps get as ORCH_ENDPOINT: `unix:` and the path of the HTTP socket. Empty: they get none.
   std::string step_endpoint;
   // Parses a stored spec (serialized orch.v1.Pipeline); the engine itself knows no protobuf. Any thread.
@@ -155,7 +157,7 @@ class Engine {
   virtual absl::Status PutPool(PoolRow row, int64_t deadline_micros) = 0;
   virtual absl::Status DeletePool(absl::string_view name, int64_t deadline_micros) = 0;
   virtual absl::Status PutStack(StackRow row, int64_t deadline_micros) = 0;
-  // Slots in use, by pool name as users know it.
+  // Slots in use: of named pools by their name, of others as `ORCHESTRATOR/cpu`, `run/KEY`.
   virtual std::map<std::string, int64_t> PoolUse() = 0;
   virtual Capacity OrchestratorCapacity(absl::string_view project, absl::string_view name) = 0;
 

@@ -82,6 +82,7 @@ struct StepTemplate {
   StepIx first = 0;
   uint32_t count = 1;
   uint32_t upstreams = 0;    // edges that must close before an instance is judged
+  uint32_t below = 0;        // steps on the longest way from here to an end of the run, this one not counted
   uint32_t output_base = 0;  // the first of its count × outputs slots in the run's table of outputs
   uint16_t outputs = 0;
   bool fan_out = false;                  // named with [i] even if count is 1

@@ -186,6 +186,7 @@ v1::Orchestrator ToOrchestrator(const OrchestratorRow& row, const Capacity& capa
   if (capacity.cpu_millis) offered.set_cpu(static_cast<double>(*capacity.cpu_millis) / 1000);
   if (capacity.memory) offered.set_memory(*capacity.memory);
   if (capacity.gpu) offered.mutable_gpu()->set_count(static_cast<int32_t>(*capacity.gpu));
+  if (!capacity.gpu_kind.empty()) offered.mutable_gpu()->set_kind(capacity.gpu_kind);
   for (const auto& [name, count] : capacity.custom) (*offered.mutable_custom())[name] = count;
   if (offered.ByteSizeLong() > 0) *out.mutable_capacity() = std::move(offered);
   return out;

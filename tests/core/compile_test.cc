@@ -53,6 +53,13 @@ TEST(CompileTest, TextGraphs) {
   EXPECT_EQ(Faults(Dag("a->b a->b")), "") << "an upstream named twice counts once";
 }
 
+TEST(CompileTest, TheLongestWayToTheEndIsCounted) {
+  const auto graph = Dag("a->b b->c a->c d a->e").Graph();
+  std::vector<uint32_t> below;
+  for (const StepTemplate& step : graph->templates()) below.push_back(step.below);
+  EXPECT_THAT(below, ::testing::ElementsAre(2, 1, 0, 0, 0));
+}
+
 TEST(CompileTest, Cycles) {
   EXPECT_EQ(Faults(Dag("a->a")), "steps[0].after[0] CYCLE");
   PipelineBuilder p = Dag("s->a a->b b->c c->a c->z");

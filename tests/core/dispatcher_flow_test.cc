@@ -435,6 +435,61 @@ TEST(SlotsTest, PriorityGoesFirst) {
   EXPECT_EQ(s.State("c"), StepState::kSubmitting);
 }
 
+TEST(SlotsTest, TheLongestWayToTheEndGoesBeforeAge) {
+  Scene s;
+  s.Offer({}, 1);
+  s.Submit(Dag("lone short->end long->mid mid->last"));
+  EXPECT_EQ(s.State("long"), StepState::kSubmitting) << "two steps wait below it";
+  s.Succeed("long");
+  EXPECT_EQ(s.State("short"), StepState::kSubmitting) << "as long as mid, and older";
+  s.Succeed("short");
+  EXPECT_EQ(s.State("mid"), StepState::kSubmitting);
+  s.Succeed("mid");
+  EXPECT_EQ(s.State("lone"), StepState::kSubmitting) << "nothing is left below any: age decides";
+  Scene p;
+  p.Offer({}, 1);
+  p.Submit(PipelineBuilder().Step("a").Step("b").After({"a"}).Step("c").Priority(1));
+  EXPECT_EQ(p.State("c"), StepState::kSubmitting) << "priority comes first";
+}
+
+TEST(SlotsTest, AgeOutlivesARestart) {
+  Scene s;
+  s.Offer({}, 1);
+  const RunKey first = s.Submit(PipelineBuilder().Step("holds").Priority(9).Step("late").Priority(-1));
+  s.Pass(kSecond);
+  const RunKey second = s.Submit(PipelineBuilder().Step("early").Step("other"));
+  s.Pass(29 * kSecond);
+  s.Restart();
+  s.Use(first);
+  s.Succeed("holds");
+  s.Use(second);
+  EXPECT_EQ(s.State("early"), StepState::kSubmitting);
+  const RunInMemory* run = s.core().Find(first);
+  ASSERT_NE(run, nullptr);
+  EXPECT_LE(run->details.at(1).entry.ready_mono, s.now() - 30 * kSecond) << "it has waited since before the restart";
+}
+
+TEST(SlotsTest, AStepThatHasWaitedLongReservesWhatItNeeds) {
+  Scene s;
+  s.Offer({{"cpu", 2000}});
+  const RunKey holder = s.Submit(PipelineBuilder().Step("holds").Cpu(1000));
+  const RunKey big = s.Submit(PipelineBuilder().Step("big").Cpu(2000));
+  s.Pass(29 * kSecond);
+  s.Submit(PipelineBuilder().Step("passes").Cpu(1000));
+  EXPECT_EQ(s.State("passes"), StepState::kSubmitting) << "it fits and the other does not";
+  s.Succeed("passes");
+  s.Pass(2 * kSecond);
+  const RunKey late = s.Submit(PipelineBuilder().Step("late").Cpu(1000));
+  EXPECT_EQ(s.State("late"), StepState::kReady) << "30 s are over: nothing passes any more";
+  s.Use(holder);
+  s.Succeed("holds");
+  s.Use(big);
+  EXPECT_EQ(s.State("big"), StepState::kSubmitting);
+  s.Succeed("big");
+  s.Use(late);
+  EXPECT_EQ(s.State("late"), StepState::kSubmitting);
+}
+
 TEST(SlotsTest, AnUnhealthyOrAbsentOrchestratorGetsNothing) {
   Scene s;
   EXPECT_TRUE(s.Apply(OrchestratorHealthChanged{"o", false}).ok());

@@ -181,6 +181,7 @@ PipelineBuilder Early() {
                        .Attempts(2)
                        .Step("c")
                        .In("x", "p.x", true)
+                       .Priority(1)
                        .Step("w")
                        .In("x", "p.x"));
 }
@@ -214,7 +215,7 @@ TEST(EarlyTest, ARetriedProducerPublishesAnew) {
   s.End("p", Reason::kExitCode);
   s.Pass(kSecond);
   EXPECT_TRUE(s.Apply(OrchestratorHealthChanged{"o", true}).ok());
-  s.Succeed("c");  // older, so it goes first, with the first version
+  s.Succeed("c");  // it goes first, with the first version
   s.Start("p");
   s.Publish("p");
   EXPECT_EQ(s.store().artifacts().size(), 2u);
@@ -232,6 +233,7 @@ TEST(EarlyTest, AProducerThatFailsSkipsWhoHasNotStarted) {
                .Out("x")
                .Step("c")
                .In("x", "p.x", true)
+               .Priority(1)
                .Step("d")
                .In("x", "p.x", true)
                .Step("z")

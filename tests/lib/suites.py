@@ -63,6 +63,8 @@ SUITES = [
           ["tests/python/run"], "unittest"),
     Suite("e2e", 2.0, "the real binaries: orchctl, HTTP, gRPC, bad input, faults", ["release"],
           unittest("tests/e2e"), "unittest"),
+    Suite("examples", 0.5, "every pipeline under examples/ does what it says", ["release"], unittest("tests/examples"),
+          "unittest"),
     Suite("disk", 1.5, "disks that fail, fill up or are slow, clocks that are set, limits of the machine", ["release"],
           unittest("tests/disk"), "unittest", default=False),
     Suite("docs", 0.3, "links, and the commands in the documentation as pasted", ["release"], unittest("tests/docs"),

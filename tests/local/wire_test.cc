@@ -1,8 +1,12 @@
 // The language of daemon and supervisor: what is sent is read, and nothing else is.
 #include "backends/local/wire.h"
 
+#include <unistd.h>
+
+#include <fstream>
 #include <random>
 
+#include "backends/local/supervisor/journal.h"
 #include "gtest/gtest.h"
 
 namespace orch::local {
@@ -81,6 +85,23 @@ TEST(Wire, GarbageIsRefusedAndHarmless) {
       (void)Decode(frame->body, &exited);
     }
   }
+}
+
+TEST(Wire, AJournalOfTheLayoutBeforeIsRead) {
+  const std::string path = ::testing::TempDir() + "wire-journal-" + std::to_string(getpid());
+  for (const int32_t layout : {kOldestJournalLayout - 1, kOldestJournalLayout, kJournalLayout, kJournalLayout + 1}) {
+    Opened opened;
+    opened.layout = layout;
+    std::ofstream(path) << Encode(opened) << Encode(Spawning{"k", "local/1", "/x", 5})
+                        << (layout >= 3 ? Encode(Holding{"k", "0,1"}) : "") << Encode(Spawned{"k", 7, 8});
+    const Journal::Loaded loaded = Journal(path).Load();
+    const bool ours = layout == kOldestJournalLayout || layout == kJournalLayout;
+    EXPECT_EQ(loaded.state, ours ? Journal::Loaded::State::kRead : Journal::Loaded::State::kDamaged) << layout;
+    if (!ours) continue;
+    EXPECT_EQ(loaded.records.at("k").pid, 7);
+    EXPECT_EQ(loaded.records.at("k").devices, layout >= 3 ? "0,1" : "");
+  }
+  unlink(path.c_str());
 }
 
 TEST(Wire, AFrameThatCannotBeIsBroken) {

@@ -33,6 +33,7 @@ bool WriteAll(int fd, const std::string& bytes) {
 
 std::string Frames(const std::string& key, const Journal::Record& r) {
   std::string out = Encode(Spawning{key, r.slot, r.log_prefix, r.log_limit});
+  if (!r.devices.empty()) out += Encode(Holding{key, r.devices});
   if (r.pid != 0) out += Encode(Spawned{key, r.pid, r.started_wall});
   if (r.stop_sent) out += Encode(Stopping{key, r.kill_at_mono});
   if (r.has_end) out += Encode(Exited{key, r.end});
@@ -55,6 +56,12 @@ bool Replay(const Frame& frame, Journal::Loaded* out) {
       r.slot = m.slot;
       r.log_prefix = m.log_prefix;
       r.log_limit = m.log_limit;
+      return true;
+    }
+    case FrameType::kHolding: {
+      Holding m;
+      if (!Decode(frame.body, &m)) return false;
+      if (Journal::Record* r = find(m.key)) r->devices = m.devices;
       return true;
     }
     case FrameType::kSpawned: {

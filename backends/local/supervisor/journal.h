@@ -18,6 +18,7 @@ class Journal {
     std::string slot;
     std::string log_prefix;
     int64_t log_limit = 0;
+    std::string devices;
     int32_t pid = 0;
     int64_t started_wall = 0;
     bool stop_sent = false;

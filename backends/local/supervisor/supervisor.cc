@@ -391,6 +391,7 @@ void Supervisor::OnHello(Client& client, const Hello& hello) {
     entry.slot = step.record.slot;
     entry.pid = step.record.pid;
     entry.started_wall = step.record.started_wall;
+    entry.devices = step.record.devices;
     step.start_told = true;
     if (step.record.has_end) entry.end = step.record.end;
   }
@@ -414,15 +415,16 @@ void Supervisor::OnSpawn(Client& client, const Spawn& spawn) {
   if (!busy) holders_[spawn.slot] = spawn.key;
   step.record.log_prefix = spawn.log_prefix;
   step.record.log_limit = spawn.log_limit;
+  step.record.devices = spawn.devices;
   Slot& slot = SlotOf(spawn.slot);
   ORCH_FAULT("supervisor.spawn.before_journal");
   int error = busy ? EBUSY : slot.Prepare();
   // Outside of a group nobody would find what it leaves behind.
   const int group = error == 0 ? cgroups_->Fd(spawn.slot) : -1;
   if (error == 0 && cgroups_->on() && group < 0) error = EBUSY;
-  if (error == 0 && !journal_.Append(Encode(Spawning{spawn.key, spawn.slot, spawn.log_prefix, spawn.log_limit}))) {
-    error = ENOSPC;
-  }
+  std::string frames = Encode(Spawning{spawn.key, spawn.slot, spawn.log_prefix, spawn.log_limit});
+  if (!spawn.devices.empty()) frames += Encode(Holding{spawn.key, spawn.devices});
+  if (error == 0 && !journal_.Append(frames)) error = ENOSPC;
   SpawnResult result;
   ORCH_FAULT("supervisor.spawn.journaled");
   if (error == 0) {

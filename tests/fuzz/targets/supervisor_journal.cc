@@ -9,7 +9,7 @@ namespace {
 std::string Describe(const Journal::Loaded& loaded) {
   std::string out = Encode(loaded.writer);
   for (const auto& [key, r] : loaded.records) {
-    out += Encode(Spawning{key, r.slot, r.log_prefix, r.log_limit});
+    out += Encode(Spawning{key, r.slot, r.log_prefix, r.log_limit}) + Encode(Holding{key, r.devices});
     if (r.pid != 0) out += Encode(Spawned{key, r.pid, r.started_wall});
     if (r.has_end) out += Encode(Exited{key, r.end});
   }

@@ -39,6 +39,8 @@ void AsEach(std::string_view body) {
   RoundTrip<Opened>(FrameType::kOpened, body);
   RoundTrip<Spawning>(FrameType::kSpawning, body);
   RoundTrip<Spawned>(FrameType::kSpawned, body);
+  RoundTrip<Stopping>(FrameType::kStopping, body);
+  RoundTrip<Holding>(FrameType::kHolding, body);
 }
 
 std::vector<std::string> Frames(std::string_view bytes, size_t piece, bool* broken) {

@@ -433,8 +433,13 @@ void Dispatcher::StopAttempt(RunInMemory& run, StepIx ix, Reason reason, bool fo
     SetStep(run, ix, StepEvent::kStopRequested, StepState::kStopping, reason, "");
     timers_.push({Timer::Kind::kStop, now_.mono + policy_.grace_micros + kStopSlackMicros, run.header.key, ix,
                   attempt.row.number});
-  } else if (!force) {
-    return;
+  } else {
+    // Nobody wants it again, so it is not tried again, as it would be after its time-out.
+    if (reason == Reason::kCancelRequested && attempt.row.stop_reason != reason) {
+      attempt.row.stop_reason = reason;
+      Touch(run, ix, attempt);
+    }
+    if (!force) return;
   }
   if (attempt.waits_to_resubmit) {  // the platform has nothing to stop
     AttemptEnd end;

@@ -127,6 +127,22 @@ TEST(CancelTest, OfOneStepWhoseOutputsCannotBeStoredIsNotRetried) {
   }
 }
 
+TEST(CancelTest, OfOneStepThatStopsForItsTimeIsNotRetried) {
+  for (const bool restart : {false, true}) {
+    Scene s;
+    s.Submit(PipelineBuilder().Step("a").Attempts(3).Run(kSecond).Step("b"));
+    s.Start("a");
+    s.Pass(kSecond);
+    EXPECT_EQ(s.State("a"), StepState::kStopping);
+    s.Cancel(false, {"a"});
+    if (restart) s.Restart();
+    s.EndStopped("a");
+    EXPECT_EQ(s.State("a"), StepState::kCancelled);
+    EXPECT_EQ(s.ReasonOf("a"), Reason::kCancelRequested);
+    s.Succeed("b");
+  }
+}
+
 TEST(CancelTest, OfSingleSteps) {
   Scene s;
   s.Submit(Dag("a->b c->d"));

@@ -87,6 +87,7 @@ class SimWorkshop : public Workshop {
   Rendered Render(const RunContext& run, const Intent& intent, const std::string& flavor, Backend* backend) override;
   OutputsStored Store(const RunContext& run, const Intent& intent) override;
   StepResolved Resolve(const RunContext& run, const Intent& intent) override;
+  FanoutResolved ResolveFanout(const RunContext& run, const Intent& intent) override;
   bool IsQuick(const RunContext&, const Intent&) override { return false; }
   void Discard(const std::string&) override {}
 
@@ -123,6 +124,7 @@ class SimDaemon : private TurnSink {
   void AddRun(std::shared_ptr<const RunContext> run) override { outbox_.AddRun(std::move(run)); }
   void Publish(const Batch& committed) override;
   void Start(std::vector<Intent> intents) override;
+  void ReplaceGraph(RunKey run, std::shared_ptr<const Graph> graph) override;
   void RemoveRun(const RunRow& run) override { outbox_.RemoveRun(run.key); }
 
   Fate* const fate_;

@@ -1,6 +1,6 @@
 // Backend is the C++ implementation of a flavor: the only code that talks to a platform.
 //
-// The daemon calls a backend from one thread (the outbox executor) except for OpenLogs and Describe*, which may come
+// The daemon calls a backend from one thread (the outbox executor) except for OpenLog and RemoveLogs, which may come
 // from any thread. Every call returns at once; what happens is reported through the Listener, from any thread, keyed by
 // the attempt. A backend decides nothing: no retries, no time-outs, no clock of its own.
 //
@@ -153,6 +153,8 @@ class Backend {
   // After a start of the daemon: report where each of these is. Called once with all live attempts, before any Submit.
   virtual void Adopt(std::vector<KnownAttempt> attempts) = 0;
 
+  // Removes what it keeps of the logs of a run that has been deleted; OK if that is nothing. Any thread; may take long.
+  virtual absl::Status RemoveLogs(const std::string& run_id) = 0;
   virtual absl::StatusOr<std::unique_ptr<LogReader>> OpenLog(const LogAddress& address, LogStreamName stream) = 0;
 };
 

@@ -179,6 +179,7 @@ class FakeBackend : public Backend {
     for (const std::string& key : absent) listener_->NotFound(key);
   }
 
+  absl::Status RemoveLogs(const std::string&) override { return absl::OkStatus(); }
   absl::StatusOr<std::unique_ptr<LogReader>> OpenLog(const LogAddress&, LogStreamName) override {
     return std::unique_ptr<LogReader>(std::make_unique<EmptyLog>());
   }

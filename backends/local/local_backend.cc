@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -234,6 +235,14 @@ class LocalBackend : public Backend {
       }
       adopted_ = true;
     });
+  }
+
+  absl::Status RemoveLogs(const std::string& run_id) override {
+    std::error_code error;
+    std::filesystem::remove_all(absl::StrCat(context_.data_dir, "/logs/", run_id), error);
+    if (!error) return absl::OkStatus();
+    return Error(absl::StatusCode::kInternal, "LOG_NOT_REMOVED",
+                 absl::StrCat("the logs of run ", run_id, " cannot be removed: ", error.message()));
   }
 
   absl::StatusOr<std::unique_ptr<LogReader>> OpenLog(const LogAddress& address, LogStreamName stream) override {

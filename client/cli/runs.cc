@@ -1,4 +1,4 @@
-// get-run, list-runs, cancel-run, list-steps, get-step.
+// get-run, list-runs, list-steps, get-step.
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
@@ -67,33 +67,6 @@ class ListRunsVerb : public Verb {
   std::string filter_, token_;
   int64_t limit_ = 50;
   bool all_ = false;
-};
-
-class CancelRunVerb : public Verb {
- public:
-  void Define(Flags& flags) override {
-    flags.Positional("RUN", &run_, "A run's name or id", Kind::kRun);
-    flags.Switch("--force", &force_, "End processes at once instead of asking them first");
-    flags.List("--step", &steps_, "STEP", "Only this step (repeat for several)");
-    flags.Text("--request-id", &request_id_, "ID", "The same id again does nothing more");
-  }
-  absl::StatusOr<int> Run(Session& session) override {
-    ASSIGN_OR_RETURN(client::Client * client, session.Connect());
-    v1::CancelRunRequest request;
-    request.set_name(run_);
-    request.set_force(force_);
-    request.set_request_id(request_id_);
-    for (const std::string& step : steps_) request.add_steps(step);
-    ASSIGN_OR_RETURN(const v1::Run run, client->CancelRun(request));
-    RETURN_IF_ERROR(session.Show(
-        run, [&] { return absl::StrCat(run.name(), " ", v1::Run::State_Name(run.state()), "\n"); }, {run.name()}));
-    return kOk;
-  }
-
- private:
-  std::string run_, request_id_;
-  std::vector<std::string> steps_;
-  bool force_ = false;
 };
 
 class ListStepsVerb : public Verb {
@@ -179,7 +152,6 @@ class GetStepVerb : public Verb {
 
 std::unique_ptr<Verb> MakeGetRun() { return std::make_unique<GetRunVerb>(); }
 std::unique_ptr<Verb> MakeListRuns() { return std::make_unique<ListRunsVerb>(); }
-std::unique_ptr<Verb> MakeCancelRun() { return std::make_unique<CancelRunVerb>(); }
 std::unique_ptr<Verb> MakeListSteps() { return std::make_unique<ListStepsVerb>(); }
 std::unique_ptr<Verb> MakeGetStep() { return std::make_unique<GetStepVerb>(); }
 

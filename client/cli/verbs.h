@@ -10,6 +10,7 @@ namespace orch::cli {
 std::unique_ptr<Verb> MakeApply();
 std::unique_ptr<Verb> MakeCancelRun();
 std::unique_ptr<Verb> MakeCompletion();
+std::unique_ptr<Verb> MakeDeleteRun();
 std::unique_ptr<Verb> MakeCreatePool();
 std::unique_ptr<Verb> MakeDeletePool();
 std::unique_ptr<Verb> MakeDescribeFlavor();

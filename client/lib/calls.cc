@@ -32,6 +32,12 @@ absl::StatusOr<v1::Run> Client::CancelRun(v1::CancelRunRequest request) {
   return impl_->Call(*impl_->runs, &v1::RunService::Stub::CancelRun, std::move(request));
 }
 
+absl::Status Client::DeleteRun(absl::string_view name) {
+  v1::DeleteRunRequest request;
+  request.set_name(std::string(name));
+  return impl_->Call(*impl_->runs, &v1::RunService::Stub::DeleteRun, std::move(request)).status();
+}
+
 absl::StatusOr<v1::ListStepsResponse> Client::ListSteps(v1::ListStepsRequest request) {
   return impl_->Call(*impl_->runs, &v1::RunService::Stub::ListSteps, std::move(request));
 }

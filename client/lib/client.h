@@ -71,6 +71,7 @@ class Client {
   absl::StatusOr<v1::Run> GetRun(absl::string_view name);
   absl::StatusOr<v1::ListRunsResponse> ListRuns(v1::ListRunsRequest request);
   absl::StatusOr<v1::Run> CancelRun(v1::CancelRunRequest request);
+  absl::Status DeleteRun(absl::string_view name);
   absl::StatusOr<v1::ListStepsResponse> ListSteps(v1::ListStepsRequest request);
   absl::StatusOr<v1::Step> GetStep(v1::GetStepRequest request);
   absl::StatusOr<v1::ListEventsResponse> ListEvents(v1::ListEventsRequest request);

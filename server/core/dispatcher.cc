@@ -330,6 +330,26 @@ absl::Status Dispatcher::On(CancelRequested& event) {
   return absl::OkStatus();
 }
 
+absl::Status Dispatcher::On(RunsDeleted& event) {
+  for (const DeletedRunRow& run : event.runs) {
+    if (FindRun(run.key) == nullptr) continue;
+    return Error(absl::StatusCode::kFailedPrecondition, "RUN_NOT_ENDED",
+                 absl::StrCat("run `", run.name, "` has not ended; wait for it, or cancel-run it first"));
+  }
+  for (DeletedRunRow& run : event.runs) {
+    EventRow& told = out_.batch.events.emplace_back();
+    told.sequence = next_sequence_++;
+    told.time = now_.wall;
+    told.type = EventType::kRunDeleted;
+    told.run = run.key;
+    told.message = run.name;
+    told.output = run.id;
+    run.deleted = now_.wall;
+    out_.batch.removals.runs.push_back(std::move(run));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status Dispatcher::On(OrchestratorChanged& event) {
   const uint32_t number = InternOrchestrator(event.name);
   for (const PoolId pool : orchestrators_[number].limited) pools_.ClearCapacity(pool);

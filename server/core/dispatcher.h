@@ -71,7 +71,9 @@ class Dispatcher {
   enum class Urgency : uint8_t { kNone, kPatient, kNow };
   Urgency urgency() const;
   // True if something has been decided that Take would give; a Tick may decide without an event.
-  bool HasDecided() const { return !dirty_runs_.empty() || !dirty_steps_.empty() || !dirty_attempts_.empty(); }
+  bool HasDecided() const {
+    return !dirty_runs_.empty() || !dirty_steps_.empty() || !dirty_attempts_.empty() || !out_.batch.removals.empty();
+  }
 
   // The key of the run that the last RunSubmitted made.
   RunKey last_run_key() const { return next_run_key_ - 1; }
@@ -129,6 +131,7 @@ class Dispatcher {
 
   absl::Status On(RunSubmitted& event);
   absl::Status On(CancelRequested& event);
+  absl::Status On(RunsDeleted& event);
   absl::Status On(AttemptAccepted& event);
   absl::Status On(AttemptRefused& event);
   absl::Status On(AttemptNotFound& event);

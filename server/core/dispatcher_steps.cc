@@ -350,7 +350,8 @@ absl::Status Dispatcher::On(StepResolved& event) {
   for (const StoredOutput& output : event.outputs) Land(*run, event.ix, 0, output, false);
   detail.row.cached_from = event.hit_run;
   EndStep(*run, event.ix, StepEvent::kCacheHit, StepState::kCached, Reason::kCacheHit,
-          absl::StrCat("the outputs are those of run `", event.hit_run, "`"));
+          event.hit_run.empty() ? "the outputs are those of a run that was deleted"
+                                : absl::StrCat("the outputs are those of run `", event.hit_run, "`"));
   return absl::OkStatus();
 }
 

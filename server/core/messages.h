@@ -39,6 +39,10 @@ struct CancelRequested {
   std::vector<StepIx> steps;  // empty: the whole run
   bool force = false;
 };
+// Runs that have ended and go. Refused with FAILED_PRECONDITION (RUN_NOT_ENDED) if one of them is live.
+struct RunsDeleted {
+  std::vector<DeletedRunRow> runs;
+};
 struct AttemptAccepted {
   AttemptRef ref;
   std::string handle;
@@ -119,7 +123,7 @@ struct PoolChanged {
   bool present = true;
 };
 
-using Event = std::variant<RunSubmitted, CancelRequested, AttemptAccepted, AttemptRefused, AttemptNotFound,
+using Event = std::variant<RunSubmitted, CancelRequested, RunsDeleted, AttemptAccepted, AttemptRefused, AttemptNotFound,
                            AttemptStarted, AttemptEnded, OutputsStored, ArtifactPublished, StepResolved, FanoutResolved,
                            OrchestratorChanged, OrchestratorRemoved, OrchestratorHealthChanged, PoolChanged>;
 

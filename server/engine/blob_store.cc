@@ -213,6 +213,7 @@ absl::StatusOr<ContentDigest> DigestOfFolder(const std::string& path) {
 BlobStore::BlobStore(std::string data_dir, int64_t inline_bytes, InlineReader reader)
     : dir_(data_dir + "/blobs"),
       staging_(data_dir + "/staging"),
+      made_dir_(data_dir + "/made"),
       inline_bytes_(inline_bytes),
       reader_(std::move(reader)) {}
 
@@ -221,7 +222,7 @@ absl::StatusOr<std::unique_ptr<BlobStore>> BlobStore::Open(const std::string& da
   std::unique_ptr<BlobStore> store(new BlobStore(data_dir, inline_bytes, std::move(reader)));
   std::error_code error;
   fs::remove_all(store->staging_, error);
-  for (const std::string& dir : {store->dir_, store->staging_}) {
+  for (const std::string& dir : {store->dir_, store->staging_, store->made_dir_}) {
     if (!fs::create_directories(dir, error) && error) return Failed("create", dir, error.value());
   }
   // Folders that an earlier process made may not have their names on the disk yet.
@@ -286,6 +287,7 @@ absl::StatusOr<BlobRow> BlobStore::TakeFile(const std::string& path, int64_t siz
     row.size = content.size;
   }
   ORCH_FAULT("store.hashed");
+  row.hold = Hold(row.digest);
   const std::string name = NameOf(row.digest);
   const std::string folder = name.substr(0, name.rfind('/'));
   if (Verified(row.digest)) return row;
@@ -326,6 +328,7 @@ absl::StatusOr<BlobRow> BlobStore::TakeFolder(const std::string& path) {
   row.digest = content.digest;
   row.size = content.size;
   row.directory = true;
+  row.hold = Hold(row.digest);
   const std::string name = NameOf(row.digest);
   const std::string folder = name.substr(0, name.rfind('/'));
   std::error_code error;
@@ -429,23 +432,70 @@ absl::Status BlobStore::CheckFile(const std::string& data_dir, const BlobRow& ro
 
 absl::StatusOr<std::string> BlobStore::Materialize(absl::string_view bytes) {
   const std::string digest = Sha256Of(bytes);
-  const std::string name = NameOf(digest);
-  if (Verified(digest)) return name;
+  const std::string hex = Hex(digest);
+  const std::string name = absl::StrCat(made_dir_, "/", hex.substr(0, 2), "/", hex);
+  const auto good = [&] {
+    MutexLock lock(&mutex_);
+    if (made_.size() > 200'000) made_.clear();
+    made_.insert(digest);
+    return name;
+  };
+  {
+    MutexLock lock(&mutex_);
+    if (made_.count(digest) > 0) return name;
+  }
   struct stat st {};
   if (lstat(name.c_str(), &st) == 0 && static_cast<size_t>(st.st_size) == bytes.size()) {
     const auto there = ReadAll(name, st.st_size);
-    if (there.ok() && absl::string_view(*there) == bytes) {
-      SetVerified(digest);
-      return name;
-    }
+    if (there.ok() && absl::string_view(*there) == bytes) return good();
   }
-  RETURN_IF_ERROR(EnsureFolder(name.substr(0, name.rfind('/'))));
+  const std::string folder = name.substr(0, name.rfind('/'));
+  if (mkdir(folder.c_str(), 0755) != 0 && errno != EEXIST) return Failed("create", folder, errno);
   const std::string staged = StagingName();
   const Staged unless_moved(staged);
   RETURN_IF_ERROR(WriteFile(staged, bytes));
   if (rename(staged.c_str(), name.c_str()) != 0) return Failed("move to", name, errno);
-  SetVerified(digest);
-  return name;
+  return good();
+}
+
+std::shared_ptr<const void> BlobStore::Hold(absl::string_view digest) {
+  std::string key(digest);
+  MutexLock lock(&holds_->mutex);
+  holds_->condemned.erase(key);
+  ++holds_->held[key];
+  return {holds_.get(), [holds = holds_, key = std::move(key)](const void*) {
+            MutexLock again(&holds->mutex);
+            const auto found = holds->held.find(key);
+            if (--found->second == 0) holds->held.erase(found);
+          }};
+}
+
+bool BlobStore::Condemn(absl::string_view digest) {
+  const std::string key(digest);
+  MutexLock lock(&holds_->mutex);
+  return holds_->held.count(key) == 0 && holds_->condemned.insert(key).second;
+}
+
+void BlobStore::Spare(absl::string_view digest) {
+  MutexLock lock(&holds_->mutex);
+  holds_->condemned.erase(std::string(digest));
+}
+
+absl::Status BlobStore::Remove(absl::string_view digest) {
+  const std::string name = NameOf(digest);
+  const std::string staged = StagingName();
+  const Staged in_any_case(staged);  // a folder goes piece by piece, and not under its name
+  // Whoever holds it after this looks for it after this.
+  MutexLock lock(&holds_->mutex);
+  if (holds_->condemned.erase(std::string(digest)) == 0) {
+    return Error(absl::StatusCode::kAborted, "BLOB_WANTED", "somebody stores these bytes again");
+  }
+  {
+    MutexLock inner(&mutex_);
+    verified_.erase(std::string(digest));
+  }
+  if (rename(name.c_str(), staged.c_str()) != 0 && errno != ENOENT) return Failed("remove", name, errno);
+  return absl::OkStatus();
 }
 
 }  // namespace orch

@@ -1,7 +1,8 @@
 // The artifact store on a local folder: bytes under their SHA-256, immutable, mode 0444.
 //
 //   DIR/blobs/ab/abcdef…      a file, or a folder
-//   DIR/staging/…             on its way in; emptied at start
+//   DIR/staging/…             on its way in or out; emptied at start
+//   DIR/made/ab/abcdef…       small files made of values for steps to read; no blobs
 //
 // Small files are made durable by the database (their bytes are in the commit that lands them), so that landing them
 // costs no sync of its own; the file here is for readers and is made again if a power loss took it. Larger ones are
@@ -11,6 +12,8 @@
 #pragma once
 
 #include <functional>
+#include <map>
+#include <memory>
 #include <string>
 #include <unordered_set>
 
@@ -29,6 +32,16 @@ class BlobStore {
 
   static absl::StatusOr<std::unique_ptr<BlobStore>> Open(const std::string& data_dir, int64_t inline_bytes,
                                                          InlineReader reader);
+
+  // Keeps the bytes of a digest from being removed until the handle goes. Those of what Take and Copy return are held
+  // by BlobRow::hold. Never waits.
+  std::shared_ptr<const void> Hold(absl::string_view digest);
+  // Announces that the bytes will be removed. False, and nothing changed, if somebody holds them.
+  bool Condemn(absl::string_view digest);
+  // Removes the bytes of a condemned digest. ABORTED (BLOB_WANTED): somebody has held it since; other errors: it is
+  // where it was. Either way it is condemned no more.
+  absl::Status Remove(absl::string_view digest);
+  void Spare(absl::string_view digest);
 
   // Takes a file or folder into the store. Its bytes are shared with `path`, which must not be written to any more and
   // stays where it is: a crash before the commit may repeat the call. INVALID_ARGUMENT (OUTPUT_INVALID) for what is
@@ -61,12 +74,21 @@ class BlobStore {
 
   const std::string dir_;
   const std::string staging_;
+  const std::string made_dir_;
   const int64_t inline_bytes_;
   const InlineReader reader_;
   Mutex mutex_;
   // Digests whose file is known to be good in this life of the daemon.
   std::unordered_set<std::string> verified_ ABSL_GUARDED_BY(mutex_);
+  std::unordered_set<std::string> made_ ABSL_GUARDED_BY(mutex_);  // the same of DIR/made
   std::unordered_set<std::string> folders_ ABSL_GUARDED_BY(mutex_);
+  // Handles may outlive the store.
+  struct Holds {
+    Mutex mutex;
+    std::map<std::string, int> held ABSL_GUARDED_BY(mutex);  // how often
+    std::unordered_set<std::string> condemned ABSL_GUARDED_BY(mutex);
+  };
+  const std::shared_ptr<Holds> holds_ = std::make_shared<Holds>();
   uint64_t next_staging_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 

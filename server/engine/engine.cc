@@ -83,6 +83,7 @@ absl::Status EngineImpl::Open() {
   workshop_ = std::make_unique<FileWorkshop>(options_, tokens_.get(), queries_.get(), blobs_.get(), &files_,
                                              inputs_.get(), conditions_.get());
   outbox_ = std::make_unique<Outbox>(workshop_.get(), &executor_, &mailbox_);
+  cleaner_ = std::make_unique<Cleaner>(queries_.get(), blobs_.get(), &mailbox_, [this] { return outbox_->Backends(); });
   hub_ = std::make_unique<Hub>(meta.last_sequence, 16'384);
   CorePolicy policy;
   policy.instance = instance_;
@@ -107,6 +108,7 @@ absl::Status EngineImpl::Open() {
   outbox_->Adopt(live, options_.grace_micros);
   ORCH_FAULT("start.adopted");
   loop_ = std::thread([this] { Loop(); });
+  cleaner_->Start();
   return absl::OkStatus();
 }
 
@@ -136,6 +138,7 @@ void EngineImpl::Shutdown() {
     stats_.status = "DRAINING";
   }
   if (hub_ != nullptr) hub_->Close();
+  if (cleaner_ != nullptr) cleaner_->Stop();
   if (outbox_ != nullptr) outbox_->Stop();
   ORCH_FAULT("stop.effects");
   mailbox_.Close();
@@ -164,20 +167,11 @@ absl::Status EngineImpl::RefuseWhenFull() {
 absl::StatusOr<std::string> EngineImpl::SubmitRun(SubmitCommand command, int64_t deadline_micros) {
   RETURN_IF_ERROR(RefuseWhenFull());
   const Now now = Clock::Real().Now();
-  std::optional<Reservations::Handle> request_held;
-  if (!command.request_id.empty()) {
-    request_held.emplace(
-        reservations_.Hold(absl::StrCat("request/SubmitRun/", command.project, "/", command.request_id)));
-    ASSIGN_OR_RETURN(const std::optional<RequestRow> known,
-                     queries_->FindRequest("SubmitRun", command.project, command.request_id));
-    if (known.has_value() && !ORCH_PLANTED("double_ack")) {
-      if (known->fingerprint != command.fingerprint) {
-        return Error(absl::StatusCode::kInvalidArgument, "REQUEST_ID_REUSED",
-                     absl::StrCat("request_id `", command.request_id, "` was used for another submission"));
-      }
-      return known->answer;
-    }
-  }
+  RequestRow request{"SubmitRun", command.project, command.request_id, command.fingerprint, "", now.wall};
+  auto holds = std::make_shared<std::vector<std::shared_ptr<const void>>>();
+  holds->push_back(HoldRequest(request));
+  ASSIGN_OR_RETURN(const std::optional<std::string> answer, FindAnswer(request));
+  if (answer.has_value() && !ORCH_PLANTED("double_ack")) return *answer;
   const std::string orchestrator = command.orchestrator.empty() ? DefaultOrchestrator() : command.orchestrator;
   const std::string pipeline_name = command.spec.name;
   // Everything is checked before anything is stored, and all faults are told at once.
@@ -197,7 +191,7 @@ absl::StatusOr<std::string> EngineImpl::SubmitRun(SubmitCommand command, int64_t
   std::shared_ptr<const CompiledPipeline> pipeline = *std::move(checked);
 
   const std::string name = command.name.empty() ? RunNameOf(pipeline_name, now.wall) : command.name;
-  const Reservations::Handle name_held = reservations_.Hold(absl::StrCat("run/", command.project, "/", name));
+  holds->push_back(Hold(absl::StrCat("run/", command.project, "/", name)));
   const auto taken = queries_->FindRun(command.project, name);
   if (taken.ok()) {
     return Error(absl::StatusCode::kAlreadyExists, "RUN_NAME_TAKEN",
@@ -250,10 +244,11 @@ absl::StatusOr<std::string> EngineImpl::SubmitRun(SubmitCommand command, int64_t
   const std::string id = header.id;
 
   Post post;
-  if (!command.request_id.empty()) {
+  post.hold = std::move(holds);
+  if (!request.request_id.empty()) {
+    request.answer = id;
     post.rows = std::make_unique<Batch>();
-    post.rows->requests.push_back(
-        {"SubmitRun", command.project, command.request_id, command.fingerprint, id, now.wall});
+    post.rows->requests.push_back(std::move(request));
   }
   ASSIGN_OR_RETURN(post.run, MakeRunContext(event.header, event.graph));
   post.event = std::move(event);
@@ -295,12 +290,6 @@ absl::StatusOr<PipelineRow> EngineImpl::RegisterPipeline(SubmitCommand command, 
   ASSIGN_OR_RETURN(pipeline, catalog_->Store(std::move(pipeline), command.spec_bytes, Clock::Real().Now().wall));
   RETURN_IF_ERROR(PostAndWait(Post(), deadline_micros));  // behind its rows
   return pipeline->row;
-}
-
-absl::Status EngineImpl::CancelRun(RunKey run, std::vector<StepIx> steps, bool force, int64_t deadline_micros) {
-  Post post;
-  post.event = CancelRequested{run, std::move(steps), force};
-  return PostAndWait(std::move(post), deadline_micros);
 }
 
 absl::StatusOr<ArtifactId> EngineImpl::PublishArtifact(PublishCommand command, int64_t deadline_micros) {

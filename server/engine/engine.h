@@ -137,6 +137,13 @@ class Engine {
   virtual absl::StatusOr<PipelineRow> RegisterPipeline(SubmitCommand command, int64_t deadline_micros) = 0;
   // Steps empty: the whole run.
   virtual absl::Status CancelRun(RunKey run, std::vector<StepIx> steps, bool force, int64_t deadline_micros) = 0;
+  // The answer that a request with this method, project, request_id and fingerprint was given; nullopt: none yet.
+  // INVALID_ARGUMENT (REQUEST_ID_REUSED): the id was another request's.
+  virtual absl::StatusOr<std::optional<std::string>> FindAnswer(const RequestRow& request) = 0;
+  // Runs that have ended vanish, all or none of them; their logs, and artifacts that nothing pins, are removed after
+  // the answer, in the background. FAILED_PRECONDITION (RUN_NOT_ENDED) names one that has not; one that is gone already
+  // is passed over. With a request_id a repeat answers OK.
+  virtual absl::Status DeleteRuns(std::vector<RunKey> runs, RequestRow request, int64_t deadline_micros) = 0;
   virtual absl::StatusOr<ArtifactId> PublishArtifact(PublishCommand command, int64_t deadline_micros) = 0;
 
   // The graph of a run or pipeline; cached.

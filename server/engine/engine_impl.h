@@ -7,8 +7,10 @@
 #include <thread>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "server/core/dispatcher.h"
 #include "server/engine/catalog.h"
+#include "server/engine/cleaner.h"
 #include "server/engine/conditions.h"
 #include "server/engine/engine.h"
 #include "server/engine/file_workshop.h"
@@ -35,6 +37,8 @@ class EngineImpl : public Engine, private TurnSink {
   absl::StatusOr<CheckedPipeline> CheckPipeline(const SubmitCommand& command) override;
   absl::StatusOr<PipelineRow> RegisterPipeline(SubmitCommand command, int64_t deadline_micros) override;
   absl::Status CancelRun(RunKey run, std::vector<StepIx> steps, bool force, int64_t deadline_micros) override;
+  absl::StatusOr<std::optional<std::string>> FindAnswer(const RequestRow& request) override;
+  absl::Status DeleteRuns(std::vector<RunKey> runs, RequestRow request, int64_t deadline_micros) override;
   absl::StatusOr<ArtifactId> PublishArtifact(PublishCommand command, int64_t deadline_micros) override;
   absl::StatusOr<std::shared_ptr<const CompiledPipeline>> LoadPipeline(int64_t pipeline_id) override;
   absl::StatusOr<std::shared_ptr<const Graph>> LoadGraph(const RunHeader& run) override;
@@ -81,6 +85,12 @@ class EngineImpl : public Engine, private TurnSink {
   void PublishStats();
 
   // handlers
+  // A word that nobody else may use, from the look into the store until the commit: it goes into the post.
+  std::shared_ptr<const void> Hold(std::string word);
+  // Nobody else changes this run meanwhile.
+  std::shared_ptr<const void> HoldRun(RunKey run) { return Hold(absl::StrCat("change/", run)); }
+  // Nobody else answers this request meanwhile; nothing if it has no id.
+  std::shared_ptr<const void> HoldRequest(const RequestRow& request);
   absl::Status PostAndWait(Post post, int64_t deadline_micros, int64_t* number = nullptr);
   std::string DefaultOrchestrator();
   absl::Status CheckAgainstComponents(const std::string& orchestrator, const PipelineSpec& spec,
@@ -105,6 +115,7 @@ class EngineImpl : public Engine, private TurnSink {
   std::unique_ptr<FileWorkshop> workshop_;
   ThreadExecutor executor_;
   std::unique_ptr<Outbox> outbox_;
+  std::unique_ptr<Cleaner> cleaner_;
   Reservations reservations_;
   std::unique_ptr<Dispatcher> core_;  // the loop's thread only, after Open
   std::unique_ptr<Turn> turn_;

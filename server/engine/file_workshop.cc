@@ -156,8 +156,11 @@ StepResolved FileWorkshop::Resolve(const RunContext& run, const Intent& intent) 
                   (ttl == 0 || Clock::Real().Now().wall - hit.entry.created <= ttl);
       for (size_t o = 0; good && o < hit.artifacts.size(); ++o) {
         const ArtifactRow& artifact = hit.artifacts[o];
-        if (!artifact.value_json.has_value() && !blobs_->Exists(artifact.digest)) good = false;
         StoredOutput output;
+        if (!artifact.value_json.has_value()) {
+          output.blob.hold = blobs_->Hold(artifact.digest);  // before the look: what is there then stays
+          good = blobs_->Exists(artifact.digest);
+        }
         output.output = static_cast<uint32_t>(o);
         output.blob.digest = artifact.digest;
         output.blob.size = artifact.size;

@@ -42,6 +42,8 @@ struct Post {
   // With RunSubmitted: what the effects need of it; the loop fills in the key.
   std::shared_ptr<RunContext> run;
   std::shared_ptr<Receipt> receipt;  // null: nobody waits
+  // Let go of after the commit, whoever has stopped waiting: a name or a run that nobody else may use meanwhile.
+  std::shared_ptr<const void> hold;
   // The run that a report is about; reports of a run keep their order, and runs take turns. Calls have a lane of their
   // own.
   int64_t lane = 0;

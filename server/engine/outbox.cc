@@ -159,6 +159,13 @@ std::shared_ptr<Backend> Outbox::FindBackend(const std::string& name) {
   return found == backends_.end() ? nullptr : found->second.backend;
 }
 
+std::vector<std::shared_ptr<Backend>> Outbox::Backends() {
+  MutexLock lock(&mutex_);
+  std::vector<std::shared_ptr<Backend>> out;
+  for (const auto& [name, service] : backends_) out.push_back(service.backend);
+  return out;
+}
+
 void Outbox::Adopt(const std::vector<std::pair<AttemptRow, std::string>>& live, int64_t grace_micros) {
   std::map<std::string, std::vector<KnownAttempt>> by_orchestrator;
   {

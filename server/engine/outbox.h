@@ -46,6 +46,7 @@ class Outbox {
   // True while attempts on it have not been released.
   bool HasAttempts(const std::string& orchestrator);
   std::shared_ptr<Backend> FindBackend(const std::string& name);
+  std::vector<std::shared_ptr<Backend>> Backends();
 
   // Once, after the start's backends are in service: where are these?
   void Adopt(const std::vector<std::pair<AttemptRow, std::string>>& live, int64_t grace_micros);

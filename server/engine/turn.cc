@@ -43,6 +43,14 @@ void Merge(Batch* to, Batch* from) {
   Append(&to->pools, &from->pools);
   Append(&to->deleted_pools, &from->deleted_pools);
   Append(&to->stacks, &from->stacks);
+  Removals* removals = &to->removals;
+  Append(&removals->runs, &from->removals.runs);
+  Append(&removals->steps, &from->removals.steps);
+  Append(&removals->events, &from->removals.events);
+  Append(&removals->artifacts, &from->removals.artifacts);
+  Append(&removals->checked_blobs, &from->removals.checked_blobs);
+  Append(&removals->removed_blobs, &from->removals.removed_blobs);
+  Append(&removals->cleaned_runs, &from->removals.cleaned_runs);
 }
 
 }  // namespace
@@ -93,8 +101,9 @@ void Turn::Apply(Post& post) {
   } else {
     commit_now_ = true;
   }
-  if (post.receipt != nullptr) {
+  if (post.receipt != nullptr || post.hold != nullptr) {
     waiting.receipt = std::move(post.receipt);
+    waiting.hold = std::move(post.hold);
     waiting_.push_back(std::move(waiting));
   }
 }
@@ -131,7 +140,7 @@ absl::Status Turn::Commit() {
     ORCH_FAULT("commit.before");
     if (ORCH_PLANTED("publish_before_commit")) sink_->Publish(pending_);
     for (Waiting& w : waiting_) {
-      if (ORCH_PLANTED("answer_before_commit")) w.receipt->Complete(w.status, w.number);
+      if (ORCH_PLANTED("answer_before_commit") && w.receipt != nullptr) w.receipt->Complete(w.status, w.number);
     }
     if (ORCH_PLANTED("skip_commit") && totals_.batches % 16 == 15) pending_.attempts.clear();
     if (ORCH_PLANTED("forget_request")) pending_.requests.clear();
@@ -142,7 +151,10 @@ absl::Status Turn::Commit() {
     if (!ORCH_PLANTED("publish_before_commit")) sink_->Publish(pending_);
     ORCH_FAULT("commit.published");
   }
-  for (Waiting& w : waiting_) w.receipt->Complete(std::move(w.status), w.number);
+  for (Waiting& w : waiting_) {
+    w.hold = nullptr;
+    if (w.receipt != nullptr) w.receipt->Complete(std::move(w.status), w.number);
+  }
   waiting_.clear();
   ORCH_FAULT("commit.answered");
   for (auto& [run, graph] : decisions.graphs) sink_->ReplaceGraph(run, std::move(graph));

@@ -59,11 +59,12 @@ class Turn {
   const Totals& totals() const { return totals_; }
 
  private:
-  // A receipt to complete after the commit.
+  // A receipt to complete and what to let go of after the commit.
   struct Waiting {
     std::shared_ptr<Receipt> receipt;
     absl::Status status;
     int64_t number = 0;
+    std::shared_ptr<const void> hold;
   };
 
   void Apply(Post& post);

@@ -5,6 +5,7 @@
 #include <variant>
 #include <vector>
 
+#include "server/model/removals.h"
 #include "server/model/rows.h"
 
 namespace orch {
@@ -44,12 +45,13 @@ struct Batch {
   std::vector<PoolRow> pools;                                              // upsert by name
   std::vector<std::string> deleted_pools;
   std::vector<StackRow> stacks;  // upsert by name; a new default replaces the old
+  Removals removals;             // after everything above
 
   bool empty() const {
     return spec_slices.empty() && pipelines.empty() && new_runs.empty() && runs.empty() && steps.empty() &&
            fanouts.empty() && attempts.empty() && blobs.empty() && artifacts.empty() && cache_entries.empty() &&
            events.empty() && requests.empty() && orchestrators.empty() && deleted_orchestrators.empty() &&
-           pools.empty() && deleted_pools.empty() && stacks.empty();
+           pools.empty() && deleted_pools.empty() && stacks.empty() && removals.empty();
   }
 };
 

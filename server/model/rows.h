@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -124,6 +125,8 @@ struct BlobRow {
   int64_t size = 0;
   bool directory = false;
   std::optional<std::string> inline_bytes;
+  // Keeps the bytes from being removed before this row, and what refers to it, is committed. No column.
+  std::shared_ptr<const void> hold;
 };
 
 struct ArtifactRow {
@@ -160,7 +163,7 @@ enum class EventType : uint8_t {
   kRunStateChanged = 2,
   kStepStateChanged = 3,
   kArtifactLanded = 4,
-  kRunDeleted = 5,
+  kRunDeleted = 5,  // `message` is the run's name, `output` its id: its row is gone
 };
 
 struct EventRow {

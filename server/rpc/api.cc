@@ -5,6 +5,7 @@
 #include "server/base/clock.h"
 #include "server/rpc/admin_api.h"
 #include "server/rpc/artifact_api.h"
+#include "server/rpc/control_api.h"
 #include "server/rpc/log_api.h"
 #include "server/rpc/orchestrator_api.h"
 #include "server/rpc/pipeline_api.h"
@@ -21,6 +22,7 @@ struct Api::Parts {
         guard(options.engine, &metrics, std::move(options.token)),
         context{options.engine, &names, &facts, &sign_in},
         runs(&context, &metrics),
+        control(&context),
         pipelines(&context),
         artifacts(&context),
         logs(&context),
@@ -29,6 +31,7 @@ struct Api::Parts {
         table(&metrics),
         pool(4) {
     runs.Register(&table);
+    control.Register(&table);
     pipelines.Register(&table);
     artifacts.Register(&table);
     logs.Register(&table);
@@ -43,6 +46,7 @@ struct Api::Parts {
   Guard guard;
   ApiContext context;
   RunApi runs;
+  ControlApi control;
   PipelineApi pipelines;
   ArtifactApi artifacts;
   LogApi logs;

@@ -216,6 +216,11 @@ v1::Event ToEvent(const EventRow& row, const RunHeader* run, std::string step) {
   out.set_sequence(row.sequence);
   *out.mutable_time() = ToTimestamp(row.time);
   out.set_type(static_cast<v1::Event::Type>(row.type));
+  if (row.type == EventType::kRunDeleted) {
+    out.set_run(row.message);
+    out.set_run_id(row.output);
+    return out;
+  }
   if (run != nullptr) {
     out.set_run(run->name);
     out.set_run_id(run->id);

@@ -59,7 +59,6 @@ void RunApi::Register(MethodTable* table) {
   table->Add("orch.v1.RunService/GetRun", read_by_steps, this, &RunApi::GetRun);
   table->Add("orch.v1.RunService/ListRuns", {}, this, &RunApi::ListRuns);
   table->Add("orch.v1.RunService/WaitRun", {false, false, /*waits=*/true}, this, &RunApi::WaitRun);
-  table->Add("orch.v1.RunService/CancelRun", mutation, this, &RunApi::CancelRun);
   table->Add("orch.v1.RunService/ListSteps", {}, this, &RunApi::ListSteps);
   table->Add("orch.v1.RunService/GetStep", read_by_steps, this, &RunApi::GetStep);
   table->Add("orch.v1.RunService/ListEvents", {}, this, &RunApi::ListEvents);
@@ -145,24 +144,6 @@ absl::Status RunApi::WaitRun(const CallContext& context, const v1::WaitRunReques
       ASSIGN_OR_RETURN(record, api_.engine->queries().GetRun(record.header.key));
     }
   }
-  *run = ToRun(record, api_.facts->pages());
-  return absl::OkStatus();
-}
-
-absl::Status RunApi::CancelRun(const CallContext& context, const v1::CancelRunRequest& request, v1::Run* run) {
-  Checks checks;
-  checks.RequestId(request.request_id());
-  checks.Count("request.steps", request.steps_size(), 10'000);
-  RETURN_IF_ERROR(checks.ToStatus("REQUEST_INVALID", "nothing was cancelled"));
-  ASSIGN_OR_RETURN(const FoundRun found, FindRunWithGraph(api_, context, request.project(), request.name()));
-  std::vector<StepIx> steps;
-  for (const std::string& name : request.steps()) {
-    ASSIGN_OR_RETURN(const StepIx ix, FindStep(found, name));
-    steps.push_back(ix);
-  }
-  RETURN_IF_ERROR(
-      api_.engine->CancelRun(found.record.header.key, std::move(steps), request.force(), context.deadline_micros));
-  ASSIGN_OR_RETURN(const store::RunRecord record, api_.engine->queries().GetRun(found.record.header.key));
   *run = ToRun(record, api_.facts->pages());
   return absl::OkStatus();
 }

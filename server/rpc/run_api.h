@@ -18,7 +18,6 @@ class RunApi {
   absl::Status GetRun(const CallContext& context, const v1::GetRunRequest& request, v1::Run* run);
   absl::Status ListRuns(const CallContext& context, const v1::ListRunsRequest& request, v1::ListRunsResponse* response);
   absl::Status WaitRun(const CallContext& context, const v1::WaitRunRequest& request, v1::Run* run);
-  absl::Status CancelRun(const CallContext& context, const v1::CancelRunRequest& request, v1::Run* run);
   absl::Status ListSteps(const CallContext& context, const v1::ListStepsRequest& request,
                          v1::ListStepsResponse* response);
   absl::Status GetStep(const CallContext& context, const v1::GetStepRequest& request, v1::Step* step);

@@ -76,6 +76,7 @@ class RunServiceImpl : public v1::RunService::WithCallbackMethod_WatchRuns<v1::R
   ORCH_UNARY(RunService, ListRuns, ListRunsRequest, ListRunsResponse)
   ORCH_UNARY(RunService, WaitRun, WaitRunRequest, Run)
   ORCH_UNARY(RunService, CancelRun, CancelRunRequest, Run)
+  ORCH_UNARY(RunService, DeleteRun, DeleteRunRequest, DeleteRunResponse)
   ORCH_UNARY(RunService, ListSteps, ListStepsRequest, ListStepsResponse)
   ORCH_UNARY(RunService, GetStep, GetStepRequest, Step)
   ORCH_UNARY(RunService, ListEvents, ListEventsRequest, ListEventsResponse)

@@ -80,7 +80,7 @@ namespace {
 int64_t Number(Reason r) { return static_cast<int64_t>(r); }
 }  // namespace
 
-BatchWriter::BatchWriter(SQLite::Database& db) : s_(std::make_unique<Statements>(db)) {}
+BatchWriter::BatchWriter(SQLite::Database& db) : s_(std::make_unique<Statements>(db)), removals_(db) {}
 BatchWriter::~BatchWriter() = default;
 
 int64_t BatchWriter::Write(Batch* batch) {
@@ -114,13 +114,14 @@ int64_t BatchWriter::Write(Batch* batch) {
     s_->request.Int(row.created).Run();
   }
   WriteRegistry(*batch);
+  const int64_t removed = removals_.Write(batch->removals);
   const size_t rows = batch->spec_slices.size() + batch->pipelines.size() + batch->new_runs.size() +
                       batch->runs.size() + batch->steps.size() + batch->fanouts.size() + batch->attempts.size() +
                       batch->blobs.size() + batch->artifacts.size() + batch->cache_entries.size() +
                       batch->events.size() + batch->requests.size() + batch->orchestrators.size() +
                       batch->deleted_orchestrators.size() + batch->pools.size() + batch->deleted_pools.size() +
                       batch->stacks.size();
-  return static_cast<int64_t>(rows);
+  return static_cast<int64_t>(rows) + removed;
 }
 
 void BatchWriter::WriteNewRuns(const Batch& batch) {

@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "server/model/batch.h"
+#include "server/store/removal_writer.h"
 
 namespace orch::store {
 
@@ -32,6 +33,7 @@ class BatchWriter {
   void WriteRegistry(const Batch& batch);
 
   std::unique_ptr<Statements> s_;
+  RemovalWriter removals_;
 };
 
 }  // namespace orch::store

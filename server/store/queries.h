@@ -117,6 +117,20 @@ class Queries {
                                                                         absl::string_view name, int64_t before,
                                                                         int limit) = 0;
 
+  // What is left to be cleaned up after deletions. The oldest deleted run; nullopt: none.
+  virtual absl::StatusOr<std::optional<DeletedRunRow>> NextDeletedRun() = 0;
+  // Artifacts of a deleted run that nothing pins, ids above `after`, oldest first.
+  virtual absl::StatusOr<std::vector<ArtifactId>> ListLooseArtifacts(RunKey run, ArtifactId after, int limit) = 0;
+  struct RunRemains {
+    std::optional<StepIx> last_step;
+    bool events = false;  // up to its last sequence
+  };
+  virtual absl::StatusOr<RunRemains> FindRemains(const DeletedRunRow& run) = 0;
+  // Digests of blobs that lost an artifact and may have to go, those above `after`, in order.
+  virtual absl::StatusOr<std::vector<std::string>> ListBlobRemovals(absl::string_view after, int limit) = 0;
+  // The subset of `digests` that is still on that list.
+  virtual absl::StatusOr<std::vector<std::string>> FindBlobRemovals(const std::vector<std::string>& digests) = 0;
+
   virtual absl::StatusOr<std::vector<OrchestratorRow>> ListOrchestrators(absl::string_view project) = 0;
   virtual absl::StatusOr<std::vector<PoolRow>> ListPools() = 0;
   virtual absl::StatusOr<std::vector<StackRow>> ListStacks() = 0;

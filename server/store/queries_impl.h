@@ -42,6 +42,12 @@ class QueriesImpl : public Queries {
   absl::StatusOr<std::vector<PipelineRow>> ListPipelineVersions(absl::string_view project, absl::string_view name,
                                                                 int64_t before, int limit) override;
 
+  absl::StatusOr<std::optional<DeletedRunRow>> NextDeletedRun() override;
+  absl::StatusOr<std::vector<ArtifactId>> ListLooseArtifacts(RunKey run, ArtifactId after, int limit) override;
+  absl::StatusOr<RunRemains> FindRemains(const DeletedRunRow& run) override;
+  absl::StatusOr<std::vector<std::string>> ListBlobRemovals(absl::string_view after, int limit) override;
+  absl::StatusOr<std::vector<std::string>> FindBlobRemovals(const std::vector<std::string>& digests) override;
+
   absl::StatusOr<std::vector<OrchestratorRow>> ListOrchestrators(absl::string_view project) override;
   absl::StatusOr<std::vector<PoolRow>> ListPools() override;
   absl::StatusOr<std::vector<StackRow>> ListStacks() override;

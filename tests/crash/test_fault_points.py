@@ -137,6 +137,25 @@ class FaultPoints(unittest.TestCase):
             fresh.start()
             self.assertEqual(fresh.run("name: ok\nsteps:\n  - {name: a, command: ['true']}\n")["a"]["state"], "SUCCEEDED")
 
+    def by_deletion(self, point: str, passes: int) -> None:
+        """Of a run with logs, outputs and steps; the next daemon goes on with it."""
+        fresh = Daemon()
+        with contextlib.closing(fresh):
+            once = fresh.home / "once"
+            once.touch()
+            fresh.faults = f"{point}=kill@{once}"
+            fresh.start()
+            run = fresh.submit("name: goes\nsteps:\n  - name: a\n    command: [sh, -c, 'echo log; seq 30000 > $ORCH_OUTPUT_O']\n"
+                               "    outputs: {o: {}}\n")
+            fresh.ctl("wait-run", run)
+            fresh.ctl("delete-run", run, code=None)  # it may die before it answers
+            wait_for(f"{point} to fire", lambda: not once.exists())
+            wait_for("the daemon to die", lambda: fresh.process is not None and fresh.process.poll() is not None)
+            fresh.faults = ""
+            fresh.start()
+            fresh.ctl("get-run", run, code=3)
+            wait_for("the bytes to go", lambda: not list((fresh.data / "blobs").glob("*/*")))
+
     def by_a_large_log(self, point: str, passes: int) -> None:
         """Enough commits for a checkpoint."""
         once = self.order(point, 1)
@@ -226,6 +245,8 @@ class FaultPoints(unittest.TestCase):
             return self.by_first_start
         if point.startswith("start."):
             return self.by_restart
+        if point.startswith(("delete.", "clean.")):
+            return self.by_deletion
         if point.startswith("stop."):
             return self.by_stop
         if point.startswith("checkpoint."):

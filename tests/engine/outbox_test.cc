@@ -51,6 +51,7 @@ class BackendDouble : public Backend {
   void Adopt(std::vector<KnownAttempt> attempts) override {
     for (const KnownAttempt& attempt : attempts) calls_->push_back("adopt " + attempt.name.key);
   }
+  absl::Status RemoveLogs(const std::string&) override { return absl::OkStatus(); }
   absl::StatusOr<std::unique_ptr<LogReader>> OpenLog(const LogAddress&, LogStreamName) override {
     return absl::UnimplementedError("double");
   }

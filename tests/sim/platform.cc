@@ -27,6 +27,7 @@ class PlatformBackend : public Backend {
   void Cancel(absl::string_view key, CancelMode mode) override { platform_->Cancel(key, mode == CancelMode::kForced); }
   void Release(absl::string_view key) override { platform_->Release(key); }
   void Adopt(std::vector<KnownAttempt> attempts) override { platform_->Adopt(std::move(attempts)); }
+  absl::Status RemoveLogs(const std::string&) override { return absl::OkStatus(); }
   absl::StatusOr<std::unique_ptr<LogReader>> OpenLog(const LogAddress&, LogStreamName) override {
     return absl::UnimplementedError("a simulated job writes no log");
   }

@@ -1,0 +1,81 @@
+#include "server/store/removal_writer.h"
+
+#include <algorithm>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "server/store/hot_statement.h"
+
+namespace orch::store {
+
+struct RemovalWriter::Statements {
+  explicit Statements(SQLite::Database& db)
+      : forget_name(db, "INSERT INTO run_name (run_name, rowid, name) VALUES ('delete', ?, ?)"),
+        run(db, "DELETE FROM run WHERE key = ?"),
+        deleted_run(db,
+                    "INSERT INTO deleted_run (run, id, name, pipeline, last_sequence, deleted) "
+                    "VALUES (?, ?, ?, ?, ?, ?)"),
+        run_floor(db,
+                  "UPDATE meta SET run_floor = max(run_floor, ?1 + 1), "
+                  "compacted_sequence = max(compacted_sequence, ?2)"),
+        steps(db, "DELETE FROM step WHERE run = ? AND ix >= ? AND ix < ?"),
+        attempts(db, "DELETE FROM attempt WHERE run = ? AND ix >= ? AND ix < ?"),
+        releases(db, "DELETE FROM pending_release WHERE run = ? AND ix >= ? AND ix < ?"),
+        events(db,
+               "DELETE FROM event WHERE sequence IN (SELECT sequence FROM event INDEXED BY event_by_run "
+               "WHERE run = ? AND sequence <= ? LIMIT ?)"),
+        artifact(db, absl::StrCat("DELETE FROM artifact WHERE id IN (SELECT a.id FROM ", kArtifactsOfDeletedRuns,
+                                  " WHERE a.id = ? AND NOT (", kPinnedArtifact, "))")
+                         .c_str()),
+        artifact_floor(db, "UPDATE meta SET artifact_floor = max(artifact_floor, ? + 1)"),
+        list_blob(db,
+                  "INSERT OR IGNORE INTO blob_removal (digest) SELECT b.digest FROM artifact a "
+                  "JOIN blob b ON b.digest = a.digest WHERE a.id = ?"),
+        checked(db,
+                "DELETE FROM blob_removal WHERE digest = ?1 AND EXISTS (SELECT 1 FROM artifact a WHERE a.digest = ?1)"),
+        unlist(db, "DELETE FROM blob_removal WHERE digest = ?"),
+        blob(db,
+             "DELETE FROM blob WHERE digest = ?1 AND NOT EXISTS (SELECT 1 FROM artifact a WHERE a.digest = ?1) "
+             "AND EXISTS (SELECT 1 FROM blob_removal r WHERE r.digest = ?1)"),
+        cleaned(db, "DELETE FROM deleted_run WHERE run = ?") {}
+
+  HotStatement forget_name, run, deleted_run, run_floor, steps, attempts, releases, events, artifact, artifact_floor,
+      list_blob, checked, unlist, blob, cleaned;
+};
+
+RemovalWriter::RemovalWriter(SQLite::Database& db) : s_(std::make_unique<Statements>(db)) {}
+RemovalWriter::~RemovalWriter() = default;
+
+int64_t RemovalWriter::Write(const Removals& removals) {
+  if (removals.empty()) return 0;
+  for (const DeletedRunRow& r : removals.runs) {
+    s_->forget_name.Int(r.key).Text(r.name).Run();
+    s_->run.Int(r.key).Run();
+    s_->deleted_run.Int(r.key).Text(r.id).Text(r.name).Text(r.pipeline).Int(r.last_sequence).Int(r.deleted).Run();
+    s_->run_floor.Int(r.key).Int(r.last_sequence).Run();
+  }
+  for (const Removals::Steps& r : removals.steps) {
+    s_->steps.Int(r.run).Int(r.first).Int(r.end).Run();
+    s_->attempts.Int(r.run).Int(r.first).Int(r.end).Run();
+    s_->releases.Int(r.run).Int(r.first).Int(r.end).Run();
+  }
+  for (const Removals::Events& r : removals.events) s_->events.Int(r.run).Int(r.up_to).Int(r.limit).Run();
+  for (const ArtifactId id : removals.artifacts) {
+    s_->list_blob.Int(id).Run();
+    s_->artifact.Int(id).Run();
+  }
+  if (!removals.artifacts.empty()) {
+    s_->artifact_floor.Int(*std::max_element(removals.artifacts.begin(), removals.artifacts.end())).Run();
+  }
+  for (const std::string& digest : removals.checked_blobs) s_->checked.Blob(digest).Run();
+  for (const std::string& digest : removals.removed_blobs) {
+    s_->blob.Blob(digest).Run();
+    s_->unlist.Blob(digest).Run();
+  }
+  for (const RunKey run : removals.cleaned_runs) s_->cleaned.Int(run).Run();
+  return static_cast<int64_t>(removals.runs.size() + removals.steps.size() + removals.events.size() +
+                              removals.artifacts.size() + removals.checked_blobs.size() +
+                              removals.removed_blobs.size() + removals.cleaned_runs.size());
+}
+
+}  // namespace orch::store

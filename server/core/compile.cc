@@ -17,6 +17,7 @@ namespace orch {
 namespace {
 
 constexpr size_t kMaxViolations = 200;
+constexpr size_t kMaxExpression = 10'000;
 
 class Compiler {
  public:
@@ -162,6 +163,11 @@ class Compiler {
   }
 
   void CompileWhen(uint32_t t, const std::string& when) {
+    if (when.size() > kMaxExpression) {
+      Add(Field(t, "when"), "TOO_LARGE",
+          absl::StrCat("it has ", when.size(), " bytes; a condition may have ", kMaxExpression));
+      return;
+    }
     if (expressions_.insert(when).second && static_cast<int64_t>(expressions_.size()) == limits_.expressions + 1) {
       Add(Field(t, "when"), "TOO_LARGE",
           absl::StrCat("the pipeline has more than ", limits_.expressions,
@@ -191,8 +197,11 @@ class Compiler {
     binding.source = input.source;
     const std::string field = Field(t, absl::StrCat("inputs.", input.name, ".from"));
     if (input.source == InputSpec::Source::kArtifact) {
-      Add(Field(t, absl::StrCat("inputs.", input.name, ".artifact")), "NOT_IN_THIS_BUILD",
-          "artifacts from other runs are not in this build; use `uri:` or a step's output");
+      templates_[t].needs_resolve = true;
+      if (!ParseArtifactReference(input.ref)) {
+        Add(Field(t, absl::StrCat("inputs.", input.name, ".artifact")), "UNKNOWN_REFERENCE",
+            absl::StrCat("`", input.ref, "` must be an artifact's name, or `name@version` with a version from 1 on"));
+      }
       return binding;
     }
     if (input.source == InputSpec::Source::kUri) {
@@ -582,6 +591,20 @@ std::vector<Demand> DemandsOf(const StepOptions& options) {
   for (const auto& [name, slots] : options.pools) demands.push_back({absl::StrCat("pool/", name), slots});
   std::sort(demands.begin(), demands.end());
   return demands;
+}
+
+std::optional<ArtifactReference> ParseArtifactReference(absl::string_view text) {
+  ArtifactReference ref;
+  const size_t at = text.rfind('@');
+  ref.name = std::string(text.substr(0, at));
+  if (ref.name.empty()) return std::nullopt;
+  if (at == absl::string_view::npos) return ref;
+  const absl::string_view number = text.substr(at + 1);
+  if (number.empty() || number.find_first_not_of("0123456789") != absl::string_view::npos ||
+      !absl::SimpleAtoi(number, &ref.version) || ref.version < 1) {
+    return std::nullopt;
+  }
+  return ref;
 }
 
 std::optional<StepReference> ParseStepReference(absl::string_view text) {

@@ -40,6 +40,13 @@ struct StepReference {
 };
 std::optional<StepReference> ParseStepReference(absl::string_view text);
 
+// An input's artifact from outside the run: `name`, or `name@3`.
+struct ArtifactReference {
+  std::string name;
+  int64_t version = 0;  // 0: the newest
+};
+std::optional<ArtifactReference> ParseArtifactReference(absl::string_view text);
+
 // The variable of an input or output: `ORCH_INPUT_` and the name in upper case, other characters as `_`.
 std::string VariableName(absl::string_view prefix, absl::string_view name);
 

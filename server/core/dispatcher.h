@@ -11,6 +11,7 @@
 #include <memory>
 #include <optional>
 #include <queue>
+#include <set>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -188,6 +189,8 @@ class Dispatcher {
   std::vector<std::vector<ArtifactId>> InputsOf(const RunInMemory& run, StepIx ix) const;
   std::vector<ArtifactId> WhenValuesOf(const RunInMemory& run, StepIx ix) const;
   void AskToResolve(RunInMemory& run, StepIx ix);
+  void AwaitArtifacts(const RunInMemory& run, StepIx ix);
+  void WakeForArtifact(const std::string& project, const std::string& name);
   std::string UnmetMessage(const RunInMemory& run, StepIx ix, Reason unmet) const;
   void AddIntent(Intent::Kind kind, const RunInMemory& run, StepIx ix, const LiveAttempt& attempt);
   ArtifactId Land(RunInMemory& run, StepIx ix, uint32_t attempt, const StoredOutput& output, bool early);
@@ -215,6 +218,8 @@ class Dispatcher {
   std::deque<RunKey> sweep_turns_;               // runs that have some, in turns
   std::deque<std::pair<RunKey, StepIx>> ended_;  // steps whose dependants have not been told
   std::priority_queue<Timer, std::vector<Timer>, std::greater<>> timers_;
+  // (project, artifact's name) → steps that have asked for it and were told, or may be told, that it is not there.
+  std::map<std::pair<std::string, std::string>, std::set<std::pair<RunKey, StepIx>>> awaited_;
   std::deque<Unshown> unshown_;  // READY steps that are not on record yet, oldest first
   std::vector<RunKey> dirty_runs_;
   std::vector<std::pair<RunKey, StepIx>> dirty_steps_;

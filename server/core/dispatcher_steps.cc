@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "server/base/check.h"
 #include "server/base/planted.h"
+#include "server/core/compile.h"
 #include "server/core/dispatcher.h"
 
 namespace orch {
@@ -242,6 +243,36 @@ void Dispatcher::AskToResolve(RunInMemory& run, StepIx ix) {
   intent.ref = {run.header.key, ix, run.cells[ix].attempt + 1};
   intent.inputs = InputsOf(run, ix);
   intent.when_values = WhenValuesOf(run, ix);
+  Detail(run, ix).landed_meanwhile = false;
+  AwaitArtifacts(run, ix);
+}
+
+// From the question on: what lands between it and its answer must not be missed.
+void Dispatcher::AwaitArtifacts(const RunInMemory& run, StepIx ix) {
+  for (const InputSpec& input : run.graph->SpecOf(ix).inputs) {
+    if (input.source != InputSpec::Source::kArtifact) continue;
+    const auto ref = ParseArtifactReference(input.ref);
+    if (ref) awaited_[{run.header.project, ref->name}].emplace(run.header.key, ix);
+  }
+}
+
+void Dispatcher::WakeForArtifact(const std::string& project, const std::string& name) {
+  if (awaited_.empty()) return;
+  const auto found = awaited_.find({project, name});
+  if (found == awaited_.end()) return;
+  const auto waiting = std::move(found->second);
+  awaited_.erase(found);
+  for (const auto& [key, ix] : waiting) {
+    RunInMemory* run = FindRun(key);
+    if (run == nullptr) continue;
+    const auto detail = run->details.find(ix);
+    if (detail == run->details.end()) continue;
+    if (detail->second.resolving) {
+      detail->second.landed_meanwhile = true;
+    } else if (run->cells[ix].state == StepState::kWaiting && run->cells[ix].open == 0) {
+      Judge(*run, ix);
+    }
+  }
 }
 
 std::vector<ArtifactId> Dispatcher::WhenValuesOf(const RunInMemory& run, StepIx ix) const {
@@ -341,6 +372,17 @@ absl::Status Dispatcher::On(StepResolved& event) {
     EndStep(*run, event.ix, StepEvent::kWhenFalse, StepState::kSkipped, Reason::kWhenFalse, std::move(event.message));
     return absl::OkStatus();
   }
+  if (!event.waits_for.empty()) {
+    detail.resolved = false;
+    if (detail.landed_meanwhile) {
+      AskToResolve(*run, event.ix);
+      return absl::OkStatus();
+    }
+    SetStep(*run, event.ix, StepEvent::kInputOpen, StepState::kWaiting, Reason::kWaitingForInputs,
+            absl::StrCat("waits for artifact `", event.waits_for, "`"));
+    return absl::OkStatus();
+  }
+  detail.external = std::move(event.external);
   detail.cache_key = std::move(event.cache_key);
   detail.parts_json = std::move(event.parts_json);
   if (!event.hit) {

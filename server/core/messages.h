@@ -86,8 +86,10 @@ struct StepResolved {
   StepIx ix = 0;
   Reason failure = Reason::kNone;  // set: it cannot run
   std::string message;
-  bool when_false = false;  // its condition does not hold
-  std::string cache_key;    // 32 raw bytes; empty: not cacheable
+  bool when_false = false;           // its condition does not hold
+  std::string waits_for;             // set: an artifact from outside the run, not there yet
+  std::vector<ArtifactId> external;  // as AttemptRow.external
+  std::string cache_key;             // 32 raw bytes; empty: not cacheable
   std::string parts_json;
   bool hit = false;
   std::string hit_run;                // its name

@@ -39,6 +39,8 @@ struct StepDetail {
   bool logged = false;  // READY is on record
   std::string cache_key;
   std::string parts_json;
+  std::vector<ArtifactId> external;  // as AttemptRow.external
+  bool landed_meanwhile = false;     // one of its artifacts, while a ResolveStep was under way
   RetryBudget budget;
 };
 

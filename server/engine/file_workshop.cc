@@ -123,6 +123,30 @@ OutputsStored FileWorkshop::Store(const RunContext& run, const Intent& intent) {
   return event;
 }
 
+// Which artifacts the step's `artifact:` inputs are now; fills in their ids.
+absl::Status FileWorkshop::FindOutside(const RunContext& run, StepIx ix, std::vector<std::vector<ArtifactId>>* ids,
+                                       StepResolved* event) {
+  const std::vector<InputSpec>& inputs = run.graph->SpecOf(ix).inputs;
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    if (inputs[i].source != InputSpec::Source::kArtifact) continue;
+    const auto ref = ParseArtifactReference(inputs[i].ref);
+    if (!ref) continue;  // refused at submission
+    ASSIGN_OR_RETURN(const auto found, queries_->FindLandedArtifact(run.header.project, ref->name, ref->version));
+    if (found.deleted) {
+      return Error(absl::StatusCode::kFailedPrecondition, "INPUT_MISSING",
+                   absl::StrCat("artifact `", inputs[i].ref, "` has been deleted; name another version"));
+    }
+    if (found.id == 0) {
+      event->waits_for = inputs[i].ref;
+      return absl::OkStatus();
+    }
+    event->external.resize(inputs.size());
+    event->external[i] = found.id;
+    (*ids)[i] = {found.id};
+  }
+  return absl::OkStatus();
+}
+
 StepResolved FileWorkshop::Resolve(const RunContext& run, const Intent& intent) {
   StepResolved event;
   event.run = intent.ref.run;
@@ -138,7 +162,15 @@ StepResolved FileWorkshop::Resolve(const RunContext& run, const Intent& intent) 
     event.message = absl::StrCat("`", run.graph->SpecOf(intent.ref.ix).options().when, "` is false");
     return event;
   }
-  const auto inputs = inputs_->Make(run, intent.ref.ix, intent.key, intent.inputs, /*paths=*/false);
+  std::vector<std::vector<ArtifactId>> ids = intent.inputs;
+  const absl::Status found_outside = FindOutside(run, intent.ref.ix, &ids, &event);
+  if (!found_outside.ok()) {
+    event.failure = Reason::kInputMissing;
+    event.message = std::string(found_outside.message());
+    return event;
+  }
+  if (!event.waits_for.empty()) return event;
+  const auto inputs = inputs_->Make(run, intent.ref.ix, intent.key, ids, /*paths=*/false);
   auto key = inputs.ok() ? CacheKeyOf(run, intent.ref.ix, *inputs, files_) : absl::StatusOr<CacheKey>(inputs.status());
   if (!key.ok()) {
     event.failure = ReasonOfFailure(key.status());

@@ -27,6 +27,9 @@ class FileWorkshop : public Workshop {
   void Discard(const std::string& key) override;
 
  private:
+  absl::Status FindOutside(const RunContext& run, StepIx ix, std::vector<std::vector<ArtifactId>>* ids,
+                           StepResolved* event);
+
   const EngineOptions& options_;
   const StepTokens* const tokens_;
   store::Queries* const queries_;

@@ -193,7 +193,13 @@ absl::StatusOr<std::vector<ReadyInput>> Inputs::Make(const RunContext& run, Step
   std::vector<ReadyInput> out(step.inputs.size());
   for (size_t i = 0; i < step.inputs.size(); ++i) {
     const InputBinding& binding = step.inputs[i];
-    if (binding.source != InputSpec::Source::kFrom) {
+    if (binding.source == InputSpec::Source::kArtifact) {
+      if (ids[i].empty() || ids[i][0] == 0) {
+        return Missing(absl::StrCat("artifact `", spec.inputs[i].ref, "` is not there"));
+      }
+      ASSIGN_OR_RETURN(const std::vector<ArtifactRow> rows, Find(ids[i]));
+      ASSIGN_OR_RETURN(out[i], One(rows[0], rows[0].value_json.has_value(), paths));
+    } else if (binding.source == InputSpec::Source::kUri) {
       ASSIGN_OR_RETURN(out[i], External(spec.inputs[i]));
     } else if (binding.fan_in && binding.value) {
       ASSIGN_OR_RETURN(out[i], FanInValues(ids[i], paths));

@@ -28,6 +28,7 @@ bool IsWordPart(char c) { return absl::ascii_isalnum(static_cast<unsigned char>(
 class Lexer {
  public:
   explicit Lexer(absl::string_view text) : text_(text) {}
+  Lexer(const Lexer&) = delete;
 
   Token Next() {
     SkipBlanks();
@@ -110,6 +111,12 @@ class Lexer {
 
   Token String() {
     Token token{Kind::kString, ""};
+    if (depth_ >= kMaxDepth) {  // nobody writes that; jq refuses it or not
+      at_ = text_.size();
+      token.plain = false;
+      return token;
+    }
+    ++depth_;
     ++at_;  // the quote
     while (at_ < text_.size() && Peek() != '"') {
       if (Peek() != '\\') {
@@ -129,7 +136,8 @@ class Lexer {
           if (Peek() == '(') ++depth;
           if (Peek() == ')' && --depth == 0) break;
         }
-        interpolations_.emplace_back(text_.substr(from, at_ - from));
+        // Those inside it are found when its text is read.
+        if (depth_ == 1) interpolations_.emplace_back(text_.substr(from, at_ - from));
         if (at_ < text_.size()) ++at_;
         continue;
       }
@@ -137,9 +145,12 @@ class Lexer {
       at_ += std::min<size_t>(2, text_.size() - at_);
     }
     if (at_ < text_.size()) ++at_;
+    --depth_;
     return token;
   }
 
+  static constexpr int kMaxDepth = 32;  // of strings in interpolations of strings
+  int depth_ = 0;
   const absl::string_view text_;
   size_t at_ = 0;
   std::vector<std::string> interpolations_;
@@ -148,7 +159,7 @@ class Lexer {
 // Walks the tokens, keeping for each open bracket whether the input inside is the expression's own.
 class Reader {
  public:
-  explicit Reader(absl::string_view text) : lexer_(text) {
+  Reader(absl::string_view text, int depth) : lexer_(text), depth_(depth) {
     for (Token token = lexer_.Next(); token.kind != Kind::kEnd; token = lexer_.Next()) tokens_.push_back(token);
     tokens_.emplace_back();
   }
@@ -156,7 +167,11 @@ class Reader {
   ExpressionFacts Read() {
     while (at(0).kind != Kind::kEnd) Step();
     for (const std::string& text : lexer_.interpolations()) {
-      const ExpressionFacts inner = ReadExpression(text);
+      if (depth_ >= kMaxDepth) {
+        facts_.only_known_paths = false;
+        break;
+      }
+      const ExpressionFacts inner = Reader(text, depth_ + 1).Read();
       for (const std::string& word : inner.refused) Refuse(word);
       if (!inner.paths.empty() || !inner.only_known_paths) facts_.only_known_paths = false;
     }
@@ -351,7 +366,9 @@ class Reader {
     for (Group& g : groups_) g.own = g.own_start = false;
   }
 
+  static constexpr int kMaxDepth = 32;  // of interpolations
   Lexer lexer_;
+  const int depth_;
   std::vector<Token> tokens_;
   size_t next_ = 0;
   bool after_term_ = false;
@@ -361,6 +378,6 @@ class Reader {
 
 }  // namespace
 
-ExpressionFacts ReadExpression(absl::string_view text) { return Reader(text).Read(); }
+ExpressionFacts ReadExpression(absl::string_view text) { return Reader(text, 0).Read(); }
 
 }  // namespace orch

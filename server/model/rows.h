@@ -116,7 +116,8 @@ struct AttemptRow {
   int64_t peak_memory = 0;
   int64_t stdout_bytes = 0;
   int64_t stderr_bytes = 0;
-  std::string cache_key;  // 32 raw bytes or empty: what its outputs are entered under when it succeeds
+  std::string cache_key;             // 32 raw bytes or empty: what its outputs are entered under when it succeeds
+  std::vector<ArtifactId> external;  // by input what an `artifact:` was found to be, 0 for others; empty: there is none
 };
 
 // Bytes by their SHA-256. Small ones are kept in the row, the others as a file in the blob folder.

@@ -21,6 +21,7 @@ constexpr StepTransition kSteps[] = {
     {S::kReady, E::kResolveFailed, S::kFailed, "", "tell dependants"},
     {S::kReady, E::kCacheHit, S::kCached, "entry and bytes exist", "its artifacts land; tell dependants"},
     {S::kReady, E::kWhenFalse, S::kSkipped, "", "tell dependants"},
+    {S::kReady, E::kInputOpen, S::kWaiting, "an artifact from outside the run is not there yet", ""},
     {S::kReady, E::kFannedOut, S::kSucceeded, "a fan-out made at run time",
      "its instances are WAITING; tell dependants"},
     {S::kReady, E::kSlotGranted, S::kSubmitting, "run is RUNNING", "new attempt; SubmitAttempt; queue timer"},
@@ -119,6 +120,8 @@ absl::string_view Name(StepEvent event) {
       return "CacheHit";
     case E::kWhenFalse:
       return "WhenFalse";
+    case E::kInputOpen:
+      return "InputOpen";
     case E::kFannedOut:
       return "FannedOut";
     case E::kSlotGranted:

@@ -37,8 +37,8 @@ struct BatchWriter::Statements {
                 "REPLACE INTO attempt (run, ix, number, state, reason, message, key, orchestrator, handle, "
                 "external_id, url, node, exit_code, signal, created, created_mono, started, started_mono, ended, "
                 "stopping, stop_reason, platform_failure, release_pending, cpu_seconds, peak_memory, stdout_bytes, "
-                "stderr_bytes, cache_key) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"),
+                "stderr_bytes, cache_key, external_inputs) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"),
         fanout(db, "INSERT INTO fanout (run, step, first, items) VALUES (?, ?, ?, ?)"),
         release(db, "INSERT OR IGNORE INTO pending_release (run, ix, number) VALUES (?, ?, ?)"),
         released(db, "DELETE FROM pending_release WHERE run = ? AND ix = ? AND number = ?"),
@@ -169,7 +169,8 @@ void BatchWriter::WriteAttempt(const AttemptRow& r) {
   s.TextOrNull(r.node).IntOrNull(r.exit_code).IntOrNull(r.signal).Int(r.created).Int(r.created_mono).Int(r.started);
   s.Int(r.started_mono).Int(r.ended).Int(r.stopping).Int(Number(r.stop_reason)).Int(r.platform_failure);
   s.Int(r.release_pending).Real(r.cpu_seconds).Int(r.peak_memory).Int(r.stdout_bytes).Int(r.stderr_bytes);
-  s.BlobOrNull(r.cache_key).Run();
+  const std::string external = EncodeIds(r.external);
+  s.BlobOrNull(r.cache_key).TextOrNull(external).Run();
   (r.release_pending ? s_->release : s_->released).Int(r.run).Int(r.ix).Int(r.number).Run();
 }
 

@@ -85,6 +85,13 @@ class Queries {
 
   // `art-N`, `name@version`, or `name`. NOT_FOUND (ARTIFACT_NOT_FOUND).
   virtual absl::StatusOr<ArtifactRecord> FindArtifact(absl::string_view project, absl::string_view name) = 0;
+  // For an `artifact:` input: version 0 is the newest. What an attempt published early counts once it has succeeded.
+  struct LandedArtifact {
+    ArtifactId id = 0;     // 0: it is not there
+    bool deleted = false;  // it was there once
+  };
+  virtual absl::StatusOr<LandedArtifact> FindLandedArtifact(absl::string_view project, absl::string_view name,
+                                                            int64_t version) = 0;
   virtual absl::StatusOr<std::vector<ArtifactRecord>> ListArtifacts(const ArtifactFilter& filter, ArtifactId before,
                                                                     int limit) = 0;
   // In the order of `ids`; NOT_FOUND names the first that is missing. With values.

@@ -26,6 +26,8 @@ class QueriesImpl : public Queries {
   absl::StatusOr<int64_t> CompactedSequence() override;
 
   absl::StatusOr<ArtifactRecord> FindArtifact(absl::string_view project, absl::string_view name) override;
+  absl::StatusOr<LandedArtifact> FindLandedArtifact(absl::string_view project, absl::string_view name,
+                                                    int64_t version) override;
   absl::StatusOr<std::vector<ArtifactRecord>> ListArtifacts(const ArtifactFilter& filter, ArtifactId before,
                                                             int limit) override;
   absl::StatusOr<std::vector<ArtifactRow>> GetArtifacts(const std::vector<ArtifactId>& ids) override;

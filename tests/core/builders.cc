@@ -33,6 +33,10 @@ PipelineBuilder& PipelineBuilder::Uri(std::string name, std::string uri) {
   step().inputs.push_back({std::move(name), InputSpec::Source::kUri, std::move(uri), false});
   return *this;
 }
+PipelineBuilder& PipelineBuilder::Artifact(std::string name, std::string ref) {
+  step().inputs.push_back({std::move(name), InputSpec::Source::kArtifact, std::move(ref), false});
+  return *this;
+}
 PipelineBuilder& PipelineBuilder::Out(std::string name, bool value) {
   OutputSpec output;
   output.name = std::move(name);

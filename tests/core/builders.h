@@ -21,6 +21,7 @@ class PipelineBuilder {
   PipelineBuilder& After(std::vector<std::string> steps);
   PipelineBuilder& In(std::string name, std::string ref, bool early = false);
   PipelineBuilder& Uri(std::string name, std::string uri);
+  PipelineBuilder& Artifact(std::string name, std::string ref);
   PipelineBuilder& Out(std::string name, bool value = false);
   PipelineBuilder& Foreach(std::string key, std::vector<std::string> values_json);
   PipelineBuilder& ForeachFrom(std::string key, std::string ref);

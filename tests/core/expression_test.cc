@@ -67,6 +67,9 @@ TEST(Expression, TextThatIsNoExpressionEnds) {
                            "\"\\(\"\\(\"a\")\")\""}) {
     (void)ReadExpression(text);
   }
+  std::string deep;
+  for (int n = 0; n < 100'000; ++n) deep += "\"\\(";
+  EXPECT_FALSE(ReadExpression(deep).only_known_paths);
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 
 #include <gmock/gmock.h>
 
+#include "absl/strings/str_cat.h"
 #include "tests/core/scene.h"
 
 namespace orch::testing {
@@ -293,6 +294,84 @@ TEST(Fanout, ItemsAreReadAsTheyWereWritten) {
   EXPECT_FALSE(DecodeItems(std::string("\xff\xff\xff\xff\0\0\0\0", 8), &out));
 }
 
+TEST(Outside, AStepWaitsForAnArtifactOfAnotherRun) {
+  Scene s;
+  const RunKey maker = s.Submit(PipelineBuilder().Step("make").Out("model"));
+  const RunKey reader = s.Submit(PipelineBuilder().Step("use").Artifact("m", "p.make.model@1"));
+  EXPECT_THAT(s.Wants(), ElementsAre("resolve use", "submit make"));
+  s.WaitsFor("use", "p.make.model@1");
+  EXPECT_EQ(s.State("use"), StepState::kWaiting);
+  EXPECT_EQ(s.Row("use").reason, Reason::kWaitingForInputs);
+  EXPECT_THAT(s.Row("use").message, HasSubstr("p.make.model@1"));
+  s.Restart();
+  EXPECT_THAT(s.Wants(), ElementsAre("resolve use"));
+  s.WaitsFor("use", "p.make.model@1");
+  s.Use(maker);
+  s.Succeed("make");
+  s.Use(reader);
+  EXPECT_EQ(s.State("use"), StepState::kReady);
+  s.Found("use", {7});
+  EXPECT_EQ(s.State("use"), StepState::kSubmitting);
+  EXPECT_THAT(s.intents().back().inputs, ElementsAre(ElementsAre(7)));
+  s.Restart();
+  EXPECT_TRUE(s.Apply(AttemptNotFound{s.Ref("use")}).ok());  // it never got there
+  EXPECT_THAT(s.intents().back().inputs, ElementsAre(ElementsAre(7))) << "what it was given stays";
+}
+
+TEST(Outside, WhatLandsBetweenQuestionAndAnswerIsNotMissed) {
+  Scene s;
+  const RunKey maker = s.Submit(PipelineBuilder().Step("make").Out("model"));
+  const RunKey reader = s.Submit(PipelineBuilder().Step("use").Artifact("m", "p.make.model"));
+  s.Wants();
+  s.Use(maker);
+  s.Succeed("make");
+  s.Wants();
+  s.Use(reader);
+  s.WaitsFor("use", "p.make.model");  // asked before it landed
+  EXPECT_EQ(s.State("use"), StepState::kReady);
+  EXPECT_THAT(s.Wants(), ElementsAre("resolve use"));
+}
+
+TEST(Outside, WhatIsPublishedEarlyCountsWhenItsMakerHasSucceeded) {
+  Scene s;
+  const RunKey maker = s.Submit(PipelineBuilder().Step("make").Out("model"));
+  const RunKey reader = s.Submit(PipelineBuilder().Step("use").Artifact("m", "p.make.model"));
+  s.WaitsFor("use", "p.make.model");
+  s.Use(maker);
+  s.Start("make");
+  s.Publish("make");
+  s.Use(reader);
+  EXPECT_EQ(s.State("use"), StepState::kWaiting);
+  s.Use(maker);
+  s.End("make");
+  s.Store("make");
+  s.Use(reader);
+  EXPECT_EQ(s.State("use"), StepState::kReady);
+}
+
+TEST(Outside, ACancelledStepWaitsForNothing) {
+  Scene s;
+  const RunKey maker = s.Submit(PipelineBuilder().Step("make").Out("model"));
+  s.Submit(PipelineBuilder().Step("use").Artifact("m", "p.make.model"));
+  s.WaitsFor("use", "p.make.model");
+  s.Cancel();
+  EXPECT_EQ(s.Run(), RunState::kCancelled);
+  s.Use(maker);
+  s.Succeed("make");
+}
+
+TEST(Outside, Names) {
+  const auto faults = [](const char* ref) {
+    PipelineBuilder p;
+    p.Step("a").Artifact("m", ref);
+    return Faults(p);
+  };
+  for (const char* good : {"digits-model", "p.make.model@12", "p.train[0].model", "a@b@3"}) EXPECT_EQ(faults(good), "");
+  for (const char* bad : {"", "@1", "a@", "a@0", "a@-1", "a@x"}) {
+    EXPECT_EQ(faults(bad), "steps[0].inputs.m.artifact UNKNOWN_REFERENCE; ") << bad;
+  }
+}
+
 TEST(When, IsAskedBeforeAStepStarts) {
   Scene s;
   PipelineBuilder p;
@@ -347,6 +426,22 @@ TEST(When, NamesWhatItMay) {
   }
   EXPECT_EQ(faults(".many.v > 1"), "steps[3].when WRONG_TYPE; ");
   EXPECT_EQ(faults("now > 1"), "steps[3].when WHEN_INVALID; ");
+  EXPECT_EQ(faults(std::string(9'999, ' ') + "1"), "");
+  EXPECT_EQ(faults(std::string(10'000, ' ') + "1"), "steps[3].when TOO_LARGE; ");
+}
+
+TEST(When, SoManyDifferentOnes) {
+  const auto violations = [](int64_t limit) {
+    PipelineBuilder p;
+    for (int n = 0; n < 3; ++n) p.Step(absl::StrCat("s", n)).When(absl::StrCat(n % 2, " == 1"));
+    CompileLimits limits;
+    limits.expressions = limit;
+    return p.Compile(limits).violations;
+  };
+  EXPECT_EQ(violations(2).size(), 0U);
+  const auto refused = violations(1);
+  ASSERT_EQ(refused.size(), 1U);
+  EXPECT_THAT(refused[0].description, HasSubstr("limit expressions"));
 }
 
 }  // namespace

@@ -154,6 +154,20 @@ void Scene::WhenFalse(const std::string& step) {
   event.when_false = true;
   EXPECT_TRUE(Apply(std::move(event)).ok());
 }
+void Scene::WaitsFor(const std::string& step, const std::string& artifact) {
+  StepResolved event;
+  event.run = run_;
+  event.ix = Ix(step);
+  event.waits_for = artifact;
+  EXPECT_TRUE(Apply(std::move(event)).ok());
+}
+void Scene::Found(const std::string& step, std::vector<ArtifactId> external) {
+  StepResolved event;
+  event.run = run_;
+  event.ix = Ix(step);
+  event.external = std::move(external);
+  EXPECT_TRUE(Apply(std::move(event)).ok());
+}
 void Scene::FanOut(const std::string& step, const std::vector<std::vector<std::string>>& values) {
   FanoutResolved event;
   event.run = run_;

@@ -144,7 +144,7 @@ std::vector<StoredRun> StoreModel::Open() const {
     stored.row = run.row;
     stored.graph = run.graph;
     for (const StepRow& step : run.steps) {
-      if (step.state != StepState::kWaiting) stored.steps.push_back(step);
+      if (!step.name.empty()) stored.steps.push_back(step);  // it has a row
     }
     for (const auto& attempts : run.attempts) {
       stored.attempts.insert(stored.attempts.end(), attempts.begin(), attempts.end());
@@ -188,7 +188,7 @@ const RunRow* StoreModel::FindRun(RunKey key) const {
 
 const StepRow* StoreModel::FindStep(RunKey key, StepIx ix) const {
   const Run* run = Find(key);
-  if (run == nullptr || ix >= run->steps.size() || run->steps[ix].state == StepState::kWaiting) return nullptr;
+  if (run == nullptr || ix >= run->steps.size() || run->steps[ix].name.empty()) return nullptr;
   return &run->steps[ix];
 }
 

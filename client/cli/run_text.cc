@@ -94,6 +94,7 @@ std::string RunFacts(const v1::Run& run, const Style& style) {
                       {"Reason", ReasonName(run.reason())},
                       {"Message", run.message()},
                       {"Steps", StepsText(run)},
+                      {"Generation", run.generation() > 1 ? absl::StrCat(run.generation()) : ""},
                       {"Pipeline", absl::StrCat(run.pipeline(), "@", run.pipeline_version())},
                       {"Orchestrator", run.orchestrator()},
                       {"Labels", LabelsText(run.labels())},

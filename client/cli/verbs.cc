@@ -27,6 +27,20 @@ const std::vector<VerbRow>& AllVerbs() {
        "orchctl wait-run penguins-1 --timeout 10m", MakeWaitRun},
       {"cancel-run", "Stop a run", "Answers when the wish is recorded; wait-run tells when all has ended.",
        "orchctl cancel-run penguins-1", MakeCancelRun},
+      {"pause-run", "Let nothing more of a run start", "What runs goes on; time-outs go on too.",
+       "orchctl pause-run penguins-1", MakePauseRun},
+      {"resume-run", "Let a paused run go on", "", "orchctl resume-run penguins-1", MakeResumeRun},
+      {"skip-step", "End a step that has not started as skipped",
+       "Steps that depend on it see it as skipped, not as failed; those with trigger_rule none_failed or all_done run.",
+       "orchctl skip-step penguins-1 'train[2]'", MakeSkipStep},
+      {"retry-run", "Go on with a run that failed or was cancelled",
+       "The same run, its next generation: what did not succeed begins again, what succeeded stays as it is. With "
+       "--step\n"
+       "the named steps and everything that depends on them begin again, however they ended; a parameter that is "
+       "changed\n"
+       "chooses the steps that use it.",
+       "orchctl retry-run penguins-1 --watch\norchctl retry-run penguins-1 --step ingest --param folds=5 --wait",
+       MakeRetryRun},
       {"delete-run", "Delete a run that has ended",
        "Its steps, events and logs go, and artifacts that neither the cache nor a name of their own needs.",
        "orchctl delete-run penguins-1", MakeDeleteRun},

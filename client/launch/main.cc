@@ -23,6 +23,8 @@ constexpr char kHelp[] =
     "    Publishes an output of this step before the step ends: its bytes must be complete at $ORCH_OUTPUT_<NAME>.\n"
     "    Steps whose input says `early: true` start now. A publication is final.\n"
     "    Prints the artifact's id. Retries for 60 s while the daemon restarts.\n"
+    "orch-launch heartbeat\n"
+    "    Says that this step is alive; of use to a step with `heartbeat`. Retries for 60 s while the daemon restarts.\n"
     "orch-launch --version | --help\n"
     "\n"
     "It runs inside a step, where ORCH_ENDPOINT and ORCH_TOKEN are set.\n";
@@ -41,6 +43,41 @@ void Pause(int millis) {
 json ValueOf(const std::string& text) {
   json value = json::parse(text, nullptr, /*allow_exceptions=*/false);
   return value.is_discarded() ? json(text) : value;
+}
+
+// One call of the daemon, tried again while it restarts. 0 and the answer, or the exit code after the word of it.
+int Ask(const char* method, const json& request, const std::string& failure, json* out) {
+  const char* endpoint = getenv("ORCH_ENDPOINT");
+  const char* token = getenv("ORCH_TOKEN");
+  if (endpoint == nullptr || token == nullptr || getenv("ORCH_FENCE") == nullptr) {
+    return Fail(2, "ORCH_ENDPOINT, ORCH_TOKEN and ORCH_FENCE are not set: this runs inside a step of orchd");
+  }
+  if (strncmp(endpoint, "unix:", 5) != 0) return Fail(2, std::string("cannot use the endpoint `") + endpoint + "`");
+  const std::string path = std::string("/orch.v1.") + method;
+  const std::string body = request.dump(-1, ' ', false, json::error_handler_t::replace);
+  const time_t until = time(nullptr) + kReachSeconds;
+  int wait = 20;
+  for (;;) {
+    const orch::launch::HttpAnswer answer = orch::launch::PostJson(endpoint + 5, path, token, body, kCallMillis);
+    const json parsed = json::parse(answer.body, nullptr, /*allow_exceptions=*/false);
+    if (answer.status == 200) {
+      *out = parsed.is_object() ? parsed : json::object();
+      return 0;
+    }
+    const bool again = answer.status == 0 || answer.status == 503 || answer.status == 429 || answer.status == 504;
+    if (!again) {
+      const std::string why = parsed.is_object() && parsed.contains("message") && parsed["message"].is_string()
+                                  ? parsed["message"].get<std::string>()
+                                  : "HTTP status " + std::to_string(answer.status);
+      return Fail(1, failure + ": " + why);
+    }
+    if (time(nullptr) >= until) {
+      return Fail(7, "the daemon at " + std::string(endpoint) + " did not answer for " + std::to_string(kReachSeconds) +
+                         " s (" + answer.error + ")");
+    }
+    Pause(wait);
+    if (wait < 1000) wait *= 2;
+  }
 }
 
 int Publish(int argc, char** argv) {
@@ -62,45 +99,24 @@ int Publish(int argc, char** argv) {
     }
   }
   if (output.empty()) return Fail(2, "publish needs the name of an output; see orch-launch --help");
-  const char* endpoint = getenv("ORCH_ENDPOINT");
-  const char* token = getenv("ORCH_TOKEN");
-  const char* fence = getenv("ORCH_FENCE");
-  if (endpoint == nullptr || token == nullptr || fence == nullptr) {
-    return Fail(2, "ORCH_ENDPOINT, ORCH_TOKEN and ORCH_FENCE are not set: this runs inside a step of orchd");
-  }
-  if (strncmp(endpoint, "unix:", 5) != 0) return Fail(2, std::string("cannot use the endpoint `") + endpoint + "`");
-  json request = {{"output", output}, {"fence", fence}};
+  json request = {{"output", output}};
+  if (const char* fence = getenv("ORCH_FENCE")) request["fence"] = fence;
   if (const char* run = getenv("ORCH_RUN_ID")) request["run"] = run;
   if (const char* step = getenv("ORCH_STEP")) request["step"] = step;
   if (const char* attempt = getenv("ORCH_ATTEMPT")) request["attempt"] = atoi(attempt);
   if (!metadata.empty()) request["metadata"] = metadata;
-  const std::string body = request.dump(-1, ' ', false, json::error_handler_t::replace);
-
-  const time_t until = time(nullptr) + kReachSeconds;
-  int wait = 20;
-  for (;;) {
-    const orch::launch::HttpAnswer answer =
-        orch::launch::PostJson(endpoint + 5, "/orch.v1.ArtifactService/PublishArtifact", token, body, kCallMillis);
-    const json parsed = json::parse(answer.body, nullptr, /*allow_exceptions=*/false);
-    if (answer.status == 200) {
-      const std::string id = parsed.is_object() ? parsed.value("id", "") : "";
-      puts(id.c_str());
-      return 0;
-    }
-    const bool again = answer.status == 0 || answer.status == 503 || answer.status == 429 || answer.status == 504;
-    if (!again) {
-      const std::string why = parsed.is_object() && parsed.contains("message") && parsed["message"].is_string()
-                                  ? parsed["message"].get<std::string>()
-                                  : "HTTP status " + std::to_string(answer.status);
-      return Fail(1, "`" + output + "` is not published: " + why);
-    }
-    if (time(nullptr) >= until) {
-      return Fail(7, "the daemon at " + std::string(endpoint) + " did not answer for " + std::to_string(kReachSeconds) +
-                         " s (" + answer.error + ")");
-    }
-    Pause(wait);
-    if (wait < 1000) wait *= 2;
+  json answer;
+  if (const int code = Ask("ArtifactService/PublishArtifact", request, "`" + output + "` is not published", &answer)) {
+    return code;
   }
+  puts(answer.value("id", "").c_str());
+  return 0;
+}
+
+int Heartbeat(int argc, char** argv) {
+  if (argc > 0) return Fail(2, std::string("heartbeat takes no argument, not `") + argv[0] + "`");
+  json answer;
+  return Ask("RunService/SendHeartbeat", json::object(), "no heartbeat", &answer);
 }
 
 }  // namespace
@@ -112,6 +128,7 @@ int main(int argc, char** argv) {
     return 0;
   }
   if (verb == "publish") return Publish(argc - 2, argv + 2);
+  if (verb == "heartbeat") return Heartbeat(argc - 2, argv + 2);
   if (verb == "--version") {
     puts("orch-launch " ORCH_VERSION);
     return 0;

@@ -32,6 +32,26 @@ absl::StatusOr<v1::Run> Client::CancelRun(v1::CancelRunRequest request) {
   return impl_->Call(*impl_->runs, &v1::RunService::Stub::CancelRun, std::move(request));
 }
 
+absl::StatusOr<v1::Run> Client::PauseRun(absl::string_view name) {
+  v1::PauseRunRequest request;
+  request.set_name(std::string(name));
+  return impl_->Call(*impl_->runs, &v1::RunService::Stub::PauseRun, std::move(request));
+}
+
+absl::StatusOr<v1::Run> Client::ResumeRun(absl::string_view name) {
+  v1::ResumeRunRequest request;
+  request.set_name(std::string(name));
+  return impl_->Call(*impl_->runs, &v1::RunService::Stub::ResumeRun, std::move(request));
+}
+
+absl::StatusOr<v1::Run> Client::SkipStep(v1::SkipStepRequest request) {
+  return impl_->Call(*impl_->runs, &v1::RunService::Stub::SkipStep, std::move(request));
+}
+
+absl::StatusOr<v1::Run> Client::RetryRun(v1::RetryRunRequest request) {
+  return impl_->Call(*impl_->runs, &v1::RunService::Stub::RetryRun, std::move(request));
+}
+
 absl::Status Client::DeleteRun(absl::string_view name) {
   v1::DeleteRunRequest request;
   request.set_name(std::string(name));
@@ -57,6 +77,7 @@ absl::StatusOr<v1::Run> Client::WaitRun(absl::string_view name, std::chrono::mil
   const auto end = Steady::now() + std::min<std::chrono::milliseconds>(timeout, std::chrono::hours(24 * 365));
   v1::WaitRunRequest request;
   request.set_name(std::string(name));
+  int32_t generation = 0;
   while (true) {
     const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(end - Steady::now());
     const auto piece = std::clamp<std::chrono::milliseconds>(left, std::chrono::milliseconds(1), kWaitPiece);
@@ -64,7 +85,9 @@ absl::StatusOr<v1::Run> Client::WaitRun(absl::string_view name, std::chrono::mil
     request.mutable_timeout()->set_nanos(static_cast<int32_t>(piece.count() % 1000 * 1'000'000));
     ASSIGN_OR_RETURN(v1::Run run, impl_->Call(*impl_->runs, &v1::RunService::Stub::WaitRun, request,
                                               piece + std::max(kWaitSlack, impl_->options.reconnect_patience), cancel));
-    if (Ended(run.state()) || Steady::now() >= end) return run;
+    if (generation == 0) generation = run.generation();
+    // One that has ended is over for us, also if somebody has retried it since.
+    if (Ended(run.state()) || run.generation() != generation || Steady::now() >= end) return run;
   }
 }
 

@@ -71,6 +71,10 @@ class Client {
   absl::StatusOr<v1::Run> GetRun(absl::string_view name);
   absl::StatusOr<v1::ListRunsResponse> ListRuns(v1::ListRunsRequest request);
   absl::StatusOr<v1::Run> CancelRun(v1::CancelRunRequest request);
+  absl::StatusOr<v1::Run> PauseRun(absl::string_view name);
+  absl::StatusOr<v1::Run> ResumeRun(absl::string_view name);
+  absl::StatusOr<v1::Run> SkipStep(v1::SkipStepRequest request);
+  absl::StatusOr<v1::Run> RetryRun(v1::RetryRunRequest request);
   absl::Status DeleteRun(absl::string_view name);
   absl::StatusOr<v1::ListStepsResponse> ListSteps(v1::ListStepsRequest request);
   absl::StatusOr<v1::Step> GetStep(v1::GetStepRequest request);

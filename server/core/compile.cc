@@ -159,7 +159,6 @@ class Compiler {
     refuse(!options.secrets.empty(), "secrets", "secrets are");
     refuse(options.has_hooks, "hooks", "hooks are");
     refuse(options.image_build, "image.build", "building images is");
-    refuse(options.heartbeat_micros > 0, "heartbeat", "heartbeats are");
   }
 
   void CompileWhen(uint32_t t, const std::string& when) {

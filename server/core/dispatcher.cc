@@ -1,5 +1,5 @@
-// Apply, Tick and Take, and what concerns whole runs. Steps are in dispatcher_steps.cc, attempts in
-// dispatcher_attempts.cc, the way back from the store in dispatcher_restore.cc.
+// Apply, Tick and Take, and what concerns whole runs. What clients ask of them is in dispatcher_control.cc, steps are
+// in dispatcher_steps.cc, attempts in dispatcher_attempts.cc, the way back from the store in dispatcher_restore.cc.
 #include "server/core/dispatcher.h"
 
 #include <algorithm>
@@ -67,6 +67,12 @@ void Dispatcher::RunSweeps(int budget) {
           break;
         case Sweep::Kind::kStopRest:
           StopStep(*run, ix);
+          break;
+        case Sweep::Kind::kHoldBack:
+          if (run->row.state == RunState::kPaused) Dequeue(*run, ix);
+          break;
+        case Sweep::Kind::kOfferAgain:
+          if (run->cells[ix].state == StepState::kReady) Offer(*run, ix, ReadySince(*run, ix));
           break;
       }
     }
@@ -297,59 +303,6 @@ absl::Status Dispatcher::On(RunSubmitted& event) {
   return absl::OkStatus();
 }
 
-absl::Status Dispatcher::On(CancelRequested& event) {
-  RunInMemory* run = FindRun(event.run);
-  if (run == nullptr) return absl::OkStatus();  // it has ended: nothing to do
-  if (!event.steps.empty()) {
-    for (const StepIx ix : event.steps) {
-      if (ix >= run->cells.size()) {
-        return Error(absl::StatusCode::kNotFound, "STEP_NOT_FOUND", absl::StrCat("the run has no step number ", ix));
-      }
-    }
-    for (const StepIx ix : event.steps) {
-      if (run->live.count(ix) > 0) {
-        StopAttempt(*run, ix, Reason::kCancelRequested, event.force);
-      } else if (!IsTerminal(run->cells[ix].state)) {
-        EndStep(*run, ix, StepEvent::kCancelRequested, StepState::kCancelled, Reason::kCancelRequested, "");
-      }
-    }
-    return absl::OkStatus();
-  }
-  if (run->row.state == RunState::kCancelling) {
-    if (event.force && !run->row.cancel_forced) {
-      run->row.cancel_forced = true;
-      StopLive(*run, Reason::kCancelRequested, true);
-    }
-    return absl::OkStatus();
-  }
-  if (IsTerminal(run->row.state)) return absl::OkStatus();
-  run->row.cancel_forced = event.force;
-  SetRun(*run, RunEvent::kCancelRequested, RunState::kCancelling, Reason::kCancelRequested, "");
-  StopLive(*run, Reason::kCancelRequested, event.force);
-  StopRest(*run);
-  return absl::OkStatus();
-}
-
-absl::Status Dispatcher::On(RunsDeleted& event) {
-  for (const DeletedRunRow& run : event.runs) {
-    if (FindRun(run.key) == nullptr) continue;
-    return Error(absl::StatusCode::kFailedPrecondition, "RUN_NOT_ENDED",
-                 absl::StrCat("run `", run.name, "` has not ended; wait for it, or cancel-run it first"));
-  }
-  for (DeletedRunRow& run : event.runs) {
-    EventRow& told = out_.batch.events.emplace_back();
-    told.sequence = next_sequence_++;
-    told.time = now_.wall;
-    told.type = EventType::kRunDeleted;
-    told.run = run.key;
-    told.message = run.name;
-    told.output = run.id;
-    run.deleted = now_.wall;
-    out_.batch.removals.runs.push_back(std::move(run));
-  }
-  return absl::OkStatus();
-}
-
 absl::Status Dispatcher::On(OrchestratorChanged& event) {
   const uint32_t number = InternOrchestrator(event.name);
   for (const PoolId pool : orchestrators_[number].limited) pools_.ClearCapacity(pool);
@@ -411,9 +364,9 @@ void Dispatcher::SetRun(RunInMemory& run, RunEvent event, RunState to, Reason re
 bool Dispatcher::MayStart(const RunInMemory& run) const { return run.row.state == RunState::kRunning; }
 
 void Dispatcher::OnStepFailed(RunInMemory& run, StepIx ix) {
-  if (run.any_failed) return;
   run.any_failed = true;
-  if (run.row.state != RunState::kRunning || run.header.execution_mode == ExecutionMode::kContinueOnFailure) return;
+  if (run.row.state != RunState::kRunning && run.row.state != RunState::kPaused) return;
+  if (run.header.execution_mode == ExecutionMode::kContinueOnFailure) return;
   SetRun(run, RunEvent::kStepFailed, RunState::kHalting, Reason::kStepFailed,
          absl::StrCat("step `", run.graph->StepName(ix), "` failed"));
   if (run.header.execution_mode == ExecutionMode::kFailFast) StopLive(run, Reason::kRunHalted, false);

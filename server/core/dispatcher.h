@@ -38,16 +38,6 @@ struct CorePolicy {
   int grants = 1'000;                         // starts per Tick
 };
 
-// A run as the store has it, for Restore.
-struct StoredRun {
-  RunHeader header;
-  RunRow row;
-  std::shared_ptr<const Graph> graph;  // with its fan-outs made at run time
-  std::vector<StepRow> steps;
-  std::vector<AttemptRow> attempts;
-  std::vector<ArtifactRow> artifacts;
-};
-
 class Dispatcher {
  public:
   explicit Dispatcher(CorePolicy policy);
@@ -107,14 +97,14 @@ class Dispatcher {
   };
   // Work that is done in slices: cells [next, end) of a run.
   struct Sweep {
-    enum class Kind : uint8_t { kOpenRoots, kCloseEdge, kStopRest } kind;
+    enum class Kind : uint8_t { kOpenRoots, kCloseEdge, kStopRest, kHoldBack, kOfferAgain } kind;
     RunKey run;
     StepIx next;
     StepIx end;
     uint8_t seen;  // kCloseEdge: what the upstream brought
   };
   struct Timer {
-    enum class Kind : uint8_t { kQueue, kRun, kRetry, kStop, kResubmit, kDeadline } kind;
+    enum class Kind : uint8_t { kQueue, kRun, kRetry, kStop, kResubmit, kDeadline, kHeartbeat } kind;
     int64_t due;
     RunKey run;
     StepIx ix;
@@ -132,11 +122,16 @@ class Dispatcher {
 
   absl::Status On(RunSubmitted& event);
   absl::Status On(CancelRequested& event);
+  absl::Status On(PauseRequested& event);
+  absl::Status On(ResumeRequested& event);
+  absl::Status On(SkipRequested& event);
+  absl::Status On(RunRetried& event);
   absl::Status On(RunsDeleted& event);
   absl::Status On(AttemptAccepted& event);
   absl::Status On(AttemptRefused& event);
   absl::Status On(AttemptNotFound& event);
   absl::Status On(AttemptStarted& event);
+  absl::Status On(HeartbeatReceived& event);
   absl::Status On(AttemptEnded& event);
   absl::Status On(OutputsStored& event);
   absl::Status On(ArtifactPublished& event);
@@ -149,7 +144,12 @@ class Dispatcher {
 
   // runs
   void SetRun(RunInMemory& run, RunEvent event, RunState to, Reason reason, std::string message);
+  RunInMemory& Adopt(StoredRun stored);
+  void CloseEarly(RunInMemory& run);
   void AdoptGraph(RunInMemory& run);
+  void ForgetWork(RunKey key);
+  std::vector<bool> ChooseSteps(const RunInMemory& run, const RunRetried& event) const;
+  void StartHeart(RunInMemory& run, StepIx ix, LiveAttempt& attempt);
   void OnStepFailed(RunInMemory& run, StepIx ix);
   void StopLive(RunInMemory& run, Reason reason, bool force);
   void StopRest(RunInMemory& run);
@@ -168,11 +168,15 @@ class Dispatcher {
   void JudgeGroup(RunInMemory& run, StepIx ix);
   void AskToFanOut(RunInMemory& run, StepIx ix);
   void Expand(RunInMemory& run, uint32_t t);
+  void FanOutAgain(RunInMemory& run, StepIx ix, Items items);
+  void SkipInstances(RunInMemory& run, StepIx group);
   void CloseFrom(RunInMemory& run, const Edge& edge, StepIx producer, uint8_t seen);
   void Propagate(RunInMemory& run, StepIx ix);
   void DrainEnded(int limit);
   void BecomeReady(RunInMemory& run, StepIx ix, bool judged);
-  void Enqueue(RunInMemory& run, StepIx ix) { Enqueue(run, ix, now_.mono); }
+  void Offer(RunInMemory& run, StepIx ix) { Offer(run, ix, now_.mono); }
+  void Offer(RunInMemory& run, StepIx ix, int64_t ready_mono);
+  int64_t ReadySince(const RunInMemory& run, StepIx ix) const;
   void Enqueue(RunInMemory& run, StepIx ix, int64_t ready_mono);
   void Dequeue(RunInMemory& run, StepIx ix);
   void SkipEarlyConsumers(RunInMemory& run, StepIx producer);

@@ -220,6 +220,22 @@ absl::Status Dispatcher::On(AttemptStarted& event) {
   if (limit > 0) {
     timers_.push({Timer::Kind::kRun, attempt->row.started_mono + limit, run->header.key, ix, event.ref.attempt});
   }
+  StartHeart(*run, ix, *attempt);
+  return absl::OkStatus();
+}
+
+// Its time begins now, whenever its start was: nobody could have heard it before.
+void Dispatcher::StartHeart(RunInMemory& run, StepIx ix, LiveAttempt& attempt) {
+  const int64_t limit = run.graph->SpecOf(ix).options().heartbeat_micros;
+  if (limit == 0) return;
+  attempt.heard_mono = now_.mono;
+  timers_.push({Timer::Kind::kHeartbeat, now_.mono + limit, run.header.key, ix, attempt.row.number});
+}
+
+absl::Status Dispatcher::On(HeartbeatReceived& event) {
+  RunInMemory* run = nullptr;
+  LiveAttempt* attempt = FindLive(event.ref, &run);
+  if (attempt != nullptr) attempt->heard_mono = now_.mono;
   return absl::OkStatus();
 }
 
@@ -472,6 +488,7 @@ void Dispatcher::FireTimer(const Timer& timer) {
   if (run == nullptr) return;
   if (timer.kind == Timer::Kind::kDeadline) {
     if (run->row.state != RunState::kRunning && run->row.state != RunState::kPaused) return;
+    if (timer.due != run->row.deadline_mono) return;  // an earlier generation's
     SetRun(*run, RunEvent::kDeadlineReached, RunState::kHalting, Reason::kRunDeadline, "the run's time is over");
     StopLive(*run, Reason::kRunDeadline, false);
     StopRest(*run);
@@ -502,6 +519,16 @@ void Dispatcher::FireTimer(const Timer& timer) {
       live->second.waits_to_resubmit = false;
       AddIntent(Intent::Kind::kSubmitAttempt, *run, timer.ix, live->second);
       return;
+    case Timer::Kind::kHeartbeat: {
+      if (state != StepState::kRunning || live->second.row.state == AttemptState::kStoring) return;
+      const int64_t due = live->second.heard_mono + run->graph->SpecOf(timer.ix).options().heartbeat_micros;
+      if (due > now_.mono) {
+        timers_.push({Timer::Kind::kHeartbeat, due, timer.run, timer.ix, timer.attempt});
+      } else {
+        StopAttempt(*run, timer.ix, Reason::kHeartbeatTimeout, false);
+      }
+      return;
+    }
     case Timer::Kind::kDeadline:
       return;
   }

@@ -1,4 +1,5 @@
 // What concerns fan-outs made at run time: their groups, and the instances that come of them.
+#include <algorithm>
 #include <set>
 #include <utility>
 
@@ -15,13 +16,14 @@ void Dispatcher::JudgeGroup(RunInMemory& run, StepIx ix) {
   const Reason unmet = JudgeTrigger(TriggerRule::kAllSuccess, run.cells[ix].seen);
   if (unmet != Reason::kNone) {
     EndStep(run, ix, StepEvent::kUpstreamsUnmet, StepState::kSkipped, unmet, UnmetMessage(run, ix, unmet));
+    SkipInstances(run, ix);
     return;
   }
   SetStep(run, ix, StepEvent::kUpstreamsMet, StepState::kReady, Reason::kNone, "");
   StepDetail& detail = Detail(run, ix);
   detail.row.ready = now_.wall;
   detail.logged = false;
-  AskToFanOut(run, ix);
+  Offer(run, ix);
 }
 
 void Dispatcher::AskToFanOut(RunInMemory& run, StepIx ix) {
@@ -30,6 +32,7 @@ void Dispatcher::AskToFanOut(RunInMemory& run, StepIx ix) {
   Intent& intent = out_.intents.emplace_back();
   intent.kind = Intent::Kind::kResolveFanout;
   intent.ref = {run.header.key, ix, 0};
+  intent.generation = run.row.generation;
   for (const std::optional<InputBinding>& list : step.lists) {
     std::vector<ArtifactId>& ids = intent.lists.emplace_back();
     if (!list) continue;
@@ -44,7 +47,8 @@ void Dispatcher::AskToFanOut(RunInMemory& run, StepIx ix) {
 
 absl::Status Dispatcher::On(FanoutResolved& event) {
   RunInMemory* run = FindRun(event.run);
-  if (run == nullptr || run->cells[event.ix].state != StepState::kReady || !Detail(*run, event.ix).resolving) {
+  if (run == nullptr || run->row.generation != event.generation || run->cells[event.ix].state != StepState::kReady ||
+      !Detail(*run, event.ix).resolving) {
     ++late_events_;
     return absl::OkStatus();
   }
@@ -53,6 +57,11 @@ absl::Status Dispatcher::On(FanoutResolved& event) {
   Detail(*run, event.ix).resolving = false;
   if (event.failure != Reason::kNone) {
     EndStep(*run, event.ix, StepEvent::kResolveFailed, StepState::kFailed, event.failure, std::move(event.message));
+    SkipInstances(*run, event.ix);
+    return absl::OkStatus();
+  }
+  if (run->graph->step(event.fanout.step).expanded) {
+    FanOutAgain(*run, event.ix, *event.fanout.items);
     return absl::OkStatus();
   }
   FanoutRow& row = out_.batch.fanouts.emplace_back();
@@ -69,6 +78,32 @@ absl::Status Dispatcher::On(FanoutResolved& event) {
           count == 0 ? std::string("the list is empty")
                      : absl::StrCat("fanned out into ", count, count == 1 ? " instance" : " instances"));
   return absl::OkStatus();
+}
+
+// In a later generation its list was made anew. The instances are what they were, so the items must be, in any order.
+void Dispatcher::FanOutAgain(RunInMemory& run, StepIx ix, Items items) {
+  const StepTemplate& step = run.graph->step(run.graph->TemplateOf(ix));
+  Items before = *step.items;
+  std::sort(items.begin(), items.end());
+  std::sort(before.begin(), before.end());
+  if (items != before) {
+    EndStep(run, ix, StepEvent::kResolveFailed, StepState::kFailed, Reason::kFanoutInvalid,
+            "its list has other items than in the generation before; submit the pipeline as a new run");
+    SkipInstances(run, ix);
+    return;
+  }
+  EndStep(run, ix, StepEvent::kFannedOut, StepState::kSucceeded, Reason::kNone, "the items are those of before");
+  AddSweep(Sweep::Kind::kOpenRoots, run, step.first, step.first + step.count, 0);
+}
+
+// Its group came to nothing in a later generation.
+void Dispatcher::SkipInstances(RunInMemory& run, StepIx group) {
+  const StepTemplate& step = run.graph->step(run.graph->TemplateOf(group));
+  for (StepIx ix = step.first; ix < step.first + step.count; ++ix) {
+    if (run.cells[ix].state != StepState::kWaiting) continue;
+    EndStep(run, ix, StepEvent::kUpstreamsUnmet, StepState::kSkipped, Reason::kUpstreamFailed,
+            absl::StrCat("`", run.graph->StepName(group), "` is ", Name(run.cells[group].state)));
+  }
 }
 
 // The new instances are WAITING, with what has come to them already.

@@ -9,29 +9,16 @@
 
 namespace orch {
 
-void Dispatcher::Restore(StoredRun stored, Now now) {
-  now_ = now;
+// What is on record of the run, and nothing yet of what follows from it.
+RunInMemory& Dispatcher::Adopt(StoredRun stored) {
   auto owned = std::make_unique<RunInMemory>();
   RunInMemory& run = *owned;
   run.header = std::move(stored.header);
   run.row = std::move(stored.row);
   run.graph = std::move(stored.graph);
   AdoptGraph(run);
-  const RunKey key = run.header.key;
-  runs_.emplace(key, std::move(owned));
-
-  for (const ArtifactRow& artifact : stored.artifacts) {
-    const std::vector<OutputSpec>& outputs = run.graph->SpecOf(artifact.ix).outputs;
-    const auto found =
-        std::find_if(outputs.begin(), outputs.end(), [&](const OutputSpec& o) { return o.name == artifact.output; });
-    if (found == outputs.end()) continue;
-    const auto output = static_cast<uint32_t>(found - outputs.begin());
-    ArtifactId& slot = run.artifacts[run.graph->OutputSlot(artifact.ix, output)];
-    slot = std::max(slot, artifact.id);
-    if (artifact.early) run.early_closed.insert({artifact.ix, output});
-  }
-
-  std::vector<StepIx> ended;
+  runs_.emplace(run.header.key, std::move(owned));
+  std::unordered_map<StepIx, uint32_t> earlier;  // attempts of earlier generations
   for (StepRow& row : stored.steps) {
     StepCell& cell = run.cells[row.ix];
     --run.row.counts[static_cast<size_t>(cell.state)];
@@ -39,22 +26,55 @@ void Dispatcher::Restore(StoredRun stored, Now now) {
     cell.state = row.state;
     cell.reason = row.reason;
     cell.attempt = row.attempt;
+    if (row.earlier_attempts > 0) earlier[row.ix] = row.earlier_attempts;
     if (row.state == StepState::kFailed) run.any_failed = true;
     if (IsTerminal(row.state)) {
       --run.open_steps;
-      ended.push_back(row.ix);
       continue;
     }
     StepDetail& detail = run.details[row.ix];
     detail.row = std::move(row);
     detail.logged = true;
   }
-  for (AttemptRow& row : stored.attempts) {
+  for (const ArtifactRow& artifact : stored.artifacts) {
+    // Those of the cache have no attempt.
+    const auto before = earlier.find(artifact.ix);
+    const bool counts = run.cells[artifact.ix].state == StepState::kCached
+                            ? artifact.attempt == 0
+                            : artifact.attempt > (before == earlier.end() ? 0 : before->second);
+    const std::vector<OutputSpec>& outputs = run.graph->SpecOf(artifact.ix).outputs;
+    const auto found =
+        std::find_if(outputs.begin(), outputs.end(), [&](const OutputSpec& o) { return o.name == artifact.output; });
+    if (found == outputs.end() || !counts) continue;
+    const auto output = static_cast<uint32_t>(found - outputs.begin());
+    ArtifactId& slot = run.artifacts[run.graph->OutputSlot(artifact.ix, output)];
+    slot = std::max(slot, artifact.id);
+    if (artifact.early) run.early_closed.insert({artifact.ix, output});
+  }
+  return run;
+}
+
+// Who reads what was published early need not wait for its producer.
+void Dispatcher::CloseEarly(RunInMemory& run) {
+  for (const auto& [producer, output] : run.early_closed) {
+    for (const Edge& edge : run.graph->templates()[run.graph->TemplateOf(producer)].edges) {
+      if (edge.early && edge.output == output) CloseFrom(run, edge, producer, kSeenOk);
+    }
+  }
+}
+
+void Dispatcher::Restore(StoredRun stored, Now now) {
+  now_ = now;
+  std::vector<AttemptRow> attempts = std::move(stored.attempts);
+  const std::vector<ArtifactRow> artifacts = stored.artifacts;
+  RunInMemory& run = Adopt(std::move(stored));
+  const RunKey key = run.header.key;
+  for (AttemptRow& row : attempts) {
     StepCell& cell = run.cells[row.ix];
     if (IsTerminal(cell.state)) continue;
     if (IsTerminal(row.state)) {
       StepDetail& detail = Detail(run, row.ix);
-      if (row.state == AttemptState::kCancelled) continue;
+      if (row.state == AttemptState::kCancelled || row.number <= detail.row.earlier_attempts) continue;
       ++(row.platform_failure ? detail.budget.platform : detail.budget.charged);
       continue;
     }
@@ -73,7 +93,7 @@ void Dispatcher::Restore(StoredRun stored, Now now) {
       ++orchestrators_[run.orchestrators[t]].busy;
     }
   }
-  for (const ArtifactRow& artifact : stored.artifacts) {
+  for (const ArtifactRow& artifact : artifacts) {
     if (!artifact.early) continue;
     const auto live = run.live.find(artifact.ix);
     if (live == run.live.end() || live->second.row.number != artifact.attempt) continue;
@@ -82,12 +102,10 @@ void Dispatcher::Restore(StoredRun stored, Now now) {
       if (outputs[o].name == artifact.output) live->second.published.insert(o);
     }
   }
-  for (const auto& [producer, output] : run.early_closed) {
-    for (const Edge& edge : run.graph->templates()[run.graph->TemplateOf(producer)].edges) {
-      if (edge.early && edge.output == output) CloseFrom(run, edge, producer, kSeenOk);
-    }
+  CloseEarly(run);
+  for (StepIx ix = 0; ix < run.cells.size(); ++ix) {
+    if (IsTerminal(run.cells[ix].state)) ended_.emplace_back(key, ix);
   }
-  for (const StepIx ix : ended) ended_.emplace_back(key, ix);
 
   std::vector<StepIx> open;
   for (const auto& [ix, detail] : run.details) open.push_back(ix);
@@ -98,16 +116,8 @@ void Dispatcher::Restore(StoredRun stored, Now now) {
     const StepOptions& options = run.graph->SpecOf(ix).options();
     const uint32_t number = run.cells[ix].attempt;
     const auto live = run.live.find(ix);
-    if (state == StepState::kReady && run.graph->IsGroup(ix)) {
-      AskToFanOut(run, ix);
-    } else if (state == StepState::kReady) {
-      if (run.graph->templates()[run.graph->TemplateOf(ix)].needs_resolve) {
-        AskToResolve(run, ix);
-      } else {
-        // Its age goes on; of one that waited out a back-off it is not on record.
-        const int64_t age = number == 0 ? std::clamp<int64_t>(now_.wall - detail.row.ready, 0, now_.mono) : 0;
-        Enqueue(run, ix, now_.mono - age);
-      }
+    if (state == StepState::kReady) {
+      Offer(run, ix, ReadySince(run, ix));
     } else if (state == StepState::kBackoff) {
       if (ORCH_PLANTED("forget_retry_timer")) continue;
       timers_.push({Timer::Kind::kRetry, detail.row.retry_at_mono, key, ix, number});
@@ -118,6 +128,7 @@ void Dispatcher::Restore(StoredRun stored, Now now) {
       } else if (row.started_mono == 0 && options.queue_timeout_micros > 0) {
         timers_.push({Timer::Kind::kQueue, row.created_mono + options.queue_timeout_micros, key, ix, number});
       }
+      if (state == StepState::kRunning) StartHeart(run, ix, live->second);
       if (state == StepState::kStopping) {
         AddIntent(Intent::Kind::kCancelAttempt, run, ix, live->second);
         out_.intents.back().forced = run.row.cancel_forced;

@@ -161,7 +161,10 @@ void Dispatcher::Judge(RunInMemory& run, StepIx ix) {
   if (run.cells[ix].state != StepState::kWaiting) return;
   // A run that stops is swept: the sweep ends this step too.
   if (run.row.state != RunState::kRunning && run.row.state != RunState::kPaused) return;
-  if (run.graph->IsGroup(ix)) return JudgeGroup(run, ix);
+  const StepTemplate& step = run.graph->step(run.graph->TemplateOf(ix));
+  if (step.group == ix) return JudgeGroup(run, ix);
+  // In a later generation it was there before its list.
+  if (step.at_run_time() && !IsTerminal(run.cells[step.group].state)) return;
   const Reason unmet = JudgeTrigger(run.graph->SpecOf(ix).options().trigger_rule, run.cells[ix].seen);
   if (unmet != Reason::kNone) {
     EndStep(run, ix, StepEvent::kUpstreamsUnmet, StepState::kSkipped, unmet, UnmetMessage(run, ix, unmet));
@@ -229,11 +232,29 @@ void Dispatcher::BecomeReady(RunInMemory& run, StepIx ix, bool judged) {
   detail.row.retry_at = 0;
   detail.row.retry_at_mono = 0;
   detail.logged = false;
-  if (run.graph->templates()[run.graph->TemplateOf(ix)].needs_resolve && !detail.resolved) {
-    AskToResolve(run, ix);
+  Offer(run, ix);
+}
+
+// A READY step asks the cache, or waits for slots; while its run is paused neither.
+void Dispatcher::Offer(RunInMemory& run, StepIx ix, int64_t ready_mono) {
+  if (!MayStart(run)) return;
+  StepDetail& detail = Detail(run, ix);
+  if (run.graph->IsGroup(ix)) {
+    if (!detail.resolving) AskToFanOut(run, ix);
     return;
   }
-  Enqueue(run, ix);
+  if (run.graph->templates()[run.graph->TemplateOf(ix)].needs_resolve && !detail.resolved) {
+    if (!detail.resolving) AskToResolve(run, ix);
+    return;
+  }
+  Enqueue(run, ix, ready_mono);
+}
+
+// Its age goes on over a restart or a pause; of one that waited out a back-off it is not on record.
+int64_t Dispatcher::ReadySince(const RunInMemory& run, StepIx ix) const {
+  const StepRow& row = run.details.at(ix).row;
+  if (run.cells[ix].attempt != row.earlier_attempts) return now_.mono;
+  return now_.mono - std::clamp<int64_t>(now_.wall - row.ready, 0, now_.mono);
 }
 
 void Dispatcher::AskToResolve(RunInMemory& run, StepIx ix) {
@@ -241,6 +262,7 @@ void Dispatcher::AskToResolve(RunInMemory& run, StepIx ix) {
   Intent& intent = out_.intents.emplace_back();
   intent.kind = Intent::Kind::kResolveStep;
   intent.ref = {run.header.key, ix, run.cells[ix].attempt + 1};
+  intent.generation = run.row.generation;
   intent.inputs = InputsOf(run, ix);
   intent.when_values = WhenValuesOf(run, ix);
   Detail(run, ix).landed_meanwhile = false;
@@ -357,7 +379,8 @@ void Dispatcher::StopStep(RunInMemory& run, StepIx ix) {
 
 absl::Status Dispatcher::On(StepResolved& event) {
   RunInMemory* run = FindRun(event.run);
-  if (run == nullptr || run->cells[event.ix].state != StepState::kReady || !Detail(*run, event.ix).resolving) {
+  if (run == nullptr || run->row.generation != event.generation || run->cells[event.ix].state != StepState::kReady ||
+      !Detail(*run, event.ix).resolving) {
     ++late_events_;
     return absl::OkStatus();
   }
@@ -386,7 +409,7 @@ absl::Status Dispatcher::On(StepResolved& event) {
   detail.cache_key = std::move(event.cache_key);
   detail.parts_json = std::move(event.parts_json);
   if (!event.hit) {
-    Enqueue(*run, event.ix);
+    Enqueue(*run, event.ix, now_.mono);
     return absl::OkStatus();
   }
   for (const StoredOutput& output : event.outputs) Land(*run, event.ix, 0, output, false);

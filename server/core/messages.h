@@ -39,6 +39,33 @@ struct CancelRequested {
   std::vector<StepIx> steps;  // empty: the whole run
   bool force = false;
 };
+// Nothing new starts, until it is resumed. FAILED_PRECONDITION: RUN_ENDED, RUN_STOPPING.
+struct PauseRequested {
+  RunKey run = 0;
+};
+struct ResumeRequested {
+  RunKey run = 0;
+};
+// All of the steps or none. FAILED_PRECONDITION: STEP_STARTED if one has a live attempt, STEP_ENDED, RUN_ENDED.
+struct SkipRequested {
+  RunKey run = 0;
+  std::vector<StepIx> steps;
+};
+// A run as the store has it, with what its next generation shall be.
+struct StoredRun {
+  RunHeader header;
+  RunRow row;
+  std::shared_ptr<const Graph> graph;
+  std::vector<StepRow> steps;
+  std::vector<AttemptRow> attempts;
+  std::vector<ArtifactRow> artifacts;
+};
+// Reopens a run that has ended FAILED or CANCELLED. FAILED_PRECONDITION (RUN_NOT_ENDED, RUN_SUCCEEDED).
+struct RunRetried {
+  StoredRun run;              // the header is the next generation's; attempts are not needed
+  bool unsuccessful = true;   // reopens what failed, was cancelled, or was skipped because of that
+  std::vector<StepIx> steps;  // reopens these too
+};
 // Runs that have ended and go. Refused with FAILED_PRECONDITION (RUN_NOT_ENDED) if one of them is live.
 struct RunsDeleted {
   std::vector<DeletedRunRow> runs;
@@ -65,6 +92,10 @@ struct AttemptStarted {
   std::string node;
   int64_t wall = 0;
 };
+// The step says that it is alive. Not kept anywhere: a restart is a sign of life for all.
+struct HeartbeatReceived {
+  AttemptRef ref;
+};
 struct AttemptEnded {
   AttemptRef ref;
   AttemptEnd end;
@@ -84,6 +115,7 @@ struct ArtifactPublished {
 struct StepResolved {
   RunKey run = 0;
   StepIx ix = 0;
+  int generation = 1;              // of the run, when it was asked
   Reason failure = Reason::kNone;  // set: it cannot run
   std::string message;
   bool when_false = false;           // its condition does not hold
@@ -99,6 +131,7 @@ struct StepResolved {
 struct FanoutResolved {
   RunKey run = 0;
   StepIx ix = 0;                   // the group
+  int generation = 1;              // of the run, when it was asked
   Reason failure = Reason::kNone;  // set: there is no such fan-out
   std::string message;
   Fanout fanout;
@@ -125,9 +158,11 @@ struct PoolChanged {
   bool present = true;
 };
 
-using Event = std::variant<RunSubmitted, CancelRequested, RunsDeleted, AttemptAccepted, AttemptRefused, AttemptNotFound,
-                           AttemptStarted, AttemptEnded, OutputsStored, ArtifactPublished, StepResolved, FanoutResolved,
-                           OrchestratorChanged, OrchestratorRemoved, OrchestratorHealthChanged, PoolChanged>;
+using Event =
+    std::variant<RunSubmitted, CancelRequested, PauseRequested, ResumeRequested, SkipRequested, RunRetried, RunsDeleted,
+                 AttemptAccepted, AttemptRefused, AttemptNotFound, AttemptStarted, HeartbeatReceived, AttemptEnded,
+                 OutputsStored, ArtifactPublished, StepResolved, FanoutResolved, OrchestratorChanged,
+                 OrchestratorRemoved, OrchestratorHealthChanged, PoolChanged>;
 
 // --- intents ---
 
@@ -145,7 +180,8 @@ struct Intent {
   };
   Kind kind = Kind::kSubmitAttempt;
   AttemptRef ref;
-  std::string key;  // the attempt's
+  int generation = 1;  // of the run
+  std::string key;     // the attempt's
   std::string orchestrator;
   bool forced = false;          // kCancelAttempt
   std::string output_dir;       // kStoreOutputs

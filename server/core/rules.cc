@@ -59,7 +59,7 @@ bool MayRetry(const RetryPolicy& policy, const AttemptEnd& end, Reason stop_reas
     return policy.on_timeout;
   }
   if (end.reason == Reason::kLost) return policy.on_lost;
-  if (end.reason == Reason::kOutOfMemory && policy.on_oom) return true;
+  if (end.reason == Reason::kOutOfMemory) return policy.on_oom;  // the same again would mostly end the same way
   if (!policy.on_failed) return false;
   if (policy.exit_codes.empty()) return true;
   return end.exit_code.has_value() &&
@@ -74,7 +74,7 @@ int64_t BackoffMicros(const RetryPolicy& policy, int failures, const std::string
     uint32_t bits = 0;
     for (size_t i = 0; i < 4; ++i) bits = (bits << 8) | static_cast<unsigned char>(hash[i]);
     const double share = 2.0 * (static_cast<double>(bits) / 4294967295.0) - 1.0;  // -1 to 1
-    wait *= 1.0 + policy.jitter * share;
+    wait = std::min(wait * (1.0 + policy.jitter * share), static_cast<double>(policy.max_micros));
   }
   return std::max<int64_t>(0, static_cast<int64_t>(wait));
 }

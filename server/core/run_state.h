@@ -53,6 +53,7 @@ struct LiveAttempt {
   bool storing = false;  // a StoreOutputs is under way; after a restart only once its end has been reported again
   int refusals = 0;
   int64_t stop_forced_mono = 0;
+  int64_t heard_mono = 0;        // when its step last gave a sign of life
   std::set<uint32_t> published;  // outputs
 };
 

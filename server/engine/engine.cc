@@ -164,6 +164,15 @@ absl::Status EngineImpl::RefuseWhenFull() {
       5000);
 }
 
+absl::Status EngineImpl::RefuseTooManyRuns() {
+  MutexLock lock(&mutex_);
+  if (stats_.live_runs < options_.limits.live_runs) return absl::OkStatus();
+  return WithRetryDelay(Error(absl::StatusCode::kResourceExhausted, "TOO_MANY_RUNS",
+                              absl::StrCat(stats_.live_runs, " runs have not ended; at most ",
+                                           options_.limits.live_runs, " may (limit live_runs)")),
+                        1000);
+}
+
 absl::StatusOr<std::string> EngineImpl::SubmitRun(SubmitCommand command, int64_t deadline_micros) {
   RETURN_IF_ERROR(RefuseWhenFull());
   const Now now = Clock::Real().Now();
@@ -199,15 +208,7 @@ absl::StatusOr<std::string> EngineImpl::SubmitRun(SubmitCommand command, int64_t
   }
   if (taken.status().code() != absl::StatusCode::kNotFound) return taken.status();
   if (command.validate_only) return std::string();
-  {
-    MutexLock lock(&mutex_);
-    if (stats_.live_runs >= options_.limits.live_runs) {
-      return WithRetryDelay(Error(absl::StatusCode::kResourceExhausted, "TOO_MANY_RUNS",
-                                  absl::StrCat(stats_.live_runs, " runs have not ended; at most ",
-                                               options_.limits.live_runs, " may (limit live_runs)")),
-                            1000);
-    }
-  }
+  RETURN_IF_ERROR(RefuseTooManyRuns());
   ASSIGN_OR_RETURN(pipeline, catalog_->Store(std::move(pipeline), command.spec_bytes, now.wall));
   ORCH_FAULT("submit.pipeline_stored");
 

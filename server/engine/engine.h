@@ -80,6 +80,16 @@ struct SubmitCommand {
   bool use_cache = true;
 };
 
+struct RetryCommand {
+  RunKey run = 0;
+  std::vector<StepIx> steps;                           // empty: those that did not succeed
+  std::map<std::string, std::string> parameters_json;  // over the run's: name → compact JSON
+  std::optional<bool> use_cache;
+  std::optional<PipelineSpec> spec;  // the corrected pipeline; absent: the run's own
+  std::string spec_bytes;
+  RequestRow request;
+};
+
 struct CheckedPipeline {
   std::vector<Violation> violations;
   std::vector<Violation> warnings;
@@ -137,6 +147,17 @@ class Engine {
   virtual absl::StatusOr<PipelineRow> RegisterPipeline(SubmitCommand command, int64_t deadline_micros) = 0;
   // Steps empty: the whole run.
   virtual absl::Status CancelRun(RunKey run, std::vector<StepIx> steps, bool force, int64_t deadline_micros) = 0;
+  // FAILED_PRECONDITION: RUN_ENDED, RUN_STOPPING. A paused run is paused already, a running one resumed.
+  virtual absl::Status PauseRun(RunKey run, int64_t deadline_micros) = 0;
+  virtual absl::Status ResumeRun(RunKey run, int64_t deadline_micros) = 0;
+  // FAILED_PRECONDITION: RUN_ENDED, STEP_STARTED, STEP_ENDED. All of them or none.
+  virtual absl::Status SkipSteps(RunKey run, std::vector<StepIx> steps, int64_t deadline_micros) = 0;
+  // Reopens a run as its next generation. FAILED_PRECONDITION: RUN_NOT_ENDED, RUN_SUCCEEDED; INVALID_ARGUMENT
+  // (PIPELINE_INVALID) if it cannot run any more, with all faults; UNIMPLEMENTED (NOT_IN_THIS_BUILD) if a corrected
+  // pipeline has other steps.
+  virtual absl::Status RetryRun(RetryCommand command, int64_t deadline_micros) = 0;
+  // The attempt is alive. Never waits.
+  virtual void NoteHeartbeat(const AttemptIdentity& attempt) = 0;
   // The answer that a request with this method, project, request_id and fingerprint was given; nullopt: none yet.
   // INVALID_ARGUMENT (REQUEST_ID_REUSED): the id was another request's.
   virtual absl::StatusOr<std::optional<std::string>> FindAnswer(const RequestRow& request) = 0;

@@ -37,6 +37,11 @@ class EngineImpl : public Engine, private TurnSink {
   absl::StatusOr<CheckedPipeline> CheckPipeline(const SubmitCommand& command) override;
   absl::StatusOr<PipelineRow> RegisterPipeline(SubmitCommand command, int64_t deadline_micros) override;
   absl::Status CancelRun(RunKey run, std::vector<StepIx> steps, bool force, int64_t deadline_micros) override;
+  absl::Status PauseRun(RunKey run, int64_t deadline_micros) override;
+  absl::Status ResumeRun(RunKey run, int64_t deadline_micros) override;
+  absl::Status SkipSteps(RunKey run, std::vector<StepIx> steps, int64_t deadline_micros) override;
+  absl::Status RetryRun(RetryCommand command, int64_t deadline_micros) override;
+  void NoteHeartbeat(const AttemptIdentity& attempt) override;
   absl::StatusOr<std::optional<std::string>> FindAnswer(const RequestRow& request) override;
   absl::Status DeleteRuns(std::vector<RunKey> runs, RequestRow request, int64_t deadline_micros) override;
   absl::StatusOr<ArtifactId> PublishArtifact(PublishCommand command, int64_t deadline_micros) override;
@@ -96,6 +101,7 @@ class EngineImpl : public Engine, private TurnSink {
   absl::Status CheckAgainstComponents(const std::string& orchestrator, const PipelineSpec& spec,
                                       std::vector<Violation>* violations);
   absl::Status RefuseWhenFull();
+  absl::Status RefuseTooManyRuns();
   Components components();
 
   const EngineOptions options_;
@@ -104,6 +110,7 @@ class EngineImpl : public Engine, private TurnSink {
   std::unique_ptr<store::Writer> writer_;
   std::unique_ptr<store::Queries> queries_;
   std::unique_ptr<Hub> hub_;
+  Reservations reservations_;  // before what may hold some
   Mailbox mailbox_{100'000};
   std::unique_ptr<BlobStore> blobs_;
   FileDigests files_;
@@ -116,7 +123,6 @@ class EngineImpl : public Engine, private TurnSink {
   ThreadExecutor executor_;
   std::unique_ptr<Outbox> outbox_;
   std::unique_ptr<Cleaner> cleaner_;
-  Reservations reservations_;
   std::unique_ptr<Dispatcher> core_;  // the loop's thread only, after Open
   std::unique_ptr<Turn> turn_;
 

@@ -151,6 +151,7 @@ StepResolved FileWorkshop::Resolve(const RunContext& run, const Intent& intent) 
   StepResolved event;
   event.run = intent.ref.run;
   event.ix = intent.ref.ix;
+  event.generation = intent.generation;
   const auto holds = conditions_->Hold(run, intent.ref.ix, intent.when_values);
   if (!holds.ok()) {
     event.failure = Reason::kWhenInvalid;
@@ -212,6 +213,7 @@ StepResolved FileWorkshop::Resolve(const RunContext& run, const Intent& intent) 
 FanoutResolved FileWorkshop::ResolveFanout(const RunContext& run, const Intent& intent) {
   FanoutResolved event;
   event.run = intent.ref.run;
+  event.generation = intent.generation;
   event.ix = intent.ref.ix;
   const Graph& graph = *run.graph;
   const uint32_t t = graph.TemplateOf(intent.ref.ix);

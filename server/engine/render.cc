@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "server/base/json.h"
 #include "server/base/status.h"
@@ -114,7 +115,17 @@ bool NamesRunOrAttempt(const StepSpec& step) {
   return found;
 }
 
-std::string ParamsOf(const RunContext& run, const StepSpec& step) {
+bool UsesParameter(const StepSpec& step, const std::set<std::string>& names) {
+  const std::set<std::string> used = ParametersOf(step);
+  for (const std::string& name : names) {
+    // Of a condition only its text is known here: too much is chosen rather than too little.
+    const std::string& when = step.options().when;
+    if (used.count(name) > 0 || (absl::StrContains(when, "params") && absl::StrContains(when, name))) return true;
+  }
+  return false;
+}
+
+std::set<std::string> ParametersOf(const StepSpec& step) {
   std::set<std::string> names(step.options().params.begin(), step.options().params.end());
   ForEachTemplate(step, [&](const std::string& text) {
     if (text.find("${params.") == std::string::npos) return;
@@ -124,8 +135,12 @@ std::string ParamsOf(const RunContext& run, const StepSpec& step) {
       if (piece.scope == TemplateScope::kParams) names.insert(piece.text);
     }
   });
+  return names;
+}
+
+std::string ParamsOf(const RunContext& run, const StepSpec& step) {
   std::string out = "{";
-  for (const std::string& name : names) {
+  for (const std::string& name : ParametersOf(step)) {
     const auto found = run.parameters.find(name);
     if (found == run.parameters.end()) continue;
     absl::StrAppend(&out, out.size() > 1 ? "," : "", JsonQuote(name), ":", found->second);

@@ -2,6 +2,7 @@
 // machine's own PATH.
 #pragma once
 
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -44,6 +45,11 @@ absl::StatusOr<std::string> Expand(const std::string& text, const TemplateScopes
 
 // True if a template of the step names the run or the attempt: then no two attempts are the same.
 bool NamesRunOrAttempt(const StepSpec& step);
+
+// The parameters that a step's command, environment, working directory or `params` name.
+std::set<std::string> ParametersOf(const StepSpec& step);
+// True if what the step does may depend on one of these parameters.
+bool UsesParameter(const StepSpec& step, const std::set<std::string>& names);
 
 // The parameters that ORCH_PARAMS holds: those listed and those used in templates, as one compact JSON object.
 std::string ParamsOf(const RunContext& run, const StepSpec& step);

@@ -1,13 +1,31 @@
 // What clients ask of runs that exist already.
 #include <algorithm>
+#include <set>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "server/base/fault.h"
 #include "server/base/status.h"
+#include "server/core/fanout.h"
+#include "server/engine/definition.h"
 #include "server/engine/engine_impl.h"
+#include "server/engine/parameters.h"
+#include "server/engine/render.h"
 
 namespace orch {
+namespace {
+
+// What a run has of its pipeline it has of the corrected one, unless its submission had said otherwise.
+void TakeOver(const PipelineSpec& before, const CompiledPipeline& pipeline, RunHeader* header) {
+  const PipelineSpec& now = pipeline.graph->spec();
+  header->pipeline_id = pipeline.row.id;
+  header->pipeline_version = pipeline.row.version;
+  if (header->timeout_micros == before.timeout_micros) header->timeout_micros = now.timeout_micros;
+  if (header->max_parallel == before.max_parallel) header->max_parallel = now.max_parallel;
+  if (header->execution_mode == before.execution_mode) header->execution_mode = now.execution_mode;
+}
+
+}  // namespace
 
 std::shared_ptr<const void> EngineImpl::Hold(std::string word) {
   return std::make_shared<Reservations::Handle>(reservations_.Hold(std::move(word)));
@@ -16,6 +34,132 @@ std::shared_ptr<const void> EngineImpl::Hold(std::string word) {
 std::shared_ptr<const void> EngineImpl::HoldRequest(const RequestRow& request) {
   if (request.request_id.empty()) return nullptr;
   return Hold(absl::StrCat("request/", request.method, "/", request.project, "/", request.request_id));
+}
+
+absl::Status EngineImpl::PauseRun(RunKey run, int64_t deadline_micros) {
+  Post post;
+  post.event = PauseRequested{run};
+  return PostAndWait(std::move(post), deadline_micros);
+}
+
+absl::Status EngineImpl::ResumeRun(RunKey run, int64_t deadline_micros) {
+  Post post;
+  post.event = ResumeRequested{run};
+  return PostAndWait(std::move(post), deadline_micros);
+}
+
+absl::Status EngineImpl::SkipSteps(RunKey run, std::vector<StepIx> steps, int64_t deadline_micros) {
+  Post post;
+  post.event = SkipRequested{run, std::move(steps)};
+  return PostAndWait(std::move(post), deadline_micros);
+}
+
+void EngineImpl::NoteHeartbeat(const AttemptIdentity& attempt) {
+  Post post;
+  post.lane = attempt.run;
+  post.event = HeartbeatReceived{{attempt.run, attempt.ix, attempt.attempt}};
+  post.lazy = true;
+  mailbox_.Put(std::move(post));
+}
+
+absl::Status EngineImpl::RetryRun(RetryCommand command, int64_t deadline_micros) {
+  RETURN_IF_ERROR(RefuseWhenFull());
+  auto holds = std::make_shared<std::vector<std::shared_ptr<const void>>>();
+  holds->push_back(HoldRequest(command.request));
+  holds->push_back(HoldRun(command.run));
+  ASSIGN_OR_RETURN(const std::optional<std::string> answer, FindAnswer(command.request));
+  if (answer.has_value()) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const store::RunRecord record, queries_->GetRun(command.run));
+  const std::string& name = record.header.name;
+  if (!IsTerminal(record.row.state)) {
+    return Error(
+        absl::StatusCode::kFailedPrecondition, "RUN_NOT_ENDED",
+        absl::StrCat("run `", name, "` is ", Name(record.row.state), "; wait for its end, or cancel-run it first"));
+  }
+  if (record.row.state == RunState::kSucceeded) {
+    return Error(absl::StatusCode::kFailedPrecondition, "RUN_SUCCEEDED",
+                 absl::StrCat("run `", name, "` succeeded: there is nothing to retry; submit it anew"));
+  }
+  RETURN_IF_ERROR(RefuseTooManyRuns());
+  ASSIGN_OR_RETURN(store::LiveRun ended, queries_->LoadEndedRun(command.run));
+  ASSIGN_OR_RETURN(const auto old_pipeline, catalog_->Load(ended.header.pipeline_id));
+  std::shared_ptr<const CompiledPipeline> pipeline = old_pipeline;
+  if (command.spec.has_value()) {
+    if (command.spec->name != ended.header.pipeline) {
+      return Error(absl::StatusCode::kInvalidArgument, "PIPELINE_OTHER",
+                   absl::StrCat("run `", name, "` is of pipeline `", ended.header.pipeline, "`, not of `",
+                                command.spec->name, "`"));
+    }
+    ASSIGN_OR_RETURN(pipeline, catalog_->Check(ended.header.project, *std::move(command.spec), command.spec_bytes));
+    if (const std::string difference = DifferentSteps(*old_pipeline->graph, *pipeline->graph); !difference.empty()) {
+      return Error(absl::StatusCode::kUnimplemented, "NOT_IN_THIS_BUILD",
+                   absl::StrCat("a run goes on only with a pipeline of the same steps in this build, but ", difference,
+                                "; submit the corrected file as a new run"));
+    }
+  }
+  const PipelineSpec& spec = pipeline->graph->spec();
+  ASSIGN_OR_RETURN(const auto before, MakeRunContext(ended.header, old_pipeline->graph));
+  std::vector<Violation> violations;
+  RETURN_IF_ERROR(CheckAgainstComponents(ended.header.orchestrator, spec, &violations));
+  std::map<std::string, std::string> given = before->parameters;
+  for (auto old = given.begin(); old != given.end();) {  // the corrected pipeline may have dropped some
+    const bool known = std::any_of(spec.parameters.begin(), spec.parameters.end(),
+                                   [&](const ParameterSpec& p) { return p.name == old->first; });
+    old = known ? std::next(old) : given.erase(old);
+  }
+  for (const auto& [parameter, json] : command.parameters_json) given[parameter] = json;
+  FilledParameters filled = FillParameters(spec, given, false);
+  violations.insert(violations.end(), filled.violations.begin(), filled.violations.end());
+  const std::vector<Violation> conditions = conditions_->Check(spec, filled.violations.empty() ? filled.json : "");
+  violations.insert(violations.end(), conditions.begin(), conditions.end());
+  if (!violations.empty()) return PipelineInvalid(spec.name, violations);
+  if (pipeline->row.id == 0) {
+    ASSIGN_OR_RETURN(pipeline, catalog_->Store(pipeline, command.spec_bytes, Clock::Real().Now().wall));
+  }
+
+  // What its fan-outs made at run time became stays; lists that are made anew must have the same items.
+  auto graph = WithFanouts(pipeline->graph, ended.fanouts);
+  if (!graph.ok()) {
+    return Error(absl::StatusCode::kUnimplemented, "NOT_IN_THIS_BUILD",
+                 "the corrected pipeline joins its fan-outs in another way; submit it as a new run");
+  }
+  RunRetried event;
+  event.unsuccessful = command.steps.empty();
+  event.steps = std::move(command.steps);
+  event.run.header = std::move(ended.header);
+  event.run.header.parameters_json = std::move(filled.json);
+  if (command.use_cache.has_value()) event.run.header.use_cache = *command.use_cache;
+  if (pipeline != old_pipeline) TakeOver(old_pipeline->graph->spec(), *pipeline, &event.run.header);
+  Post post;
+  ASSIGN_OR_RETURN(post.run, MakeRunContext(event.run.header, *graph));
+  std::set<std::string> changed;
+  for (const auto& [parameter, json] : post.run->parameters) {
+    const auto old = before->parameters.find(parameter);
+    if (old == before->parameters.end() || old->second != json) changed.insert(parameter);
+  }
+  // A step whose definition is another now counts as chosen.
+  for (size_t t = 0; t < pipeline->graph->spec().steps.size(); ++t) {
+    const StepSpec& now = pipeline->graph->spec().steps[t];
+    const StepSpec& then = old_pipeline->graph->spec().steps[t];
+    const bool same = pipeline == old_pipeline || SameDefinition(then, now);
+    if (same && (changed.empty() || !UsesParameter(now, changed))) continue;
+    const StepTemplate& step = (*graph)->step(static_cast<uint32_t>(t));
+    for (uint32_t i = 0; i < step.count; ++i) event.steps.push_back(step.first + i);
+  }
+  event.run.row = std::move(ended.row);
+  event.run.graph = *std::move(graph);
+  event.run.steps = std::move(ended.steps);
+  event.run.artifacts = std::move(ended.artifacts);
+  post.event = std::move(event);
+  if (!command.request.request_id.empty()) {
+    command.request.created = Clock::Real().Now().wall;
+    post.rows = std::make_unique<Batch>();
+    post.rows->requests.push_back(std::move(command.request));
+  }
+  post.hold = std::move(holds);
+  RETURN_IF_ERROR(PostAndWait(std::move(post), deadline_micros));
+  ORCH_FAULT("retry.committed");
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::optional<std::string>> EngineImpl::FindAnswer(const RequestRow& request) {

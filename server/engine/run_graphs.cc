@@ -9,11 +9,11 @@ namespace orch {
 absl::StatusOr<std::shared_ptr<const Graph>> RunGraphs::Load(const RunHeader& run) {
   ASSIGN_OR_RETURN(const auto pipeline, catalog_->Load(run.pipeline_id));
   if (!pipeline->graph->fans_out_at_run_time()) return pipeline->graph;
-  Known known{pipeline->graph, 0};
+  Known known{pipeline->graph, 0, run.pipeline_id};
   {
     MutexLock lock(&mutex_);
     const auto found = known_.find(run.key);
-    if (found != known_.end()) known = found->second;
+    if (found != known_.end() && found->second.pipeline_id == run.pipeline_id) known = found->second;
   }
   ASSIGN_OR_RETURN(const std::vector<FanoutRow> rows, queries_->ListFanouts(run.key, known.fanouts));
   if (rows.empty()) return known.graph;
@@ -23,7 +23,7 @@ absl::StatusOr<std::shared_ptr<const Graph>> RunGraphs::Load(const RunHeader& ru
   MutexLock lock(&mutex_);
   if (known_.size() >= kMaxKnown) known_.clear();
   Known& kept = known_[run.key];
-  if (kept.fanouts < known.fanouts) kept = std::move(known);
+  if (kept.fanouts < known.fanouts || kept.pipeline_id != known.pipeline_id) kept = std::move(known);
   return graph;
 }
 

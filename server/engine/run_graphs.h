@@ -26,6 +26,7 @@ class RunGraphs {
   struct Known {
     std::shared_ptr<const Graph> graph;
     int fanouts = 0;
+    int64_t pipeline_id = 0;  // a retry may have changed it
   };
   static constexpr size_t kMaxKnown = 64;
 

@@ -29,6 +29,7 @@ void Merge(Batch* to, Batch* from) {
   Append(&to->spec_slices, &from->spec_slices);
   Append(&to->pipelines, &from->pipelines);
   Append(&to->new_runs, &from->new_runs);
+  Append(&to->retried_runs, &from->retried_runs);
   Append(&to->runs, &from->runs);
   Append(&to->steps, &from->steps);
   Append(&to->fanouts, &from->fanouts);
@@ -78,6 +79,7 @@ void Turn::Apply(Post& post) {
   if (post.event.has_value()) {
     ++totals_.events_applied;
     const bool submitted = std::holds_alternative<RunSubmitted>(*post.event);
+    const bool retried = std::holds_alternative<RunRetried>(*post.event);
     const bool published = std::holds_alternative<ArtifactPublished>(*post.event);
     // An end that only hands the outputs to the store need not be on the disk before they are.
     const bool ended = std::holds_alternative<AttemptEnded>(*post.event);
@@ -89,6 +91,7 @@ void Turn::Apply(Post& post) {
       post.run->header.key = waiting.number;
       sink_->AddRun(std::move(post.run));
     }
+    if (retried && waiting.status.ok()) sink_->AddRun(std::move(post.run));
     if (published) waiting.number = core_->last_artifact_id();
     if (stored || (ended && core_->live_attempts() != open_before)) {
       ++ends_;

@@ -192,6 +192,11 @@ Response Pages::Run(const rpc::CallContext& context, const Request& request, con
     absl::StrAppend(&counts, counts.empty() ? "" : ", ", "<a href=\"", here, "?filter=state%3D", word, "\">",
                     found->second, " ", word, "</a>");
   }
+  std::string earlier;
+  for (const v1::Run::Generation& generation : run.earlier_generations()) {
+    absl::StrAppend(&earlier, earlier.empty() ? "" : ", ", generation.number(), " ended ",
+                    StateText(v1::Run::State_Name(generation.state())));
+  }
   std::string body = absl::StrCat(
       "<nav><a href=\"/runs\">All runs</a></nav><main><h1>", HtmlEscape(run.name()), " ",
       StateText(v1::Run::State_Name(run.state())), "</h1><dl>", Fact("Why", Why(run.reason(), run.message())),
@@ -199,7 +204,8 @@ Response Pages::Run(const rpc::CallContext& context, const Request& request, con
       Fact("Orchestrator", HtmlEscape(run.orchestrator())), Fact("Steps", absl::StrCat(run.step_count(), ": ", counts)),
       Fact("Submitted", TimeText(run.has_create_time(), run.create_time())),
       Fact("Started", TimeText(run.has_start_time(), run.start_time())),
-      Fact("Ended", TimeText(run.has_end_time(), run.end_time())), Fact("Took", Took(run)), "</dl>");
+      Fact("Ended", TimeText(run.has_end_time(), run.end_time())), Fact("Took", Took(run)),
+      earlier.empty() ? "" : Fact("Generation", absl::StrCat(run.generation(), " (", earlier, ")")), "</dl>");
   if (live) {
     absl::StrAppend(&body, "<p class=\"dim\">", refresh ? "This page renews itself. <a href=\"" : "<a href=\"", here,
                     refresh ? "?refresh=off\">Stop that</a>" : "\">Renew this page by itself</a>", "</p>");

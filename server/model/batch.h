@@ -31,6 +31,7 @@ struct Batch {
   std::vector<SpecSlice> spec_slices;
   std::vector<PipelineRow> pipelines;                                      // inserts
   std::vector<RunHeader> new_runs;                                         // inserts, each with a RunRow below
+  std::vector<RunHeader> retried_runs;                                     // updates: what a retry may change
   std::vector<RunRow> runs;                                                // insert or update
   std::vector<StepRow> steps;                                              // upsert
   std::vector<FanoutRow> fanouts;                                          // insert
@@ -48,10 +49,11 @@ struct Batch {
   Removals removals;             // after everything above
 
   bool empty() const {
-    return spec_slices.empty() && pipelines.empty() && new_runs.empty() && runs.empty() && steps.empty() &&
-           fanouts.empty() && attempts.empty() && blobs.empty() && artifacts.empty() && cache_entries.empty() &&
-           events.empty() && requests.empty() && orchestrators.empty() && deleted_orchestrators.empty() &&
-           pools.empty() && deleted_pools.empty() && stacks.empty() && removals.empty();
+    return spec_slices.empty() && pipelines.empty() && new_runs.empty() && retried_runs.empty() && runs.empty() &&
+           steps.empty() && fanouts.empty() && attempts.empty() && blobs.empty() && artifacts.empty() &&
+           cache_entries.empty() && events.empty() && requests.empty() && orchestrators.empty() &&
+           deleted_orchestrators.empty() && pools.empty() && deleted_pools.empty() && stacks.empty() &&
+           removals.empty();
   }
 };
 

@@ -174,7 +174,7 @@ class Graph {
 class Graph::Templates {
  public:
   explicit Templates(const Graph* graph) : graph_(graph) {}
-  const StepTemplate& operator[](uint32_t t) const { return graph_->step(t); }
+  const StepTemplate& operator[](size_t t) const { return graph_->step(static_cast<uint32_t>(t)); }
   size_t size() const { return graph_->base_->templates.size(); }
   class Iterator {
    public:

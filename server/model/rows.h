@@ -19,7 +19,7 @@ using RunKey = int64_t;   // the row's number; grows
 using StepIx = uint32_t;  // a step's number in its run
 using ArtifactId = int64_t;
 
-// What of a run never changes after submission. Kept apart from RunRow so that an update does not rewrite it.
+// What of a run changes only when it is retried. Kept apart from RunRow so that an update does not rewrite it.
 struct RunHeader {
   RunKey key = 0;
   std::string id;  // UUID
@@ -60,7 +60,18 @@ struct RunRow {
   std::array<int64_t, kStepStateCount> counts{};  // by StepState
 };
 
-// A step that has left WAITING; written whole with every change.
+// How a generation of a run ended that has been retried since, and what it ran with.
+struct GenerationRow {
+  int generation = 0;
+  int64_t pipeline_version = 0;
+  std::string parameters_json;
+  RunState state = RunState::kFailed;
+  Reason reason = Reason::kNone;
+  std::string message;
+  int64_t ended = 0;
+};
+
+// A step that has left WAITING, or has come back to it; written whole with every change.
 struct StepRow {
   RunKey run = 0;
   StepIx ix = 0;
@@ -69,6 +80,7 @@ struct StepRow {
   Reason reason = Reason::kNone;
   std::string message;
   uint32_t attempt = 0;
+  uint32_t earlier_attempts = 0;  // up to this one they are of earlier generations: their outputs do not count
   std::optional<int> exit_code;
   std::optional<int> signal;
   int64_t ready = 0;

@@ -14,10 +14,12 @@ constexpr StepTransition kSteps[] = {
     {S::kWaiting, E::kEarlyProducerFailed, S::kSkipped, "", "tell dependants"},
     {S::kWaiting, E::kRunHalted, S::kSkipped, "", ""},
     {S::kWaiting, E::kCancelRequested, S::kCancelled, "", "tell dependants"},
+    {S::kWaiting, E::kSkipRequested, S::kSkipped, "", "tell dependants"},
 
     {S::kReady, E::kEarlyProducerFailed, S::kSkipped, "", "tell dependants"},
     {S::kReady, E::kRunHalted, S::kSkipped, "", ""},
     {S::kReady, E::kCancelRequested, S::kCancelled, "", "tell dependants"},
+    {S::kReady, E::kSkipRequested, S::kSkipped, "", "tell dependants"},
     {S::kReady, E::kResolveFailed, S::kFailed, "", "tell dependants"},
     {S::kReady, E::kCacheHit, S::kCached, "entry and bytes exist", "its artifacts land; tell dependants"},
     {S::kReady, E::kWhenFalse, S::kSkipped, "", "tell dependants"},
@@ -57,6 +59,13 @@ constexpr StepTransition kSteps[] = {
     {S::kBackoff, E::kRetryDue, S::kReady, "", ""},
     {S::kBackoff, E::kRunHalted, S::kFailed, "", "keeps the reason of its last attempt"},
     {S::kBackoff, E::kCancelRequested, S::kCancelled, "", "tell dependants"},
+    {S::kBackoff, E::kSkipRequested, S::kSkipped, "", "tell dependants"},
+
+    {S::kSucceeded, E::kReopened, S::kWaiting, "chosen, or a descendant of one", "its outputs do not count any more"},
+    {S::kCached, E::kReopened, S::kWaiting, "chosen, or a descendant of one", "its outputs do not count any more"},
+    {S::kFailed, E::kReopened, S::kWaiting, "chosen, or a descendant of one", "its budgets begin anew"},
+    {S::kCancelled, E::kReopened, S::kWaiting, "chosen, or a descendant of one", "its budgets begin anew"},
+    {S::kSkipped, E::kReopened, S::kWaiting, "chosen, or a descendant of one", ""},
 };
 
 using R = RunState;
@@ -72,6 +81,11 @@ constexpr RunTransition kRuns[] = {
     {R::kRunning, V::kDeadlineReached, R::kHalting, "", "stop live steps; skip the rest"},
     {R::kRunning, V::kAllStepsEnded, R::kSucceeded, "no step failed", ""},
     {R::kRunning, V::kAllStepsEnded, R::kFailed, "a step failed", ""},
+    {R::kRunning, V::kPauseRequested, R::kPaused, "", "nothing new starts; live steps go on"},
+    {R::kPaused, V::kResumeRequested, R::kRunning, "", "what is READY asks the cache, or waits for slots"},
+    {R::kPaused, V::kStepFailed, R::kHalting, "mode fail_fast", "stop live steps; skip the rest"},
+    {R::kPaused, V::kStepFailed, R::kHalting, "mode stop_on_failure", "skip what has not started"},
+    {R::kPaused, V::kStepFailed, R::kPaused, "mode continue_on_failure", "dependants are skipped"},
     {R::kPaused, V::kCancelRequested, R::kCancelling, "", "stop live steps; cancel the rest"},
     {R::kPaused, V::kDeadlineReached, R::kHalting, "", "stop live steps; skip the rest"},
     {R::kPaused, V::kAllStepsEnded, R::kSucceeded, "no step failed", ""},
@@ -81,6 +95,8 @@ constexpr RunTransition kRuns[] = {
     {R::kHalting, V::kAllStepsEnded, R::kFailed, "", ""},
     {R::kCancelling, V::kStepFailed, R::kCancelling, "", ""},
     {R::kCancelling, V::kAllStepsEnded, R::kCancelled, "", ""},
+    {R::kFailed, V::kRetried, R::kRunning, "", "next generation; the chosen steps and their descendants to WAITING"},
+    {R::kCancelled, V::kRetried, R::kRunning, "", "next generation; the chosen steps and their descendants to WAITING"},
 };
 
 }  // namespace
@@ -146,6 +162,10 @@ absl::string_view Name(StepEvent event) {
       return "Stopped";
     case E::kRetryDue:
       return "RetryDue";
+    case E::kSkipRequested:
+      return "SkipRequested";
+    case E::kReopened:
+      return "Reopened";
   }
   return "?";
 }
@@ -162,6 +182,12 @@ absl::string_view Name(RunEvent event) {
       return "DeadlineReached";
     case V::kAllStepsEnded:
       return "AllStepsEnded";
+    case V::kPauseRequested:
+      return "PauseRequested";
+    case V::kResumeRequested:
+      return "ResumeRequested";
+    case V::kRetried:
+      return "Retried";
   }
   return "?";
 }

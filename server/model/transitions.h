@@ -34,6 +34,8 @@ enum class StepEvent : uint8_t {
   kStopRequested,  // a time-out, the execution mode or a cancel stops a live attempt
   kStopped,        // ... and it has ended
   kRetryDue,
+  kSkipRequested,  // by an operator
+  kReopened,       // a retry of the run begins its next generation
 };
 
 struct StepTransition {
@@ -50,6 +52,9 @@ enum class RunEvent : uint8_t {
   kCancelRequested,
   kDeadlineReached,
   kAllStepsEnded,
+  kPauseRequested,
+  kResumeRequested,
+  kRetried,
 };
 
 struct RunTransition {

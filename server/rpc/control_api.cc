@@ -3,10 +3,13 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "server/base/digest.h"
 #include "server/rpc/checks.h"
 #include "server/rpc/convert_pipeline.h"
 #include "server/rpc/convert_rows.h"
+#include "server/rpc/submit.h"
 
 namespace orch::rpc {
 namespace {
@@ -23,29 +26,133 @@ RequestRow RequestRowOf(absl::string_view method, const std::string& project, Re
   return row;
 }
 
+constexpr int64_t kMostSteps = 10'000;  // named in one call
+
+// Of the instances of a fan-out, `train[*]`; otherwise one.
+absl::Status AddSteps(const FoundRun& run, const std::string& name, std::vector<StepIx>* out) {
+  if (absl::EndsWith(name, "[*]")) {
+    const Graph& graph = run.graph();
+    for (uint32_t t = 0; t < graph.templates().size(); ++t) {
+      const StepTemplate& step = graph.templates()[t];
+      if (!step.fan_out || graph.spec().steps[t].name != name.substr(0, name.size() - 3)) continue;
+      for (uint32_t i = 0; i < step.count; ++i) out->push_back(step.first + i);
+      return absl::OkStatus();
+    }
+  }
+  ASSIGN_OR_RETURN(const StepIx ix, FindStep(run, name));
+  out->push_back(ix);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<StepIx>> FindSteps(const FoundRun& run,
+                                              const google::protobuf::RepeatedPtrField<std::string>& names) {
+  std::vector<StepIx> out;
+  for (const std::string& name : names) RETURN_IF_ERROR(AddSteps(run, name, &out));
+  return out;
+}
+
 }  // namespace
 
 void ControlApi::Register(MethodTable* table) {
   const MethodTraits mutation{/*mutates=*/true, /*for_steps=*/false, /*waits=*/false};
   table->Add("orch.v1.RunService/CancelRun", mutation, this, &ControlApi::CancelRun);
+  table->Add("orch.v1.RunService/PauseRun", mutation, this, &ControlApi::PauseRun);
+  table->Add("orch.v1.RunService/ResumeRun", mutation, this, &ControlApi::ResumeRun);
+  table->Add("orch.v1.RunService/SkipStep", mutation, this, &ControlApi::SkipStep);
+  table->Add("orch.v1.RunService/RetryRun", mutation, this, &ControlApi::RetryRun);
+  table->Add("orch.v1.RunService/SendHeartbeat", {/*mutates=*/false, /*for_steps=*/true, /*waits=*/false}, this,
+             &ControlApi::SendHeartbeat);
   table->Add("orch.v1.RunService/DeleteRun", mutation, this, &ControlApi::DeleteRun);
 }
 
 absl::Status ControlApi::CancelRun(const CallContext& context, const v1::CancelRunRequest& request, v1::Run* run) {
   Checks checks;
   checks.RequestId(request.request_id());
-  checks.Count("request.steps", request.steps_size(), 10'000);
+  checks.Count("request.steps", request.steps_size(), kMostSteps);
   RETURN_IF_ERROR(checks.ToStatus("REQUEST_INVALID", "nothing was cancelled"));
   ASSIGN_OR_RETURN(const FoundRun found, FindRunWithGraph(api_, context, request.project(), request.name()));
-  std::vector<StepIx> steps;
-  for (const std::string& name : request.steps()) {
-    ASSIGN_OR_RETURN(const StepIx ix, FindStep(found, name));
-    steps.push_back(ix);
-  }
+  ASSIGN_OR_RETURN(std::vector<StepIx> steps, FindSteps(found, request.steps()));
   RETURN_IF_ERROR(
       api_.engine->CancelRun(found.record.header.key, std::move(steps), request.force(), context.deadline_micros));
-  ASSIGN_OR_RETURN(const store::RunRecord record, api_.engine->queries().GetRun(found.record.header.key));
+  return Answer(found.record.header.key, run);
+}
+
+absl::Status ControlApi::Answer(RunKey key, v1::Run* run) {
+  ASSIGN_OR_RETURN(const store::RunRecord record, api_.engine->queries().GetRun(key));
   *run = ToRun(record, api_.facts->pages());
+  return absl::OkStatus();
+}
+
+absl::Status ControlApi::PauseRun(const CallContext& context, const v1::PauseRunRequest& request, v1::Run* run) {
+  Checks checks;
+  checks.RequestId(request.request_id());
+  RETURN_IF_ERROR(checks.ToStatus("REQUEST_INVALID", "nothing was paused"));
+  ASSIGN_OR_RETURN(const store::RunRecord record, FindRun(api_, context, request.project(), request.name()));
+  if (IsTerminal(record.row.state)) {
+    return Error(absl::StatusCode::kFailedPrecondition, "RUN_ENDED",
+                 absl::StrCat("run `", record.header.name, "` has ended ", Name(record.row.state),
+                              ": there is nothing to pause"));
+  }
+  RETURN_IF_ERROR(api_.engine->PauseRun(record.header.key, context.deadline_micros));
+  return Answer(record.header.key, run);
+}
+
+absl::Status ControlApi::ResumeRun(const CallContext& context, const v1::ResumeRunRequest& request, v1::Run* run) {
+  Checks checks;
+  checks.RequestId(request.request_id());
+  RETURN_IF_ERROR(checks.ToStatus("REQUEST_INVALID", "nothing was resumed"));
+  ASSIGN_OR_RETURN(const store::RunRecord record, FindRun(api_, context, request.project(), request.name()));
+  if (IsTerminal(record.row.state)) {
+    return Error(absl::StatusCode::kFailedPrecondition, "RUN_ENDED",
+                 absl::StrCat("run `", record.header.name, "` has ended ", Name(record.row.state),
+                              record.row.state == RunState::kSucceeded ? "; submit it anew" : "; use retry-run"));
+  }
+  RETURN_IF_ERROR(api_.engine->ResumeRun(record.header.key, context.deadline_micros));
+  return Answer(record.header.key, run);
+}
+
+absl::Status ControlApi::SkipStep(const CallContext& context, const v1::SkipStepRequest& request, v1::Run* run) {
+  Checks checks;
+  checks.RequestId(request.request_id());
+  checks.Count("request.steps", request.steps_size(), kMostSteps);
+  if (request.steps().empty()) checks.Add("request.steps", "REQUIRED", "name at least one step");
+  RETURN_IF_ERROR(checks.ToStatus("REQUEST_INVALID", "nothing was skipped"));
+  ASSIGN_OR_RETURN(const FoundRun found, FindRunWithGraph(api_, context, request.project(), request.run()));
+  ASSIGN_OR_RETURN(std::vector<StepIx> steps, FindSteps(found, request.steps()));
+  RETURN_IF_ERROR(api_.engine->SkipSteps(found.record.header.key, std::move(steps), context.deadline_micros));
+  return Answer(found.record.header.key, run);
+}
+
+absl::Status ControlApi::RetryRun(const CallContext& context, const v1::RetryRunRequest& request, v1::Run* run) {
+  Checks checks;
+  checks.RequestId(request.request_id());
+  checks.Count("request.steps", request.steps_size(), kMostSteps);
+  RetryCommand command;
+  command.parameters_json = ToParameters(request.parameters(), api_.engine->limits(), &checks);
+  RETURN_IF_ERROR(checks.ToStatus("REQUEST_INVALID", "nothing was retried"));
+  ASSIGN_OR_RETURN(const std::string project, ProjectOf(request.project()));
+  ASSIGN_OR_RETURN(const FoundRun found, FindRunWithGraph(api_, context, request.project(), request.name()));
+  if (request.has_pipeline()) {
+    Checks spec_checks;
+    command.spec = ToSpec(request.pipeline(), api_.engine->limits(), &spec_checks);
+    RETURN_IF_ERROR(spec_checks.ToStatus("PIPELINE_INVALID", "the pipeline cannot be used"));
+    command.spec_bytes = SerializeDeterministic(request.pipeline());
+  }
+  ASSIGN_OR_RETURN(command.steps, FindSteps(found, request.steps()));
+  command.run = found.record.header.key;
+  if (request.has_use_cache()) command.use_cache = request.use_cache();
+  command.request = RequestRowOf("RetryRun", project, request);
+  RETURN_IF_ERROR(api_.engine->RetryRun(std::move(command), context.deadline_micros));
+  return Answer(found.record.header.key, run);
+}
+
+absl::Status ControlApi::SendHeartbeat(const CallContext& context, const v1::SendHeartbeatRequest&,
+                                       v1::SendHeartbeatResponse*) {
+  if (context.identity.kind != Identity::Kind::kStep) {
+    return Error(absl::StatusCode::kPermissionDenied, "STEP_TOKEN",
+                 "a heartbeat is a step's own word: send it with the token in ORCH_TOKEN");
+  }
+  api_.engine->NoteHeartbeat(context.identity.attempt);
   return absl::OkStatus();
 }
 

@@ -13,10 +13,17 @@ class ControlApi {
   void Register(MethodTable* table);
 
   absl::Status CancelRun(const CallContext& context, const v1::CancelRunRequest& request, v1::Run* run);
+  absl::Status PauseRun(const CallContext& context, const v1::PauseRunRequest& request, v1::Run* run);
+  absl::Status ResumeRun(const CallContext& context, const v1::ResumeRunRequest& request, v1::Run* run);
+  absl::Status SkipStep(const CallContext& context, const v1::SkipStepRequest& request, v1::Run* run);
+  absl::Status RetryRun(const CallContext& context, const v1::RetryRunRequest& request, v1::Run* run);
+  absl::Status SendHeartbeat(const CallContext& context, const v1::SendHeartbeatRequest& request,
+                             v1::SendHeartbeatResponse* response);
   absl::Status DeleteRun(const CallContext& context, const v1::DeleteRunRequest& request,
                          v1::DeleteRunResponse* response);
 
  private:
+  absl::Status Answer(RunKey key, v1::Run* run);
   const ApiContext& api_;
 };
 

@@ -82,6 +82,18 @@ v1::Run ToRun(const store::RunRecord& record, absl::string_view pages) {
   return out;
 }
 
+v1::Run::Generation ToGeneration(const GenerationRow& row) {
+  v1::Run::Generation out;
+  out.set_number(row.generation);
+  out.set_pipeline_version(row.pipeline_version);
+  SetValues(row.parameters_json, out.mutable_parameters());
+  out.set_state(static_cast<v1::Run::State>(row.state));
+  out.set_reason(static_cast<v1::Reason::Code>(row.reason));
+  out.set_message(row.message);
+  if (row.ended != 0) *out.mutable_end_time() = ToTimestamp(row.ended);
+  return out;
+}
+
 v1::Step ToWaitingStep(const store::RunRecord& run, const Graph& graph, StepIx ix) {
   v1::Step out;
   out.set_run(run.header.name);
@@ -102,7 +114,8 @@ v1::Step ToStep(const store::RunRecord& run, const Graph& graph, const StepRow& 
   v1::Step out = ToWaitingStep(run, graph, row.ix);
   if (!row.name.empty()) out.set_name(row.name);
   out.set_state(static_cast<v1::Step::State>(row.state));
-  out.set_reason(static_cast<v1::Reason::Code>(row.reason));
+  if (row.state != StepState::kWaiting) out.set_reason(static_cast<v1::Reason::Code>(row.reason));
+  if (row.state == StepState::kReady && run.row.state == RunState::kPaused) out.set_reason(v1::Reason::RUN_PAUSED);
   out.set_message(row.message);
   out.set_attempt(static_cast<int32_t>(row.attempt));
   SetExit(row, &out);

@@ -21,6 +21,7 @@ v1::Run ToRun(const store::RunRecord& record, absl::string_view pages);
 // Without outputs, attempts, command and environment.
 v1::Step ToStep(const store::RunRecord& run, const Graph& graph, const StepRow& row);
 // A step that has no row yet.
+v1::Run::Generation ToGeneration(const GenerationRow& row);
 v1::Step ToWaitingStep(const store::RunRecord& run, const Graph& graph, StepIx ix);
 v1::Attempt ToAttempt(const AttemptRow& row);
 v1::Artifact ToArtifact(const store::ArtifactRecord& record);

@@ -71,9 +71,9 @@ absl::Status Guard::Permit(const Identity& identity, absl::string_view method, c
       return absl::OkStatus();
     case Identity::Kind::kStep:
       if (traits.for_steps) return absl::OkStatus();
-      return Error(
-          absl::StatusCode::kPermissionDenied, "STEP_TOKEN",
-          absl::StrCat("a step's own token may not call ", method, "; it publishes its outputs and reads its own run"));
+      return Error(absl::StatusCode::kPermissionDenied, "STEP_TOKEN",
+                   absl::StrCat("a step's own token may not call ", method,
+                                "; it publishes its outputs, says that it is alive, and reads its own run"));
     case Identity::Kind::kNobody:
       break;
   }

@@ -89,6 +89,10 @@ absl::Status RunApi::SubmitRun(const CallContext& context, const v1::SubmitRunRe
 absl::Status RunApi::GetRun(const CallContext& context, const v1::GetRunRequest& request, v1::Run* run) {
   ASSIGN_OR_RETURN(const store::RunRecord record, FindRun(api_, context, request.project(), request.name()));
   *run = ToRun(record, api_.facts->pages());
+  if (record.row.generation > 1) {
+    ASSIGN_OR_RETURN(const auto earlier, api_.engine->queries().ListGenerations(record.header.key));
+    for (const GenerationRow& row : earlier) *run->add_earlier_generations() = ToGeneration(row);
+  }
   return absl::OkStatus();
 }
 
@@ -124,7 +128,10 @@ absl::Status RunApi::WaitRun(const CallContext& context, const v1::WaitRunReques
   Hub& hub = api_.engine->hub();
   int64_t after = hub.last_sequence();  // before the read, so that no change falls between
   ASSIGN_OR_RETURN(store::RunRecord record, FindRun(api_, context, request.project(), request.name()));
-  if (!IsTerminal(record.row.state) && timeout > 0) {
+  // What has ended stays ended for who waits for it, whoever retries it.
+  const int generation = record.row.generation;
+  const auto ended = [&] { return IsTerminal(record.row.state) || record.row.generation != generation; };
+  if (!ended() && timeout > 0) {
     const int64_t waiters = metrics_.waiters.fetch_add(1) + 1;
     const auto leave = absl::MakeCleanup([this] { metrics_.waiters.fetch_sub(1); });
     if (waiters > kMaxWaiters) {
@@ -133,7 +140,7 @@ absl::Status RunApi::WaitRun(const CallContext& context, const v1::WaitRunReques
                 absl::StrCat("more than ", kMaxWaiters, " callers wait; use WatchRuns, or try again")),
           1000);
     }
-    while (!IsTerminal(record.row.state) && Clock::Real().Now().mono < until) {
+    while (!ended() && Clock::Real().Now().mono < until) {
       if (context.cancelled && context.cancelled()) {
         return Error(absl::StatusCode::kCancelled, "CANCELLED", "the caller is gone");
       }

@@ -22,6 +22,15 @@ struct BatchWriter::Statements {
                    "INSERT INTO run_header (run, pipeline_id, pipeline_version, parameters_json, labels, "
                    "submitter_host, source_dir, environment, execution_mode, max_parallel, priority, use_cache, "
                    "timeout_micros, created, step_count) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"),
+        keep_generation(db,
+                        "INSERT OR IGNORE INTO run_generation (run, generation, pipeline_id, pipeline_version, "
+                        "parameters_json, state, reason, message, ended) SELECT r.key, p.generation, h.pipeline_id, "
+                        "h.pipeline_version, h.parameters_json, r.state, p.reason, p.message, p.ended FROM run r "
+                        "JOIN run_header h ON h.run = r.key JOIN run_progress p ON p.run = r.key WHERE r.key = ?"),
+        retried_header(db,
+                       "UPDATE run_header SET pipeline_id = ?2, pipeline_version = ?3, parameters_json = ?4, "
+                       "source_dir = ?5, use_cache = ?6, timeout_micros = ?7, step_count = ?8, max_parallel = ?9, "
+                       "execution_mode = ?10 WHERE run = ?1"),
         run_label(db, "INSERT OR IGNORE INTO run_label (project, name, value, run) VALUES (?, ?, ?, ?)"),
         run_progress(db,
                      "REPLACE INTO run_progress (run, reason, message, generation, started, ended, deadline, "
@@ -31,8 +40,8 @@ struct BatchWriter::Statements {
         run_state(db, "UPDATE run SET state = ?1 WHERE key = ?2 AND state <> ?1"),
         step(db,
              "REPLACE INTO step (run, ix, name, state, reason, message, attempt, exit_code, signal, ready, started, "
-             "ended, retry_at, retry_at_mono, orchestrator, cached_from) "
-             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"),
+             "ended, retry_at, retry_at_mono, orchestrator, cached_from, earlier_attempts) "
+             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"),
         attempt(db,
                 "REPLACE INTO attempt (run, ix, number, state, reason, message, key, orchestrator, handle, "
                 "external_id, url, node, exit_code, signal, created, created_mono, started, started_mono, ended, "
@@ -71,9 +80,9 @@ struct BatchWriter::Statements {
               "artifact_store = excluded.artifact_store, image_registry = excluded.image_registry, "
               "is_default = excluded.is_default") {}
 
-  HotStatement slice, pipeline, run, run_name, run_header, run_label, run_progress, run_state, step, attempt, fanout,
-      release, released, blob, artifact_name, artifact, cache_entry, event, request, orchestrator, delete_orchestrator,
-      pool, delete_pool, no_default_stack, stack;
+  HotStatement slice, pipeline, run, run_name, run_header, keep_generation, retried_header, run_label, run_progress,
+      run_state, step, attempt, fanout, release, released, blob, artifact_name, artifact, cache_entry, event, request,
+      orchestrator, delete_orchestrator, pool, delete_pool, no_default_stack, stack;
 };
 
 namespace {
@@ -90,6 +99,14 @@ int64_t BatchWriter::Write(Batch* batch) {
     s_->pipeline.Int(row.step_count).Int(row.bytes).Run();
   }
   WriteNewRuns(*batch);
+  for (const RunHeader& h : batch->retried_runs) {  // before the row that begins the next generation
+    s_->keep_generation.Int(h.key).Run();
+    HotStatement& s = s_->retried_header;
+    s.Int(h.key);
+    (h.pipeline_id == 0 ? s.Null() : s.Int(h.pipeline_id)).Int(h.pipeline_version).Text(h.parameters_json);
+    s.TextOrNull(h.source_dir).Int(h.use_cache).Int(h.timeout_micros).Int(h.step_count).Int(h.max_parallel);
+    s.Int(static_cast<int64_t>(h.execution_mode)).Run();
+  }
   for (const RunRow& row : batch->runs) WriteRun(row);
   for (const StepRow& row : batch->steps) WriteStep(row);
   for (const FanoutRow& row : batch->fanouts)
@@ -116,11 +133,11 @@ int64_t BatchWriter::Write(Batch* batch) {
   WriteRegistry(*batch);
   const int64_t removed = removals_.Write(batch->removals);
   const size_t rows = batch->spec_slices.size() + batch->pipelines.size() + batch->new_runs.size() +
-                      batch->runs.size() + batch->steps.size() + batch->fanouts.size() + batch->attempts.size() +
-                      batch->blobs.size() + batch->artifacts.size() + batch->cache_entries.size() +
-                      batch->events.size() + batch->requests.size() + batch->orchestrators.size() +
-                      batch->deleted_orchestrators.size() + batch->pools.size() + batch->deleted_pools.size() +
-                      batch->stacks.size();
+                      batch->retried_runs.size() + batch->runs.size() + batch->steps.size() + batch->fanouts.size() +
+                      batch->attempts.size() + batch->blobs.size() + batch->artifacts.size() +
+                      batch->cache_entries.size() + batch->events.size() + batch->requests.size() +
+                      batch->orchestrators.size() + batch->deleted_orchestrators.size() + batch->pools.size() +
+                      batch->deleted_pools.size() + batch->stacks.size();
   return static_cast<int64_t>(rows) + removed;
 }
 
@@ -159,7 +176,8 @@ void BatchWriter::WriteStep(const StepRow& r) {
   HotStatement& s = s_->step;
   s.Int(r.run).Int(r.ix).Text(r.name).Int(static_cast<int64_t>(r.state)).Int(Number(r.reason)).TextOrNull(r.message);
   s.Int(r.attempt).IntOrNull(r.exit_code).IntOrNull(r.signal).Int(r.ready).Int(r.started).Int(r.ended);
-  s.Int(r.retry_at).Int(r.retry_at_mono).TextOrNull(r.orchestrator).TextOrNull(r.cached_from).Run();
+  s.Int(r.retry_at).Int(r.retry_at_mono).TextOrNull(r.orchestrator).TextOrNull(r.cached_from);
+  s.Int(r.earlier_attempts).Run();
 }
 
 void BatchWriter::WriteAttempt(const AttemptRow& r) {

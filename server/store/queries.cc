@@ -6,6 +6,7 @@
 #include "server/store/list_runs.h"
 #include "server/store/pragmas.h"
 #include "server/store/queries_impl.h"
+#include "server/store/recovery.h"
 #include "server/store/row_readers.h"
 
 namespace orch::store {
@@ -55,6 +56,31 @@ absl::StatusOr<RunRecord> QueriesImpl::GetRun(RunKey key) {
   return pool_->Read("reading a run", [&](Connection& c) -> absl::StatusOr<RunRecord> {
     auto s = c.Prepare(RunSql("r.key = ?"));
     if (s.Int(key).Next()) return ReadRun(*s);
+    return Error(absl::StatusCode::kNotFound, "RUN_NOT_FOUND",
+                 absl::StrCat("there is no run with key ", key, ": it was deleted"));
+  });
+}
+
+absl::StatusOr<std::vector<GenerationRow>> QueriesImpl::ListGenerations(RunKey run) {
+  return pool_->Read("listing generations", [&](Connection& c) -> absl::StatusOr<std::vector<GenerationRow>> {
+    auto s = c.Prepare(
+        "SELECT generation, pipeline_version, parameters_json, state, reason, ifnull(message, ''), ended "
+        "FROM run_generation WHERE run = ? ORDER BY generation");
+    s.Int(run);
+    std::vector<GenerationRow> out;
+    while (s.Next()) {
+      out.push_back({s->getColumn(0).getInt(), s->getColumn(1).getInt64(), s->getColumn(2).getString(),
+                     static_cast<RunState>(s->getColumn(3).getInt()), static_cast<Reason>(s->getColumn(4).getInt()),
+                     s->getColumn(5).getString(), s->getColumn(6).getInt64()});
+    }
+    return out;
+  });
+}
+
+absl::StatusOr<LiveRun> QueriesImpl::LoadEndedRun(RunKey key) {
+  return pool_->Read("loading a run", [&](Connection& c) -> absl::StatusOr<LiveRun> {
+    LiveRun run;
+    if (ReadLiveRun(c.db(), key, &run)) return run;
     return Error(absl::StatusCode::kNotFound, "RUN_NOT_FOUND",
                  absl::StrCat("there is no run with key ", key, ": it was deleted"));
   });

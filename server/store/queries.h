@@ -16,6 +16,7 @@
 #include "absl/strings/string_view.h"
 #include "server/model/batch.h"
 #include "server/model/rows.h"
+#include "server/store/store.h"
 
 namespace orch::store {
 
@@ -68,6 +69,10 @@ class Queries {
   // By name or id. NOT_FOUND (RUN_NOT_FOUND) with near names in the message.
   virtual absl::StatusOr<RunRecord> FindRun(absl::string_view project, absl::string_view name_or_id) = 0;
   virtual absl::StatusOr<RunRecord> GetRun(RunKey key) = 0;
+  // Those before the present one, oldest first.
+  virtual absl::StatusOr<std::vector<GenerationRow>> ListGenerations(RunKey run) = 0;
+  // Everything that a retry of a run that has ended needs; without attempts.
+  virtual absl::StatusOr<LiveRun> LoadEndedRun(RunKey key) = 0;
   // Newest first, keys below `before` (0: from the newest), at most `limit`.
   virtual absl::StatusOr<std::vector<RunRecord>> ListRuns(const RunFilter& filter, RunKey before, int limit) = 0;
 

@@ -17,6 +17,8 @@ class QueriesImpl : public Queries {
 
   absl::StatusOr<RunRecord> FindRun(absl::string_view project, absl::string_view name_or_id) override;
   absl::StatusOr<RunRecord> GetRun(RunKey key) override;
+  absl::StatusOr<std::vector<GenerationRow>> ListGenerations(RunKey run) override;
+  absl::StatusOr<LiveRun> LoadEndedRun(RunKey key) override;
   absl::StatusOr<std::vector<RunRecord>> ListRuns(const RunFilter& filter, RunKey before, int limit) override;
   absl::StatusOr<std::vector<StepRow>> ListSteps(RunKey run, const StepFilter& filter, StepIx from, int limit) override;
   absl::StatusOr<std::optional<StepRow>> GetStep(RunKey run, StepIx ix) override;

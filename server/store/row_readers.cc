@@ -104,6 +104,7 @@ StepRow ReadStep(SQLite::Statement& s) {
   r.retry_at_mono = c.Int();
   r.orchestrator = c.Text();
   r.cached_from = c.Text();
+  r.earlier_attempts = c.As<uint32_t>();
   return r;
 }
 

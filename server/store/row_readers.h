@@ -21,7 +21,7 @@ RunRecord ReadRun(SQLite::Statement& s);
 
 inline constexpr char kStepColumns[] =
     "run, ix, name, state, reason, message, attempt, exit_code, signal, ready, started, ended, retry_at, "
-    "retry_at_mono, orchestrator, cached_from";
+    "retry_at_mono, orchestrator, cached_from, earlier_attempts";
 StepRow ReadStep(SQLite::Statement& s);
 
 inline constexpr char kFanoutColumns[] = "run, step, first, items";

@@ -25,18 +25,18 @@ std::vector<RunState> RunStates() {
 
 TEST(TransitionsTest, EveryStepStateAndEventIsInTheTableOrRefused) {
   for (const StepState from : StepStates()) {
-    for (int e = 0; e <= static_cast<int>(StepEvent::kRetryDue); ++e) {
+    for (int e = 0; e <= static_cast<int>(StepEvent::kReopened); ++e) {
       const auto event = static_cast<StepEvent>(e);
       for (const StepState to : StepStates()) {
         bool listed = false;
         for (const StepTransition& t : StepTransitions()) listed |= t.from == from && t.event == event && t.to == to;
         EXPECT_EQ(IsAllowed(from, event, to), listed) << Name(from) << " " << Name(event) << " " << Name(to);
-        EXPECT_FALSE(listed && IsTerminal(from)) << Name(from) << " is an end";
+        EXPECT_FALSE(listed && IsTerminal(from) && event != StepEvent::kReopened) << Name(from) << " is an end";
       }
     }
   }
   for (const RunTransition& t : RunTransitions()) {
-    EXPECT_FALSE(IsTerminal(t.from));
+    EXPECT_FALSE(IsTerminal(t.from) && t.event != RunEvent::kRetried) << "only a retry leads out of an end";
     EXPECT_TRUE(IsAllowed(t.from, t.event, t.to));
   }
   EXPECT_FALSE(IsAllowed(RunState::kFailed, RunEvent::kAdmitted, RunState::kRunning));
@@ -194,7 +194,9 @@ TEST(RulesTest, WhatIsRepeated) {
   policy.on_timeout = policy.on_lost = false;
   EXPECT_FALSE(MayRetry(policy, Ended(Reason::kLost), Reason::kNone, {1, 0}));
   EXPECT_FALSE(MayRetry(policy, Ended(Reason::kSignaled), Reason::kQueueTimeout, {1, 0}));
-  EXPECT_FALSE(MayRetry(policy, Ended(Reason::kOutOfMemory), Reason::kNone, {1, 0}));
+  policy.on_failed = true;
+  EXPECT_FALSE(MayRetry(policy, Ended(Reason::kOutOfMemory), Reason::kNone, {1, 0})) << "a word of its own";
+  policy.on_failed = false;
   policy.on_oom = true;
   EXPECT_TRUE(MayRetry(policy, Ended(Reason::kOutOfMemory), Reason::kNone, {1, 0}));
 }
@@ -218,6 +220,8 @@ TEST(RulesTest, BackOff) {
     waits.insert(wait);
   }
   EXPECT_GT(waits.size(), 150u);
+  for (int i = 0; i < 200; ++i)
+    EXPECT_LE(BackoffMicros(policy, 9, absl::StrCat("key", i)), 5'000'000) << "the cap holds";
 }
 
 TEST(RulesTest, Keys) {

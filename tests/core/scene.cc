@@ -138,6 +138,8 @@ void Scene::Resolve(const std::string& step, bool hit, Reason failure) {
   StepResolved event;
   event.run = run_;
   event.ix = Ix(step);
+  const RunInMemory* run = core_->Find(run_);
+  event.generation = run == nullptr ? 1 : run->row.generation;
   event.failure = failure;
   event.cache_key = std::string(32, 'k');
   event.hit = hit;
@@ -203,6 +205,25 @@ void Scene::Cancel(bool force, std::vector<std::string> steps) {
   CancelRequested event{run_, {}, force};
   for (const std::string& step : steps) event.steps.push_back(Ix(step));
   EXPECT_TRUE(Apply(std::move(event)).ok());
+}
+
+absl::Status Scene::Skip(std::vector<std::string> steps) {
+  SkipRequested event{run_, {}};
+  for (const std::string& step : steps) event.steps.push_back(Ix(step));
+  return Apply(std::move(event));
+}
+
+absl::Status Scene::Retry(std::vector<std::string> steps) {
+  RunRetried event;
+  event.run = store_.Load(*store_.Find(run_));
+  event.unsuccessful = steps.empty();
+  for (const std::string& step : steps) event.steps.push_back(Ix(step));
+  return Apply(std::move(event));
+}
+
+absl::Status Scene::Delete() {
+  const StoreModel::Run* run = store_.Find(run_);
+  return Apply(RunsDeleted{{{run_, run->header.id, run->header.name, "p", run->row.last_sequence, 0}}});
 }
 
 void Scene::Restart() {

@@ -60,6 +60,13 @@ class Scene {
   // Start, end and store what it declares.
   void Succeed(const std::string& step);
   void Fail(const std::string& step);
+  absl::Status Pause() { return Apply(PauseRequested{run_}); }
+  absl::Status Resume() { return Apply(ResumeRequested{run_}); }
+  absl::Status Skip(std::vector<std::string> steps);
+  // No steps: what did not succeed.
+  absl::Status Retry(std::vector<std::string> steps = {});
+  absl::Status Delete();
+  void Beat(const std::string& step) { EXPECT_TRUE(Apply(HeartbeatReceived{Ref(step)}).ok()); }
   void Cancel(bool force = false, std::vector<std::string> steps = {});
 
   // The daemon ends and starts again; `commit` false: what was decided since the last commit is gone.

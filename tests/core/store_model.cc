@@ -27,7 +27,15 @@ void StoreModel::Put(StepRow row) {
   Run* run = Writable(row.run);
   if (run == nullptr) return;
   StepRow& old = run->steps[row.ix];
-  if (IsTerminal(old.state)) Broken("step ", row.name, " of run ", row.run, " changed after its end");
+  if (IsTerminal(old.state) && run->reopened != row.run) {
+    Broken("step ", row.name, " of run ", row.run, " changed after its end");
+  }
+  if (IsTerminal(old.state)) {
+    const uint32_t t = run->graph->TemplateOf(row.ix);
+    --run->ended[t];
+    if (IsOk(old.state)) --run->ok[t];
+    old.state = StepState::kWaiting;
+  }
   if (row.attempt < old.attempt) Broken("step ", row.name, " counts attempts backwards");
   if (IsTerminal(row.state) && !IsTerminal(old.state)) {
     const uint32_t t = run->graph->TemplateOf(row.ix);
@@ -60,15 +68,20 @@ void StoreModel::Tell(const EventRow& event) {
   const int64_t last = events_.empty() ? 0 : events_.back().sequence;
   if (event.sequence != last + 1) Broken("event ", event.sequence, " after ", last);
   events_.push_back(event);
+  if (event.type == EventType::kRunDeleted) return;  // its row goes with it
   Run* run = Writable(event.run);
   if (run == nullptr) return;
   if (event.type == EventType::kRunStateChanged) {
-    if (IsTerminal(run->told_state)) Broken("an event of run ", event.run, " after its end");
+    if (IsTerminal(run->told_state) && run->reopened != event.run) {
+      Broken("an event of run ", event.run, " after its end");
+    }
     run->told_state = static_cast<RunState>(event.state);
   } else if (event.type == EventType::kStepStateChanged) {
     auto& [state, attempt] = run->told[static_cast<size_t>(event.ix)];
-    if (IsTerminal(static_cast<StepState>(state))) Broken("an event of step ", event.ix, " after its end");
     const auto to = static_cast<StepState>(event.state);
+    if (IsTerminal(static_cast<StepState>(state)) && (run->reopened != event.run || to != StepState::kWaiting)) {
+      Broken("an event of step ", event.ix, " after its end");
+    }
     const bool stops = run->told_state == RunState::kHalting || run->told_state == RunState::kCancelling;
     if (stops && to == StepState::kSubmitting) {
       Broken("step ", event.ix, " of run ", event.run, " starts while the run stops");
@@ -96,11 +109,29 @@ void StoreModel::Commit(Batch* batch) {
     run.ok.resize(run.graph->templates().size());
     if (!by_id_.emplace(header.id, header.key).second) Broken("run id ", header.id, " is given twice");
   }
+  for (const RunHeader& header : batch->retried_runs) {
+    Run* run = Writable(header.key);
+    if (run == nullptr) continue;
+    if (run->row.state != RunState::kFailed && run->row.state != RunState::kCancelled) {
+      Broken("run ", header.key, " is retried and is ", Name(run->row.state));
+    }
+    run->header = header;
+    run->reopened = header.key;
+  }
+  for (const DeletedRunRow& row : batch->removals.runs) {
+    const Run* run = Find(row.key);
+    if (run == nullptr || !IsTerminal(run->row.state)) Broken("run ", row.key, " is deleted before its end");
+  }
   for (const RunRow& row : batch->runs) {
     Run* run = Writable(row.key);
     if (run == nullptr) continue;
     RunRow& old = run->row;
-    if (old.version > 0 && IsTerminal(old.state)) Broken("run ", row.key, " changed after its end");
+    if (old.version > 0 && IsTerminal(old.state) && run->reopened != row.key) {
+      Broken("run ", row.key, " changed after its end");
+    }
+    if (row.generation != old.generation + (run->reopened == row.key ? 1 : 0)) {
+      Broken("run ", row.key, " is at generation ", row.generation, " after ", old.generation);
+    }
     if (row.version <= old.version) Broken("run ", row.key, " went from version ", old.version, " to ", row.version);
     if (row.last_sequence < old.last_sequence) Broken("run ", row.key, " sequence went back");
     old = row;
@@ -130,6 +161,8 @@ void StoreModel::Commit(Batch* batch) {
     cache_.push_back(row);
   }
   for (const EventRow& row : batch->events) Tell(row);
+  for (const RunHeader& header : batch->retried_runs) Writable(header.key)->reopened = 0;
+  for (const DeletedRunRow& row : batch->removals.runs) Remove(row);
   for (const RequestRow& row : batch->requests) {
     if (!requests_.emplace(row.request_id, row.answer).second) Broken("request ", row.request_id, " is answered twice");
   }
@@ -140,18 +173,38 @@ std::vector<StoredRun> StoreModel::Open() const {
   for (const auto& [key, run] : runs_) {
     if (IsTerminal(run.row.state)) continue;
     StoredRun& stored = out.emplace_back();
-    stored.header = run.header;
-    stored.row = run.row;
-    stored.graph = run.graph;
-    for (const StepRow& step : run.steps) {
-      if (!step.name.empty()) stored.steps.push_back(step);  // it has a row
-    }
-    for (const auto& attempts : run.attempts) {
-      stored.attempts.insert(stored.attempts.end(), attempts.begin(), attempts.end());
-    }
-    for (const size_t place : run.artifacts) stored.artifacts.push_back(artifacts_[place]);
+    stored = Load(run);
   }
   return out;
+}
+
+StoredRun StoreModel::Load(const Run& run) const {
+  StoredRun stored;
+  stored.header = run.header;
+  stored.row = run.row;
+  stored.graph = run.graph;
+  for (const StepRow& step : run.steps) {
+    if (step.run != 0) stored.steps.push_back(step);
+  }
+  for (const auto& attempts : run.attempts) {
+    stored.attempts.insert(stored.attempts.end(), attempts.begin(), attempts.end());
+  }
+  for (const size_t place : run.artifacts) stored.artifacts.push_back(artifacts_[place]);
+  return stored;
+}
+
+void StoreModel::Remove(const DeletedRunRow& row) {
+  const auto found = runs_.find(row.key);
+  if (found == runs_.end()) return;
+  if (row.last_sequence != found->second.row.last_sequence) {
+    Broken("run ", row.key, " is deleted up to event ", row.last_sequence, ", it has ",
+           found->second.row.last_sequence);
+  }
+  by_id_.erase(found->second.header.id);
+  last_key_ = std::max(last_key_, row.key);
+  runs_.erase(found);
+  latest_ = nullptr;
+  deleted_.insert(row.key);
 }
 
 void StoreModel::Reboot(Now now) {
@@ -171,7 +224,7 @@ void StoreModel::Reboot(Now now) {
 
 CorePolicy StoreModel::Continue(CorePolicy policy) const {
   policy.first_sequence = (events_.empty() ? 0 : events_.back().sequence) + 1;
-  policy.first_run_key = (runs_.empty() ? 0 : runs_.rbegin()->first) + 1;
+  policy.first_run_key = std::max(last_key_, runs_.empty() ? 0 : runs_.rbegin()->first) + 1;
   policy.first_artifact_id = (artifacts_.empty() ? 0 : artifacts_.back().id) + 1;
   return policy;
 }

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -26,6 +27,7 @@ class StoreModel {
     std::vector<uint32_t> ok;                        // by template: instances that are SUCCEEDED or CACHED
     std::vector<std::pair<uint8_t, uint32_t>> told;  // by step: state and attempt as the events say
     RunState told_state = RunState::kPending;
+    RunKey reopened = 0;  // its own key while a retry of it is committed
   };
 
   // Remembers how the run of a later batch was compiled.
@@ -35,6 +37,8 @@ class StoreModel {
 
   // Every run that has not ended, as Restore wants it.
   std::vector<StoredRun> Open() const;
+  // One run, open or not.
+  StoredRun Load(const Run& run) const;
   // The machine begins anew: monotonic times of what is open are made again from the wall clock, as the store does.
   void Reboot(Now now);
   // What the next dispatcher starts with.
@@ -49,6 +53,7 @@ class StoreModel {
   // The answer that was given to a request; nullptr: it is not known.
   const std::string* FindRequest(const std::string& id) const;
   const std::map<RunKey, Run>& runs() const { return runs_; }
+  bool WasDeleted(RunKey key) const { return deleted_.count(key) > 0; }
   const std::vector<EventRow>& events() const { return events_; }
   const std::vector<ArtifactRow>& artifacts() const { return artifacts_; }
   // nullptr if it has not landed.
@@ -62,12 +67,15 @@ class StoreModel {
   template <typename... Parts>
   void Broken(const Parts&... parts);
   Run* Writable(RunKey key);
+  void Remove(const DeletedRunRow& row);
   void Put(StepRow row);
   void Put(AttemptRow row);
   void Tell(const EventRow& event);
 
   std::map<std::string, std::shared_ptr<const Graph>> graphs_;
   std::map<RunKey, Run> runs_;
+  std::set<RunKey> deleted_;
+  RunKey last_key_ = 0;
   Run* latest_ = nullptr;  // what the last row was of
   std::unordered_map<std::string, RunKey> by_id_;
   std::unordered_map<std::string, std::string> requests_;

@@ -156,6 +156,27 @@ class FaultPoints(unittest.TestCase):
             fresh.ctl("get-run", run, code=3)
             wait_for("the bytes to go", lambda: not list((fresh.data / "blobs").glob("*/*")))
 
+    def by_retry(self, point: str, passes: int) -> None:
+        """Of a run that failed; the next daemon goes on with its next generation."""
+        fresh = Daemon()
+        with contextlib.closing(fresh):
+            once, ready = fresh.home / "once", fresh.home / "ready"
+            once.touch()
+            fresh.faults = f"{point}=kill@{once}"
+            fresh.start()
+            run = fresh.submit(f"name: p\nsteps:\n  - {{name: a, command: [test, -e, {ready}]}}\n")
+            fresh.ctl("wait-run", run, code=1)
+            ready.touch()
+            asked = subprocess.Popen([str(BIN / "orchctl"), "retry-run", run], env=fresh.environment(),
+                                     stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            wait_for(f"{point} to fire", lambda: not once.exists())
+            wait_for("the daemon to die", lambda: fresh.process is not None and fresh.process.poll() is not None)
+            fresh.faults = ""
+            fresh.start()
+            asked.wait(60)
+            fresh.ctl("wait-run", run)
+            self.assertEqual(fresh.json("get-run", run)["generation"], 2)
+
     def by_a_large_log(self, point: str, passes: int) -> None:
         """Enough commits for a checkpoint."""
         once = self.order(point, 1)
@@ -247,6 +268,8 @@ class FaultPoints(unittest.TestCase):
             return self.by_restart
         if point.startswith(("delete.", "clean.")):
             return self.by_deletion
+        if point.startswith("retry."):
+            return self.by_retry
         if point.startswith("stop."):
             return self.by_stop
         if point.startswith("checkpoint."):

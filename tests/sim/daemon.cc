@@ -167,6 +167,7 @@ StepResolved SimWorkshop::Resolve(const RunContext& run, const Intent& intent) {
   StepResolved resolved;
   resolved.run = intent.ref.run;
   resolved.ix = intent.ref.ix;
+  resolved.generation = intent.generation;
   resolved.cache_key = DigestOf("cache", intent.ref.ix);
   if (fate_->Happens(Fault::kResolveFails)) {
     resolved.failure = Reason::kInputMissing;
@@ -189,6 +190,7 @@ StepResolved SimWorkshop::Resolve(const RunContext& run, const Intent& intent) {
 FanoutResolved SimWorkshop::ResolveFanout(const RunContext& run, const Intent& intent) {
   FanoutResolved resolved;
   resolved.run = intent.ref.run;
+  resolved.generation = intent.generation;
   resolved.ix = intent.ref.ix;
   resolved.failure = Reason::kFanoutInvalid;
   if (fate_->Happens(Fault::kResolveFails)) return resolved;

@@ -63,6 +63,11 @@ enum class Fault : uint8_t {
   kHealthFlap,
   kWallJump,
   kReboot,  // with a restart of the daemon the monotonic clock begins anew
+  kPauseRun,
+  kSkipStep,
+  kRetryRun,
+  kRetrySteps,  // chosen ones
+  kDeleteRun,
   kCount
 };
 inline constexpr size_t kFaultCount = static_cast<size_t>(Fault::kCount);
@@ -81,6 +86,11 @@ enum class What : uint8_t {
   kSubmitRun,   // a: run
   kCancelRun,   // a: run, b: forced
   kCancelStep,  // a: run, b: step
+  kPauseRun,    // a: run
+  kResumeRun,   // a: run
+  kSkipStep,    // a: run, b: step
+  kRetryRun,    // a: run, b: how often it has found the run open
+  kDeleteRun,   // a: run, b: the same
   kWatch,
   kHealth,  // b: healthy
   kWallJump,

@@ -97,6 +97,7 @@ void World::CheckEnd() {
   }
   for (const Client& client : clients_) {
     const testing::StoreModel::Run* run = tables_.FindById(client.event.header.id);
+    if (run == nullptr && tables_.WasDeleted(client.key)) continue;
     CheckSteps(*run, client);
     if (client.plain) CheckJudgement(*run);
   }
@@ -120,6 +121,7 @@ void World::CheckSteps(const testing::StoreModel::Run& run, const Client& client
     uint32_t succeeded = 0;
     for (const AttemptRow& attempt : run.attempts[ix]) {
       if (!IsTerminal(attempt.state)) return broken("attempt ", attempt.number, " is open");
+      if (attempt.number <= step.earlier_attempts) continue;  // of a generation before
       if (attempt.state == AttemptState::kSucceeded && std::exchange(succeeded, attempt.number) != 0) {
         return broken("two attempts succeeded");
       }
@@ -135,7 +137,9 @@ void World::CheckSteps(const testing::StoreModel::Run& run, const Client& client
       const AttemptRow* attempt = tables_.FindAttempt(run.header.key, ix, artifact->attempt);
       const std::string& key = attempt != nullptr ? attempt->key : "hit";
       if (artifact->digest.compare(0, key.size(), key) != 0) return broken("an output of another attempt landed");
-      if (artifact->early || (attempt == nullptr && step.state == StepState::kCached)) continue;
+      if (artifact->early || (attempt == nullptr && (step.state == StepState::kCached || run.row.generation > 1)))
+        continue;
+      if (artifact->attempt <= step.earlier_attempts) continue;
       if (artifact->attempt != succeeded) return broken("an output of an attempt that failed landed");
     }
     if (!IsOk(step.state)) continue;
@@ -143,7 +147,8 @@ void World::CheckSteps(const testing::StoreModel::Run& run, const Client& client
       const auto count = std::count_if(landed[ix].begin(), landed[ix].end(), [&](const ArtifactRow* artifact) {
         return artifact->output == output.name && artifact->attempt == succeeded;
       });
-      if (count != 1) return broken("output ", output.name, " landed ", count, " times");
+      if (count != 1 && (succeeded != 0 || count == 0 || run.row.generation == 1))
+        return broken("output ", output.name, " landed ", count, " times");
     }
     if (step.state == StepState::kSucceeded) {
       const Platform::Job* job = platform_->Find(run.attempts[ix][succeeded - 1].key);
@@ -152,7 +157,7 @@ void World::CheckSteps(const testing::StoreModel::Run& run, const Client& client
       }
     }
   }
-  if (client.cancelled && run.row.state != RunState::kCancelled) {
+  if (client.cancelled == run.row.generation && run.row.state != RunState::kCancelled) {
     fate_.Break("run ", run.header.key, " was cancelled and is ", Name(run.row.state));
   }
   if (client.plain && run.row.state != (failed ? RunState::kFailed : RunState::kSucceeded)) {

@@ -73,6 +73,10 @@ PipelineBuilder RandomPipeline(Dice& dice, uint32_t steps) {
     if (dice.Percent(50)) builder.Cpu(500 * static_cast<int64_t>(dice.Draw(3)));
     if (dice.Percent(20)) builder.Priority(static_cast<int>(dice.Draw(5)));
   }
+  Dice more(steps + 77);
+  for (StepSpec& step : builder.spec().steps) {
+    if (more.Percent(10)) step.mutable_options().heartbeat_micros = more.Delay(10 * kSecond);
+  }
   return builder;
 }
 
@@ -151,6 +155,11 @@ Plan SwarmPlan(uint64_t seed) {
     run.timeout_micros = dice.Percent(10) ? dice.Delay(60 * kSecond) : 0;
     run.priority = static_cast<int>(dice.Draw(3));
   }
+  some(Fault::kPauseRun, 40);
+  some(Fault::kSkipStep, 30);
+  some(Fault::kRetryRun, 80);
+  some(Fault::kRetrySteps, 50);
+  some(Fault::kDeleteRun, 30);
   return plan;
 }
 

@@ -99,6 +99,16 @@ void World::Do(const Action& action) {
       return Cancel(action.a, true, action.b);
     case What::kCancelStep:
       return Cancel(action.a, false, action.b);
+    case What::kPauseRun:
+      return PauseOrResume(action.a, true);
+    case What::kResumeRun:
+      return PauseOrResume(action.a, false);
+    case What::kSkipStep:
+      return SkipStep(action.a, action.b);
+    case What::kRetryRun:
+      return RetryRun(action.a, action.b);
+    case What::kDeleteRun:
+      return DeleteRun(action.a, action.b);
     case What::kJobPublish:
       return Publish(action.a, action.b);
     case What::kWatch:
@@ -149,12 +159,13 @@ void World::Start() {
 void World::Crash() {
   fate_.Note("crash");
   daemon_ = nullptr;
-  for (Client& client : clients_) client.asking = false;
+  for (Client& client : clients_) client.asking = client.changing = false;
   for (const Call& call : calls_) {  // a client that has no answer asks again
     if (call.kind == Call::Kind::kSubmit) fate_.Later(fate_.dice.Delay(kSecond), What::kSubmitRun, call.run);
     if (call.kind == Call::Kind::kCancelRun) {
       fate_.Later(fate_.dice.Delay(kSecond), What::kCancelRun, call.run, call.number);
     }
+    if (call.kind == Call::Kind::kResume) fate_.Later(fate_.dice.Delay(kSecond), What::kResumeRun, call.run);
   }
   calls_.clear();
   fate_.Later(fate_.dice.Delay(5 * kSecond), What::kStart);
@@ -163,6 +174,7 @@ void World::Crash() {
 // --- clients ---
 
 RunKey World::KeyOf(uint32_t number) const {
+  if (clients_[number].key != 0) return clients_[number].key;
   const testing::StoreModel::Run* run = tables_.FindById(clients_[number].event.header.id);
   return run == nullptr ? 0 : run->header.key;
 }
@@ -217,6 +229,118 @@ void World::Publish(uint32_t number, uint32_t output) {
   if (daemon_->mailbox().Offer(std::move(post)).ok()) calls_.push_back(std::move(call));
 }
 
+// Of a client that gives no other answer than the first to hear again about.
+void World::Ask(Call::Kind kind, uint32_t number, uint32_t argument, Event event) {
+  Call call{kind, number, argument, 0, std::make_shared<Receipt>()};
+  Post post;
+  post.event = std::move(event);
+  post.receipt = call.receipt;
+  if (daemon_->mailbox().Offer(std::move(post)).ok()) calls_.push_back(std::move(call));
+}
+
+void World::PauseOrResume(uint32_t number, bool pause) {
+  if (daemon_ == nullptr) return fate_.Later(kSecond, pause ? What::kPauseRun : What::kResumeRun, number);
+  if (pause) {
+    fate_.Later(fate_.dice.Delay(30 * plan_.delay), What::kResumeRun, number);
+    return Ask(Call::Kind::kPause, number, 0, PauseRequested{KeyOf(number)});
+  }
+  Ask(Call::Kind::kResume, number, 0, ResumeRequested{KeyOf(number)});
+}
+
+void World::SkipStep(uint32_t number, uint32_t step) {
+  if (daemon_ != nullptr) Ask(Call::Kind::kSkip, number, step, SkipRequested{KeyOf(number), {step}});
+}
+
+constexpr uint32_t kMostTries = 200;  // of what needs the end of a run
+
+// What EngineImpl::RetryRun does, on the tables.
+void World::RetryRun(uint32_t number, uint32_t tries) {
+  Client& client = clients_[number];
+  const testing::StoreModel::Run* run = tables_.Find(KeyOf(number));
+  if (run == nullptr || run->row.state == RunState::kSucceeded) return;
+  if (daemon_ == nullptr || client.changing || !IsTerminal(run->row.state)) {
+    if (tries < kMostTries) fate_.Later(fate_.dice.Delay(10 * plan_.delay), What::kRetryRun, number, tries + 1);
+    return;
+  }
+  RunRetried event;
+  event.run = tables_.Load(*run);
+  if (run->graph->step_count() > 0 && fate_.Happens(Fault::kRetrySteps)) {
+    event.unsuccessful = false;
+    event.steps.push_back(static_cast<StepIx>(fate_.dice.Draw(run->graph->step_count())));
+  }
+  auto context = std::make_shared<RunContext>();
+  context->header = event.run.header;
+  context->graph = event.run.graph;
+  Call call{Call::Kind::kRetry, number, static_cast<uint32_t>(run->row.generation), 0, std::make_shared<Receipt>()};
+  Post post;
+  post.event = std::move(event);
+  post.run = std::move(context);
+  post.receipt = call.receipt;
+  if (!daemon_->mailbox().Offer(std::move(post)).ok()) return;
+  client.changing = true;
+  calls_.push_back(std::move(call));
+}
+
+void World::DeleteRun(uint32_t number, uint32_t tries) {
+  Client& client = clients_[number];
+  const testing::StoreModel::Run* run = tables_.Find(KeyOf(number));
+  if (run == nullptr) return;
+  if (daemon_ == nullptr || client.changing || !IsTerminal(run->row.state)) {
+    if (tries < kMostTries) fate_.Later(fate_.dice.Delay(10 * plan_.delay), What::kDeleteRun, number, tries + 1);
+    return;
+  }
+  client.changing = true;
+  Ask(Call::Kind::kDelete, number, 0,
+      RunsDeleted{{{run->header.key, run->header.id, run->header.name, "p", run->row.last_sequence, 0}}});
+}
+
+// Of what may be refused, since the run goes on meanwhile; but then for a reason.
+void World::AnswerControl(const Call& call, const absl::Status& status) {
+  Client& client = clients_[call.run];
+  if (call.kind == Call::Kind::kRetry || call.kind == Call::Kind::kDelete) client.changing = false;
+  const testing::StoreModel::Run* run = tables_.Find(KeyOf(call.run));
+  const std::string reason = ReasonOf(status);
+  const auto broken = [&](const char* what) {
+    fate_.Break("run ", call.run, " ", what, ": ", status.ToString(), ", it is ",
+                run == nullptr ? "gone" : Name(run->row.state));
+  };
+  if (run == nullptr) {
+    if (call.kind != Call::Kind::kDelete && reason != "RUN_ENDED") broken("is gone and answers");
+    return;
+  }
+  switch (call.kind) {
+    case Call::Kind::kPause:
+    case Call::Kind::kResume:
+      if (status.ok() && run->row.version == 0) broken("is paused or resumed and not stored");
+      if (!status.ok() && reason != "RUN_ENDED" && reason != "RUN_STOPPING") broken("is not paused or resumed");
+      return;
+    case Call::Kind::kSkip:
+      if (status.ok() && run->steps[call.number].state != StepState::kSkipped && run->row.generation == 1) {
+        broken("has no such skipped step");
+      }
+      if (!status.ok() && reason != "STEP_STARTED" && reason != "STEP_ENDED" && reason != "RUN_ENDED") {
+        broken("refuses to skip a step");
+      }
+      return;
+    case Call::Kind::kRetry:
+      if (!status.ok()) return broken("is not retried");
+      if (run->row.generation != static_cast<int>(call.number) + 1) broken("is at another generation");
+      if (fate_.Happens(Fault::kRetryRun)) fate_.Later(fate_.dice.Delay(20 * plan_.delay), What::kRetryRun, call.run);
+      if (fate_.Happens(Fault::kCancelRun)) {
+        client.plain = false;
+        fate_.Later(fate_.dice.Delay(20 * plan_.delay), What::kCancelRun, call.run, 0);
+      }
+      return;
+    case Call::Kind::kDelete:
+      return broken("was to be deleted and is there");
+    case Call::Kind::kSubmit:
+    case Call::Kind::kCancelRun:
+    case Call::Kind::kCancelStep:
+    case Call::Kind::kPublish:
+      return;
+  }
+}
+
 void World::PollCalls() {
   for (size_t n = 0; n < calls_.size();) {
     const absl::Status status = calls_[n].receipt->Wait(0);
@@ -234,6 +358,8 @@ void World::PollCalls() {
 // What was acknowledged is on the disk.
 void World::Answer(const Call& call, const absl::Status& status) {
   Client& client = clients_[call.run];
+  if (call.kind >= Call::Kind::kPause) return AnswerControl(call, status);
+  if (WasDeleted(call.run)) return;
   if (!status.ok()) {
     if (ReasonOf(status) != "ATTEMPT_STALE") fate_.Break("refused: ", status.ToString());
     return;
@@ -247,6 +373,19 @@ void World::Answer(const Call& call, const absl::Status& status) {
       }
       client.acknowledged = true;
       client.asking = false;
+      client.key = run->header.key;
+      if (fate_.Happens(Fault::kPauseRun)) {
+        fate_.Later(fate_.dice.Delay(10 * plan_.delay), What::kPauseRun, call.run);
+      }
+      if (run->graph->step_count() > 0 && fate_.Happens(Fault::kSkipStep)) {
+        client.plain = false;
+        fate_.Later(fate_.dice.Delay(10 * plan_.delay), What::kSkipStep, call.run,
+                    static_cast<uint32_t>(fate_.dice.Draw(run->graph->step_count())));
+      }
+      if (fate_.Happens(Fault::kRetryRun)) fate_.Later(fate_.dice.Delay(20 * plan_.delay), What::kRetryRun, call.run);
+      if (fate_.Happens(Fault::kDeleteRun)) {
+        fate_.Later(fate_.dice.Delay(40 * plan_.delay), What::kDeleteRun, call.run);
+      }
       if (fate_.Happens(Fault::kCancelRun)) {
         client.plain = false;
         const uint32_t forced = fate_.dice.Percent(30) ? 1 : 0;
@@ -261,18 +400,26 @@ void World::Answer(const Call& call, const absl::Status& status) {
       return;
     }
     case Call::Kind::kCancelRun:
+      if (run->row.generation > 1) return;  // it may have been of the one before
       if (run->row.state != RunState::kCancelling && !IsTerminal(run->row.state)) {
         return fate_.Break("the cancel of run ", call.run, " is acknowledged, it is ", Name(run->row.state));
       }
-      client.cancelled = client.cancelled || run->row.state == RunState::kCancelling;
+      if (run->row.state == RunState::kCancelling) client.cancelled = run->row.generation;
       return;
     case Call::Kind::kCancelStep: {
       const StepState state = run->steps[call.number].state;
+      if (run->row.generation > 1) return;
       if (IsTerminal(run->row.state) || IsTerminal(state) || state == StepState::kStopping) return;
       const auto& attempts = run->attempts[call.number];
       if (!attempts.empty() && attempts.back().state == AttemptState::kStoring) return;  // too late: it counts
       return fate_.Break("the cancel of step ", call.number, " is acknowledged, it is ", Name(state));
     }
+    case Call::Kind::kPause:
+    case Call::Kind::kResume:
+    case Call::Kind::kSkip:
+    case Call::Kind::kRetry:
+    case Call::Kind::kDelete:
+      return;  // AnswerControl
     case Call::Kind::kPublish: {
       const Platform::Job& job = platform_->job(call.number);
       const std::string digest = DigestOf(job.key, call.output);

@@ -36,7 +36,17 @@ class World {
  private:
   // A client's call that waits for its receipt.
   struct Call {
-    enum class Kind : uint8_t { kSubmit, kCancelRun, kCancelStep, kPublish } kind;
+    enum class Kind : uint8_t {
+      kSubmit,
+      kCancelRun,
+      kCancelStep,
+      kPublish,
+      kPause,
+      kResume,
+      kSkip,
+      kRetry,
+      kDelete
+    } kind;
     uint32_t run;
     uint32_t number;  // the step, or the job
     uint32_t output;
@@ -46,8 +56,10 @@ class World {
     RunSubmitted event;
     bool acknowledged = false;
     bool asking = false;
-    bool cancelled = false;  // durably
-    bool plain = true;       // nothing but its steps' outcomes decides what becomes of it
+    int cancelled = 0;      // durably: the generation; 0: none
+    bool changing = false;  // a retry or a deletion is asked for: the engine lets nobody else do so
+    RunKey key = 0;         // once it is known
+    bool plain = true;      // nothing but its steps' outcomes decides what becomes of it
   };
   // Of one run, or of all (0); its place outlives the daemon.
   struct Watcher {
@@ -63,11 +75,18 @@ class World {
   void SubmitRun(uint32_t number);
   void Cancel(uint32_t number, bool whole, uint32_t argument);
   void Publish(uint32_t job, uint32_t output);
+  void Ask(Call::Kind kind, uint32_t number, uint32_t argument, Event event);
+  void PauseOrResume(uint32_t number, bool pause);
+  void SkipStep(uint32_t number, uint32_t step);
+  void RetryRun(uint32_t number, uint32_t tries);
+  void DeleteRun(uint32_t number, uint32_t tries);
+  void AnswerControl(const Call& call, const absl::Status& status);
   void Answer(const Call& call, const absl::Status& status);
   void PollCalls();
   void Watch();
   void Read(Watcher& watcher);
   RunKey KeyOf(uint32_t number) const;
+  bool WasDeleted(uint32_t number) const { return tables_.WasDeleted(KeyOf(number)); }
   void CheckNow();
   void CheckStops(uint32_t job);
   void CheckEnd();

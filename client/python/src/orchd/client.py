@@ -214,6 +214,45 @@ class Client:
         )
         return Run.from_message(self._connection.unary("RunService.CancelRun", request))
 
+    def pause_run(self, run: str | Run) -> Run:
+        """Nothing more of it starts; what runs goes on."""
+        request = self._request("PauseRunRequest", name=_name_of(run), request_id=uuid.uuid4().hex)
+        return Run.from_message(self._connection.unary("RunService.PauseRun", request))
+
+    def resume_run(self, run: str | Run) -> Run:
+        """A paused run goes on."""
+        request = self._request("ResumeRunRequest", name=_name_of(run), request_id=uuid.uuid4().hex)
+        return Run.from_message(self._connection.unary("RunService.ResumeRun", request))
+
+    def skip_step(self, run: str | Run, *steps: str) -> Run:
+        """Ends steps that have not started as skipped; all of them or none."""
+        request = self._request("SkipStepRequest", run=_name_of(run), steps=steps, request_id=uuid.uuid4().hex)
+        return Run.from_message(self._connection.unary("RunService.SkipStep", request))
+
+    def retry_run(
+        self,
+        run: str | Run,
+        steps: Sequence[str] = (),
+        parameters: Mapping[str, Any] | None = None,
+        use_cache: bool | None = None,
+        request_id: str | None = None,
+    ) -> Run:
+        """Goes on with a run that failed or was cancelled, as its next generation: with what did not succeed, or with
+        these steps and all that depends on them; a parameter that is changed chooses the steps that use it."""
+        request = self._request(
+            "RetryRunRequest", name=_name_of(run), steps=steps, request_id=request_id or uuid.uuid4().hex
+        )
+        for name, value in (parameters or {}).items():
+            fill_value(request.parameters[name], value)
+        if use_cache is not None:
+            request.use_cache = use_cache
+        return Run.from_message(self._connection.unary("RunService.RetryRun", request))
+
+    def delete_run(self, run: str | Run) -> None:
+        """Takes a run that has ended away for good."""
+        request = self._request("DeleteRunRequest", name=_name_of(run), request_id=uuid.uuid4().hex)
+        self._connection.unary("RunService.DeleteRun", request)
+
     def wait(self, run: str | Run, timeout: float | None = None) -> Run:
         """Waits until the run has ended, however it ended, also over restarts of the daemon.
 

@@ -1,0 +1,310 @@
+"""What can be asked of a run that exists: pause, resume, cancel, skip, retry; also by two at once, and over a kill -9."""
+import json
+import signal
+import threading
+import unittest
+from pathlib import Path
+
+from tests.lib.daemon import Daemon, wait_for
+
+
+def until(gate: Path) -> str:
+    return f"[sh, -c, 'while [ ! -e {gate} ]; do sleep 0.02; done']"
+
+
+class Control(unittest.TestCase):
+    daemon: Daemon
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.daemon = Daemon("grace: 300ms\n")
+        cls.daemon.start()
+
+    @classmethod
+    def tearDownClass(cls) -> None:
+        cls.daemon.close()
+
+    def gate(self) -> Path:
+        return self.daemon.home / f"{self.id().rsplit('.', 1)[-1]}-gate"
+
+    def call(self, method: str, body: object) -> tuple[int, dict]:
+        status, answer = self.daemon.http(f"/orch.v1.RunService/{method}", body)
+        return status, json.loads(answer)
+
+    def at_once(self, calls: list[tuple[str, object]]) -> list[tuple[int, dict]]:
+        answers: list[tuple[int, dict]] = []
+        threads = [threading.Thread(target=lambda c=c: answers.append(self.call(*c))) for c in calls]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return answers
+
+    def states(self, run: str) -> dict[str, str]:
+        return {name: step["state"] for name, step in self.daemon.steps(run).items()}
+
+    # --- pause and resume ---
+
+    def test_pause_and_resume(self) -> None:
+        gate = self.gate()
+        run = self.daemon.submit(f"name: p\nsteps:\n  - {{name: a, command: {until(gate)}}}\n"
+                                 "  - {name: b, command: ['true'], after: [a]}\n")
+        wait_for("a to run", lambda: self.states(run)["a"] == "RUNNING")
+        self.assertIn("PAUSED", self.daemon.ctl("pause-run", run).stdout)
+        answers = self.at_once([("PauseRun", {"name": run})] * 2)
+        self.assertEqual([(s, a["state"]) for s, a in answers], [(200, "PAUSED")] * 2)
+        gate.touch()
+        wait_for("a to end", lambda: self.states(run)["a"] == "SUCCEEDED")
+        wait_for("b to be on record", lambda: self.states(run)["b"] == "READY")
+        self.assertEqual(self.daemon.steps(run)["b"]["reason"], "RUN_PAUSED")
+        self.daemon.restart(signal.SIGKILL)
+        self.assertEqual(self.daemon.state(run), "PAUSED")
+        self.assertEqual(self.states(run)["b"], "READY")
+        self.assertIn("RUNNING", self.daemon.ctl("resume-run", run).stdout)
+        self.daemon.ctl("wait-run", run)
+        self.assertIn("has ended", self.daemon.ctl("pause-run", run, code=8).stderr)
+        self.assertIn("has ended", self.daemon.ctl("resume-run", run, code=8).stderr)
+        self.daemon.ctl("pause-run", "nobody", code=3)
+
+    def test_a_failed_run_is_retried_not_resumed(self) -> None:
+        run = self.daemon.submit("name: p\nsteps:\n  - {name: a, command: ['false']}\n")
+        self.daemon.ctl("wait-run", run, code=1)
+        self.assertIn("use retry-run", self.daemon.ctl("resume-run", run, code=8).stderr)
+
+    # --- cancel ---
+
+    def test_cancel_of_chosen_steps(self) -> None:
+        gate = self.gate()
+        run = self.daemon.submit(f"name: p\nsteps:\n  - {{name: a, command: {until(gate)}, foreach: {{i: [1, 2, 3]}}, "
+                                 "resources: {cpu: 0.1}}\n"
+                                 f"  - {{name: b, command: {until(gate)}, resources: {{cpu: 0.1}}}}\n"
+                                 "  - {name: c, command: ['true'], after: [a], trigger_rule: all_done}\n")
+        wait_for("all to run", lambda: list(self.states(run).values()).count("RUNNING") == 4)
+        self.at_once([("CancelRun", {"name": run, "steps": ["a[1]"]})] * 3)
+        wait_for("one to end", lambda: self.states(run)["a[1]"] == "CANCELLED")
+        self.assertEqual(self.states(run)["a[0]"], "RUNNING")
+        self.assertIn("has no step", self.daemon.ctl("cancel-run", run, "--step", "zzz", code=3).stderr)
+        self.daemon.ctl("cancel-run", run, "--step", "a[*]", "--force")
+        wait_for("c", lambda: self.states(run)["c"] == "SUCCEEDED")
+        self.assertEqual(self.daemon.state(run), "RUNNING")
+        gate.touch()
+        self.daemon.ctl("wait-run", run)
+        self.assertEqual(self.states(run)["b"], "SUCCEEDED")
+
+    def test_cancel_graceful_then_forced_over_a_kill(self) -> None:
+        stubborn = "[sh, -c, 'trap \"\" TERM; while :; do sleep 0.05; done']"
+        daemon = Daemon("grace: 1h\n")
+        self.addCleanup(daemon.close)
+        daemon.start()
+        run = daemon.submit(f"name: p\nsteps:\n  - {{name: a, command: {stubborn}}}\n  - {{name: b, command: ['true'], after: [a]}}\n")
+        wait_for("a to run", lambda: daemon.steps(run)["a"]["state"] == "RUNNING")
+        daemon.ctl("cancel-run", run)
+        wait_for("a to be asked", lambda: daemon.steps(run)["a"]["state"] == "STOPPING")
+        daemon.restart(signal.SIGKILL)
+        self.assertEqual(daemon.state(run), "CANCELLING")
+        daemon.ctl("cancel-run", run, "--force")
+        daemon.ctl("wait-run", run, code=5)
+        self.assertEqual({n: s["state"] for n, s in daemon.steps(run).items()}, {"a": "CANCELLED", "b": "CANCELLED"})
+        daemon.ctl("cancel-run", run)  # it has ended: OK
+
+    # --- skip ---
+
+    def test_skip_a_step(self) -> None:
+        gate = self.gate()
+        run = self.daemon.submit(f"name: p\nsteps:\n  - {{name: a, command: {until(gate)}}}\n"
+                                 "  - {name: b, command: ['false'], after: [a]}\n"
+                                 "  - {name: strict, command: ['true'], after: [b]}\n"
+                                 "  - {name: lax, command: ['true'], after: [b], trigger_rule: none_failed}\n"
+                                 "  - {name: wide, command: ['false'], after: [a], foreach: {i: [1, 2]}}\n")
+        wait_for("a to run", lambda: self.states(run)["a"] == "RUNNING")
+        refused = self.daemon.ctl("skip-step", run, "a", code=8).stderr
+        self.assertIn("cancel-run --step", refused)
+        self.assertEqual({s for s, _ in self.at_once([("SkipStep", {"run": run, "steps": ["b"]})] * 2)}, {200})
+        self.daemon.ctl("skip-step", run, "wide[*]")
+        self.daemon.restart(signal.SIGKILL)
+        gate.touch()
+        self.daemon.ctl("wait-run", run)
+        steps = self.daemon.steps(run)
+        self.assertEqual((steps["b"]["state"], steps["b"]["reason"]), ("SKIPPED", "SKIP_REQUESTED"))
+        self.assertEqual((steps["strict"]["state"], steps["strict"]["reason"]), ("SKIPPED", "UPSTREAM_SKIPPED"))
+        self.assertEqual(steps["lax"]["state"], "SUCCEEDED")
+        self.assertEqual(steps["wide[1]"]["reason"], "SKIP_REQUESTED")
+        self.daemon.ctl("skip-step", run, "zzz", code=3)
+        self.assertIn("has ended", self.daemon.ctl("skip-step", run, "b", code=8).stderr)
+        status, answer = self.call("SkipStep", {"run": run})
+        self.assertEqual((status, answer["details"][0]["debug"]["reason"]), (400, "REQUEST_INVALID"))
+
+    # --- retry ---
+
+    FIXED = """name: fixed
+parameters:
+  n: {type: int, default: 1}
+  m: {type: int, default: 1}
+steps:
+  - {name: first, command: [sh, -c, 'echo first ran; echo one > "$ORCH_OUTPUT_O"'], outputs: {o: {}}}
+  - name: uses
+    command: [sh, -c, 'echo n is ${params.n}; echo ${params.n} > "$ORCH_OUTPUT_O"']
+    outputs: {o: {}}
+  - name: breaks
+    command: [sh, -c, 'echo attempt ${attempt}; test -e %s && cat "$ORCH_INPUT_O"']
+    inputs: {o: first.o}
+  - {name: last, command: ['true'], after: [breaks, uses]}
+"""
+
+    def test_retry_goes_on_where_it_failed(self) -> None:
+        gate = self.gate()
+        run = self.daemon.submit(self.FIXED % gate)
+        self.daemon.ctl("wait-run", run, code=1)
+        waits = threading.Thread(target=lambda: self.daemon.ctl("wait-run", run, code=1))
+        self.assertEqual(self.states(run), {"first": "SUCCEEDED", "uses": "SUCCEEDED", "breaks": "FAILED", "last": "SKIPPED"})
+        gate.touch()
+        waits.start()
+        waits.join()
+        done = self.daemon.ctl("retry-run", run, "--wait")
+        self.assertIn(run, done.stdout)
+        found = self.daemon.json("get-run", run)
+        self.assertEqual((found["state"], found["generation"]), ("SUCCEEDED", 2))
+        self.assertEqual([(g["number"], g["state"]) for g in found["earlier_generations"]], [(1, "FAILED")])
+        steps = self.daemon.steps(run)
+        self.assertEqual({n: s["attempt"] for n, s in steps.items()}, {"first": 1, "uses": 1, "breaks": 2, "last": 1})
+        self.assertEqual(self.daemon.ctl("logs", run, "breaks", "--attempt", "1").stdout, "attempt 1\n", "kept")
+        self.assertEqual(self.daemon.ctl("logs", run, "breaks").stdout, "attempt 2\none\n")
+        attempts = self.daemon.json("get-step", run, "breaks")["attempts"]
+        self.assertEqual([a["state"] for a in attempts], ["FAILED", "SUCCEEDED"])
+        self.assertIn("succeeded", self.daemon.ctl("retry-run", run, code=8).stderr)
+
+    def test_retry_with_chosen_steps_and_changed_parameters(self) -> None:
+        gate = self.gate()
+        run = self.daemon.submit(self.FIXED % gate)
+        self.daemon.ctl("wait-run", run, code=1)
+        self.daemon.ctl("retry-run", run, "--step", "first", "--wait", code=1)
+        steps = self.daemon.steps(run)
+        self.assertEqual({n: s["attempt"] for n, s in steps.items()}, {"first": 2, "uses": 1, "breaks": 2, "last": 0})
+        gate.touch()
+        self.daemon.ctl("retry-run", run, "-p", "n=7", "--wait")
+        steps = self.daemon.steps(run)
+        self.assertEqual({n: s["attempt"] for n, s in steps.items()}, {"first": 2, "uses": 2, "breaks": 3, "last": 1})
+        self.assertEqual(self.daemon.ctl("logs", run, "uses").stdout, "n is 7\n")
+        found = self.daemon.json("get-run", run)
+        self.assertEqual((found["generation"], found["parameters"]["n"]), (3, 7))
+        self.assertEqual([g["parameters"]["n"] for g in found["earlier_generations"]], [1, 1])
+
+    def test_retry_with_a_corrected_pipeline(self) -> None:
+        broken = ("name: corrected\nsteps:\n  - {name: first, command: [sh, -c, 'echo 1 > \"$ORCH_OUTPUT_O\"'], outputs: {o: {}}}\n"
+                  "  - {name: other, command: ['true']}\n  - {name: last, command: [cat, '${inputs.o}'], inputs: {o: first.o}}\n"
+                  "  - {name: bad, command: [no-such-program]}\n")
+        run = self.daemon.submit(broken)
+        self.daemon.ctl("wait-run", run, code=1)
+        retry = ["retry-run", run, "--wait", "--file"]
+        self.assertIn("is new", self.daemon.ctl(*retry, self.daemon.file(broken + "  - {name: more, command: [x]}\n"), code=8).stderr)
+        self.assertIn("is gone", self.daemon.ctl(*retry, self.daemon.file(broken.split("  - {name: bad")[0]), code=8).stderr)
+        self.assertIn("not of", self.daemon.ctl(*retry, self.daemon.file(broken.replace("corrected", "other")), code=8).stderr)
+        self.daemon.ctl(*retry, self.daemon.file(broken.replace("no-such-program]", "'true', 7]")[:-4]), code=8)
+        fixed = broken.replace("no-such-program]", "'true'], retry: {max_attempts: 2}").replace("echo 1", "echo 2")
+        self.daemon.ctl(*retry, self.daemon.file(fixed))
+        steps = self.daemon.steps(run)
+        self.assertEqual({n: s["attempt"] for n, s in steps.items()}, {"first": 2, "other": 1, "last": 2, "bad": 2})
+        self.assertEqual(self.daemon.ctl("logs", run, "last").stdout, "2\n")
+        found = self.daemon.json("get-run", run)
+        self.assertEqual(found["pipeline_version"], found["earlier_generations"][0]["pipeline_version"] + 1)
+
+    def test_bad_retries(self) -> None:
+        gate = self.gate()
+        run = self.daemon.submit(self.FIXED % gate)
+        self.daemon.ctl("wait-run", run, code=1)
+        self.assertIn("has no step", self.daemon.ctl("retry-run", run, "--step", "zzz", code=3).stderr)
+        self.assertIn("has no parameter", self.daemon.ctl("retry-run", run, "-p", "zzz=1", code=8).stderr)
+        self.assertIn("must be", self.daemon.ctl("retry-run", run, "-p", "n=word", code=8).stderr)
+        self.daemon.ctl("retry-run", "nobody", code=3)
+        found = self.daemon.json("get-run", run)
+        self.assertEqual((found["state"], found["generation"]), ("FAILED", 1), "nothing half-done")
+        running = self.daemon.submit(f"name: p\nsteps:\n  - {{name: a, command: {until(gate)}}}\n")
+        refused = self.daemon.ctl("retry-run", running, code=8).stderr
+        self.assertIn("cancel-run", refused)
+        gate.touch()
+        self.daemon.ctl("wait-run", running)
+
+    def test_two_retries_at_once_and_a_repeat(self) -> None:
+        gate = self.gate()
+        run = self.daemon.submit(self.FIXED % gate)
+        self.daemon.ctl("wait-run", run, code=1)
+        status, before = self.call("GetRun", {"name": run})
+        gate.touch()
+        answers = self.at_once([("RetryRun", {"name": run, "request_id": "same-" + run})] * 3)
+        self.assertEqual({s for s, _ in answers}, {200})
+        self.daemon.ctl("wait-run", run)
+        self.assertEqual(self.daemon.json("get-run", run)["generation"], before["generation"] + 1)
+        status, answer = self.call("RetryRun", {"name": run, "request_id": "same-" + run, "steps": ["last"]})
+        self.assertEqual(answer["details"][0]["debug"]["reason"], "REQUEST_ID_REUSED")
+
+    def test_a_cancelled_run_is_retried(self) -> None:
+        gate = self.gate()
+        run = self.daemon.submit(f"name: p\nsteps:\n  - {{name: a, command: {until(gate)}}}\n"
+                                 "  - {name: b, command: ['true'], after: [a]}\n")
+        wait_for("a to run", lambda: self.states(run)["a"] == "RUNNING")
+        self.daemon.ctl("cancel-run", run)
+        self.daemon.ctl("wait-run", run, code=5)
+        gate.touch()
+        before = self.daemon.json("server-info")["last_sequence"]
+        self.daemon.ctl("retry-run", run, "--watch")
+        self.assertEqual(self.states(run), {"a": "SUCCEEDED", "b": "SUCCEEDED"})
+        status, answer = self.call("ListEvents", {"run": run, "after_sequence": before})
+        self.assertEqual([e["run_state"] for e in answer["events"] if e["type"] == "RUN_STATE_CHANGED"], ["RUNNING", "SUCCEEDED"])
+
+    def test_retry_killed_in_the_middle(self) -> None:
+        daemon = Daemon()
+        self.addCleanup(daemon.close)
+        gate = daemon.home / "gate"
+        daemon.start()
+        for point in ("commit.before", "commit.written", "commit.after", "commit.published", "retry.committed", "commit.effects"):
+            with self.subTest(point):
+                gate.unlink(missing_ok=True)
+                run = daemon.submit(self.FIXED % gate)
+                daemon.ctl("wait-run", run, code=1)
+                gate.touch()
+                daemon.stop()
+                once = daemon.home / "once"
+                once.touch()
+                daemon.faults = f"{point}=kill@{once}"
+                daemon.start()
+                asked = threading.Thread(target=lambda: daemon.ctl("retry-run", run, code=None))
+                asked.start()
+                wait_for(f"{point} to fire", lambda: not once.exists())
+                wait_for("the daemon to die", lambda: daemon.process.poll() is not None)
+                daemon.faults = ""
+                daemon.start()
+                asked.join()
+                if daemon.json("get-run", run)["generation"] == 1:  # it was not on the disk yet: the run is as it was
+                    self.assertTrue(point.startswith(("commit.before", "commit.written")))
+                    self.assertEqual(daemon.state(run), "FAILED")
+                    daemon.ctl("retry-run", run)
+                daemon.ctl("wait-run", run)
+                found = daemon.json("get-run", run)
+                self.assertEqual((found["state"], found["generation"]), ("SUCCEEDED", 2))
+                self.assertEqual(daemon.steps(run)["breaks"]["attempt"], 2)
+
+    # --- heartbeat ---
+
+    def test_heartbeat(self) -> None:
+        gate = self.gate()
+        beats = f"[sh, -c, 'while [ ! -e {gate} ]; do orch-launch heartbeat || exit 9; sleep 0.2; done']"
+        quiet = "[sh, -c, 'orch-launch heartbeat; exec sleep 1000']"
+        run = self.daemon.submit(f"name: p\nsteps:\n  - {{name: alive, command: {beats}, heartbeat: 2s}}\n"
+                                 f"  - {{name: hangs, command: {quiet}, heartbeat: 2s}}\n")
+        wait_for("the silent one to be ended", lambda: self.states(run)["hangs"] == "FAILED")
+        hangs = self.daemon.steps(run)["hangs"]
+        self.assertEqual(hangs["reason"], "HEARTBEAT_TIMEOUT")
+        self.assertEqual(self.daemon.json("get-step", run, "hangs")["attempts"][0]["state"], "TIMED_OUT")
+        self.assertEqual(self.states(run)["alive"], "RUNNING")
+        self.daemon.restart(signal.SIGKILL)  # its calls wait for the next daemon
+        before = self.daemon.json("server-info")["last_sequence"]
+        self.assertGreater(before, 0)
+        gate.touch()
+        self.daemon.ctl("wait-run", run, code=1)
+        self.assertEqual(self.states(run)["alive"], "SUCCEEDED")
+        status, answer = self.call("SendHeartbeat", {})
+        self.assertEqual((status, answer["code"]), (403, "permission_denied"))
+
+
+if __name__ == "__main__":
+    unittest.main()

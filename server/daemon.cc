@@ -33,6 +33,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const config::Config& conf
   engine.limits = config.limits;
   engine.fake_flavor = config.fake_flavor;
   engine.grace_micros = config.grace_micros;
+  engine.retention = config.retention;
   engine.reserve_after_micros = config.reserve_after_micros;
   engine.parse_spec = &rpc::ParseSpec;
   ASSIGN_OR_RETURN(const config::SocketPaths sockets, config::PrepareSockets(config.data_dir));

@@ -155,6 +155,8 @@ class Backend {
 
   // Removes what it keeps of the logs of a run that has been deleted; OK if that is nothing. Any thread; may take long.
   virtual absl::Status RemoveLogs(const std::string& run_id) = 0;
+  // How many bytes it keeps of them, as they lie there. Any thread; may take long.
+  virtual int64_t LogBytes(const std::string& /*run_id*/) { return 0; }
   virtual absl::StatusOr<std::unique_ptr<LogReader>> OpenLog(const LogAddress& address, LogStreamName stream) = 0;
 };
 

@@ -18,6 +18,7 @@ struct BackendContext {
   std::string binary_dir;    // where orchd's own programs are
   std::string instance;      // the data directory's UUID
   int64_t epoch = 0;
+  int64_t log_compress_bytes = int64_t{1} << 20;  // logs of this size and above are compressed after the end
 };
 
 struct FlavorInfo {

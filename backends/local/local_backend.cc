@@ -18,6 +18,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "backends/local/config.h"
+#include "backends/local/log_compressor.h"
 #include "backends/local/log_file.h"
 #include "backends/local/supervisor_link.h"
 #include "server/base/fault.h"
@@ -122,11 +123,15 @@ class LocalBackend : public Backend {
       listener_->HealthChanged(up, std::move(why));
     };
     link_ = std::make_unique<local::SupervisorLink>(std::move(options), std::move(handlers));
+    compressor_ = std::make_unique<local::LogCompressor>(
+        absl::StrCat(context_.data_dir, "/local/to-compress-", context_.orchestrator), context_.log_compress_bytes);
+    compressor_->Resume();
     return link_->Start();
   }
 
   void Stop() override {
     if (link_ != nullptr) link_->Stop();
+    compressor_ = nullptr;
   }
 
   Capacity capacity() const override { return config_.capacity; }
@@ -184,6 +189,7 @@ class LocalBackend : public Backend {
       job.sent = true;
       job.gone = false;
       job.grace_micros = work.grace_micros;
+      job.log_prefix = spawn.log_prefix;
       spawn.slot = job.slot;
       // Under the lock, so that no Welcome can be judged between the word and the note of it. Without a connection
       // nothing is lost: the next Welcome does not know the key, and it is submitted again.
@@ -232,9 +238,22 @@ class LocalBackend : public Backend {
         job.sent = !ORCH_PLANTED("forget_adoption");
         job.cancelled = job.cancelled || known.stopping;
         job.grace_micros = known.grace_micros;
+        job.log_prefix = LogPrefix(known.name.run_id, known.name.step_index, known.name.attempt);
       }
       adopted_ = true;
     });
+  }
+
+  int64_t LogBytes(const std::string& run_id) override {
+    int64_t bytes = 0;
+    std::error_code error;
+    for (std::filesystem::directory_iterator it(absl::StrCat(context_.data_dir, "/logs/", run_id), error), end;
+         !error && it != end; it.increment(error)) {
+      std::error_code gone;
+      const auto size = it->file_size(gone);
+      if (!gone) bytes += static_cast<int64_t>(size);
+    }
+    return bytes;
   }
 
   absl::Status RemoveLogs(const std::string& run_id) override {
@@ -260,6 +279,7 @@ class LocalBackend : public Backend {
     bool gone = false;        // the supervisor does not know it
     uint64_t connection = 0;  // that its Spawn went to
     int64_t grace_micros = 0;
+    std::string log_prefix;
   };
 
   struct Unsettled {
@@ -408,6 +428,7 @@ class LocalBackend : public Backend {
 
   void OnExited(const local::Exited& exited) {
     AttemptEnd end = Translate(exited.end);
+    std::string log_prefix;
     {
       MutexLock lock(&mutex_);
       FreeDevices(exited.key);  // before the daemon hears that its place is free
@@ -423,8 +444,14 @@ class LocalBackend : public Backend {
         return;
       }
       found->second.ended = true;
+      log_prefix = found->second.log_prefix;
       end.output_dir = SlotDir(found->second.slot) + "/output";
       end.scratch_dir = SlotDir(found->second.slot) + "/scratch";
+    }
+    // No process of it is left: its logs are whole.
+    if (!log_prefix.empty() && compressor_ != nullptr) {
+      compressor_->Add(log_prefix + ".out", exited.end.stdout_bytes);
+      compressor_->Add(log_prefix + ".err", exited.end.stderr_bytes);
     }
     if (end.reason == Reason::kLost) {
       listener_->Lost(exited.key, end.message);
@@ -437,6 +464,7 @@ class LocalBackend : public Backend {
   const Config config_;
   Listener* listener_ = nullptr;
   std::unique_ptr<local::SupervisorLink> link_;
+  std::unique_ptr<local::LogCompressor> compressor_;
   Mutex mutex_;
   std::unordered_map<std::string, Job> jobs_ ABSL_GUARDED_BY(mutex_);
   std::set<int64_t> free_ ABSL_GUARDED_BY(mutex_);

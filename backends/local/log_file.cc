@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "backends/local/log_archive.h"
 #include "server/base/status.h"
 
 namespace orch::local {
@@ -24,7 +25,9 @@ class LogFile : public LogReader {
   }
 
   absl::StatusOr<std::string> Read(int64_t offset, int64_t max_bytes) override {
-    if (!Open() || max_bytes <= 0) return std::string();
+    ASSIGN_OR_RETURN(const bool there, Open());
+    if (!there || max_bytes <= 0) return std::string();
+    if (archive_ != nullptr) return archive_->Read(offset, max_bytes);
     ASSIGN_OR_RETURN(const int64_t size, Size());
     std::string out(static_cast<size_t>(std::clamp<int64_t>(size - offset, 0, max_bytes)), '\0');
     size_t at = 0;
@@ -40,8 +43,10 @@ class LogFile : public LogReader {
   }
 
   absl::StatusOr<int64_t> Size() override {
+    ASSIGN_OR_RETURN(const bool there, Open());
+    if (!there) return 0;
+    if (archive_ != nullptr) return archive_->size();
     struct stat st {};
-    if (!Open()) return 0;
     if (fstat(fd_, &st) != 0) return Failed();
     return static_cast<int64_t>(st.st_size);
   }
@@ -69,9 +74,16 @@ class LogFile : public LogReader {
   }
 
  private:
-  bool Open() {
-    if (fd_ < 0) fd_ = open(path_.c_str(), O_RDONLY | O_CLOEXEC);
-    return fd_ >= 0;
+  // The log itself while it grows and for some time after, then what it was compressed to. False: neither is there yet.
+  absl::StatusOr<bool> Open() {
+    if (fd_ >= 0 || archive_ != nullptr) return true;
+    fd_ = open(path_.c_str(), O_RDONLY | O_CLOEXEC);
+    if (fd_ >= 0) return true;
+    auto archive = LogArchive::Open(path_ + ".zst");
+    if (archive.status().code() == absl::StatusCode::kNotFound) return false;
+    if (!archive.ok()) return archive.status();
+    archive_ = *std::move(archive);
+    return true;
   }
   absl::Status Failed() const {
     return Error(absl::StatusCode::kInternal, "LOG_UNREADABLE",
@@ -80,6 +92,7 @@ class LogFile : public LogReader {
 
   const std::string path_;
   int fd_ = -1;
+  std::unique_ptr<LogArchive> archive_;
   int index_fd_ = -1;
 };
 

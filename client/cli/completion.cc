@@ -28,6 +28,17 @@ const char* NamesOf(Kind kind) {
   return nullptr;
 }
 
+// Of steps, which need their run; `run`: what the shell calls it.
+std::string StepNames(const char* run) {
+  return absl::StrCat("orchctl list-steps ", run, " -o name -q --limit 1000 --timeout 2s 2>/dev/null");
+}
+
+// RUN STEP …
+bool NamesSteps(const CommandFacts& command) {
+  return command.positionals.size() > 1 && command.positionals[0] == Kind::kRun &&
+         command.positionals[1] == Kind::kStep;
+}
+
 // In bash: names as words to complete from.
 std::string BashNames(Kind kind) {
   return absl::StrCat("COMPREPLY=($(compgen -W \"$(", NamesOf(kind), ")\" -- \"$cur\"))");
@@ -72,16 +83,20 @@ std::string Bash(const std::vector<CommandFacts>& commands) {
     absl::StrAppend(&flags, "    ", command.name, ") flags='", Words(command), "' ;;\n");
     if (Wants(command, Kind::kFile)) {
       absl::StrAppend(&positionals, "    ", command.name, ") COMPREPLY=($(compgen -f -- \"$cur\")) ;;\n");
+    } else if (NamesSteps(command)) {
+      absl::StrAppend(&positionals, "    ", command.name, ") if [[ -n $run ]]; then COMPREPLY=($(compgen -W \"$(",
+                      StepNames("\"$run\""), ")\" -- \"$cur\")); else ", BashNames(Kind::kRun), "; fi ;;\n");
     } else if (!command.positionals.empty() && NamesOf(command.positionals[0]) != nullptr) {
       absl::StrAppend(&positionals, "    ", command.name, ") ", BashNames(command.positionals[0]), " ;;\n");
     }
   }
   return absl::StrCat(
       "# orchctl completion for bash: source <(orchctl completion bash)\n_orchctl() {\n",
-      "  local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} verb= word flags=\n", "  local verbs='",
-      verbs, "' global='", Words(commands[0]), "'\n", "  for word in \"${COMP_WORDS[@]:1:COMP_CWORD-1}\"; do\n",
-      "    if [[ \" $verbs \" == *\" $word \"* ]]; then verb=$word; break; fi\n  done\n", "  case $prev in\n", values,
-      "  esac\n",
+      "  local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} verb= run= word flags=\n",
+      "  local verbs='", verbs, "' global='", Words(commands[0]), "'\n",
+      "  for word in \"${COMP_WORDS[@]:1:COMP_CWORD-1}\"; do\n",
+      "    if [[ -z $verb ]]; then\n      if [[ \" $verbs \" == *\" $word \"* ]]; then verb=$word; fi\n",
+      "    elif [[ -z $run && $word != -* ]]; then run=$word; fi\n  done\n", "  case $prev in\n", values, "  esac\n",
       "  if [[ -z $verb && $cur != -* ]]; then COMPREPLY=($(compgen -W \"$verbs\" -- \"$cur\")); return; fi\n",
       "  if [[ $cur == -* ]]; then\n    case $verb in\n", flags,
       "    esac\n    COMPREPLY=($(compgen -W \"$flags $global\" -- \"$cur\"))\n    return\n  fi\n", "  case $verb in\n",
@@ -113,7 +128,10 @@ std::string Zsh(const std::vector<CommandFacts>& commands) {
       absl::StrAppend(&out, " \\\n        ",
                       kind == Kind::kFile        ? "':file:_files'"
                       : NamesOf(kind) != nullptr ? Quoted(ZshNames(kind))
-                                                 : "':value:'");
+                      : kind == Kind::kStep
+                          ? Quoted(absl::StrCat(":step:{ local -a names; names=(${(f)\"$(", StepNames("\"$words[2]\""),
+                                                ")\"}); compadd -a names }"))
+                          : "':value:'");
     }
     return out;
   };
@@ -148,6 +166,12 @@ std::string Fish(const std::vector<CommandFacts>& commands) {
       when = absl::StrCat(" -n ", Quoted("__fish_seen_subcommand_from " + command.name));
       if (Wants(command, Kind::kFile)) absl::StrAppend(&out, "complete -c orchctl", when, " -F\n");
       const char* names = command.positionals.empty() ? nullptr : NamesOf(command.positionals[0]);
+      if (NamesSteps(command)) {
+        absl::StrAppend(&out, "complete -c orchctl -n ",
+                        Quoted(absl::StrCat("__fish_seen_subcommand_from ", command.name,
+                                            "; and test (count (commandline -opc)) -ge 3")),
+                        " -a ", Quoted(absl::StrCat("(", StepNames("(commandline -opc)[3]"), ")")), "\n");
+      }
       if (names != nullptr) {
         absl::StrAppend(&out, "complete -c orchctl", when, " -a ", Quoted(absl::StrCat("(", names, ")")), "\n");
       }

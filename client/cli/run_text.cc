@@ -139,10 +139,11 @@ std::string StepsTable(const std::vector<v1::Step>& steps, const Style& style, b
 }
 
 absl::StatusOr<v1::ListStepsResponse> AllSteps(client::Client& client, const std::string& run,
-                                               const std::string& filter, int64_t limit) {
+                                               const std::string& filter, int64_t limit, const std::string& order) {
   v1::ListStepsRequest request;
   request.set_run(run);
   request.set_filter(filter);
+  request.set_order_by(order);
   v1::ListStepsResponse all;
   while (true) {
     const int64_t left = limit == 0 ? 1000 : limit - all.steps_size();

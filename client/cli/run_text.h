@@ -19,6 +19,6 @@ void PrintSummary(Session& session, client::Client& client, const v1::Run& run);
 
 // All pages of a run's steps that pass `filter`, at most `limit` (0: all).
 absl::StatusOr<v1::ListStepsResponse> AllSteps(client::Client& client, const std::string& run,
-                                               const std::string& filter, int64_t limit);
+                                               const std::string& filter, int64_t limit, const std::string& order = "");
 
 }  // namespace orch::cli

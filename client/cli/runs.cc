@@ -29,9 +29,10 @@ class GetRunVerb : public Verb {
 class ListRunsVerb : public Verb {
  public:
   void Define(Flags& flags) override {
-    flags.Text(
-        "--filter", &filter_, "TERMS",
-        "Terms joined by AND: state=RUNNING, pipeline=digits, orchestrator=default, label.team=vision, name:digits");
+    flags.Text("--filter", &filter_, "TERMS",
+               "Terms joined by AND: state=RUNNING,PAUSED, pipeline=digits, orchestrator=default, label.team=vision, "
+               "name=digits-1, name=digits-*, name:digits");
+    flags.Text("--order-by", &order_, "FIELD", "create_time or name, alone or with ' desc' [create_time desc]");
     flags.Int("--limit,--page-size", &limit_, 1, 1'000'000, "At most so many [50]");
     flags.Text("--page-token", &token_, "TOKEN", "Go on after an earlier answer (its next_page_token)");
     flags.Switch("--all", &all_, "All of them");
@@ -40,6 +41,7 @@ class ListRunsVerb : public Verb {
     ASSIGN_OR_RETURN(client::Client * client, session.Connect());
     v1::ListRunsRequest request;
     request.set_filter(filter_);
+    request.set_order_by(order_);
     request.set_page_token(token_);
     v1::ListRunsResponse answer;
     while (true) {
@@ -64,7 +66,7 @@ class ListRunsVerb : public Verb {
   }
 
  private:
-  std::string filter_, token_;
+  std::string filter_, order_, token_;
   int64_t limit_ = 50;
   bool all_ = false;
 };
@@ -73,12 +75,14 @@ class ListStepsVerb : public Verb {
  public:
   void Define(Flags& flags) override {
     flags.Positional("RUN", &run_, "A run's name or id", Kind::kRun);
-    flags.Text("--filter", &filter_, "TERMS", "Terms joined by AND: state=FAILED, template_name=train");
+    flags.Text("--filter", &filter_, "TERMS",
+               "Terms joined by AND: state=FAILED,CANCELLED, template_name=train, name=train[2], name:tra");
+    flags.Text("--order-by", &order_, "FIELD", "index, alone or with ' desc' [index]");
     flags.Int("--limit,--page-size", &limit_, 1, 1'000'000, "At most so many [all]");
   }
   absl::StatusOr<int> Run(Session& session) override {
     ASSIGN_OR_RETURN(client::Client * client, session.Connect());
-    ASSIGN_OR_RETURN(const v1::ListStepsResponse answer, AllSteps(*client, run_, filter_, limit_));
+    ASSIGN_OR_RETURN(const v1::ListStepsResponse answer, AllSteps(*client, run_, filter_, limit_, order_));
     std::vector<std::string> names;
     for (const v1::Step& step : answer.steps()) names.push_back(step.name());
     const std::vector<v1::Step> steps(answer.steps().begin(), answer.steps().end());
@@ -88,7 +92,7 @@ class ListStepsVerb : public Verb {
   }
 
  private:
-  std::string run_, filter_;
+  std::string run_, filter_, order_;
   int64_t limit_ = 0;
 };
 

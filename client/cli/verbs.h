@@ -17,7 +17,9 @@ std::unique_ptr<Verb> MakeDescribeFlavor();
 std::unique_ptr<Verb> MakeGetArtifact();
 std::unique_ptr<Verb> MakeGetRun();
 std::unique_ptr<Verb> MakeGetStep();
+std::unique_ptr<Verb> MakeLineage();
 std::unique_ptr<Verb> MakeListArtifacts();
+std::unique_ptr<Verb> MakeListEvents();
 std::unique_ptr<Verb> MakeListFlavors();
 std::unique_ptr<Verb> MakeListOrchestrators();
 std::unique_ptr<Verb> MakeListPools();
@@ -26,6 +28,7 @@ std::unique_ptr<Verb> MakeListSteps();
 std::unique_ptr<Verb> MakeLogs();
 std::unique_ptr<Verb> MakeOpenRun();
 std::unique_ptr<Verb> MakePauseRun();
+std::unique_ptr<Verb> MakePrune();
 std::unique_ptr<Verb> MakeRegisterOrchestrator();
 std::unique_ptr<Verb> MakeResumeRun();
 std::unique_ptr<Verb> MakeRetryRun();
@@ -36,5 +39,6 @@ std::unique_ptr<Verb> MakeValidate();
 std::unique_ptr<Verb> MakeVersion();
 std::unique_ptr<Verb> MakeWaitRun();
 std::unique_ptr<Verb> MakeWatchRun();
+std::unique_ptr<Verb> MakeWatchRuns();
 
 }  // namespace orch::cli

@@ -10,6 +10,7 @@ namespace {
 // The daemon answers a WaitRun within 60 s by contract; shorter pieces notice a dead connection sooner.
 constexpr std::chrono::milliseconds kWaitPiece{20'000};
 constexpr std::chrono::milliseconds kWaitSlack{10'000};
+constexpr std::chrono::milliseconds kPruneTime{600'000};
 constexpr int32_t kDownloadPiece = 2 << 20;
 
 }  // namespace
@@ -77,7 +78,6 @@ absl::StatusOr<v1::Run> Client::WaitRun(absl::string_view name, std::chrono::mil
   const auto end = Steady::now() + std::min<std::chrono::milliseconds>(timeout, std::chrono::hours(24 * 365));
   v1::WaitRunRequest request;
   request.set_name(std::string(name));
-  int32_t generation = 0;
   while (true) {
     const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(end - Steady::now());
     const auto piece = std::clamp<std::chrono::milliseconds>(left, std::chrono::milliseconds(1), kWaitPiece);
@@ -85,14 +85,17 @@ absl::StatusOr<v1::Run> Client::WaitRun(absl::string_view name, std::chrono::mil
     request.mutable_timeout()->set_nanos(static_cast<int32_t>(piece.count() % 1000 * 1'000'000));
     ASSIGN_OR_RETURN(v1::Run run, impl_->Call(*impl_->runs, &v1::RunService::Stub::WaitRun, request,
                                               piece + std::max(kWaitSlack, impl_->options.reconnect_patience), cancel));
-    if (generation == 0) generation = run.generation();
-    // One that has ended is over for us, also if somebody has retried it since.
-    if (Ended(run.state()) || run.generation() != generation || Steady::now() >= end) return run;
+    if (Ended(run.state()) || Steady::now() >= end) return run;
+    request.set_generation(run.generation());  // its end is meant, whoever retries it
   }
 }
 
 absl::StatusOr<v1::ReadLogsResponse> Client::ReadLogs(v1::ReadLogsRequest request) {
   return impl_->Call(*impl_->logs, &v1::LogService::Stub::ReadLogs, std::move(request));
+}
+
+absl::StatusOr<v1::SearchLogsResponse> Client::SearchLogs(v1::SearchLogsRequest request) {
+  return impl_->Call(*impl_->logs, &v1::LogService::Stub::SearchLogs, std::move(request));
 }
 
 absl::StatusOr<v1::ValidatePipelineResponse> Client::ValidatePipeline(v1::ValidatePipelineRequest request) {
@@ -123,6 +126,10 @@ absl::StatusOr<v1::ListArtifactsResponse> Client::ListArtifacts(v1::ListArtifact
 
 absl::StatusOr<v1::Artifact> Client::PublishArtifact(v1::PublishArtifactRequest request) {
   return impl_->Call(*impl_->artifacts, &v1::ArtifactService::Stub::PublishArtifact, std::move(request));
+}
+
+absl::StatusOr<v1::GetLineageResponse> Client::GetLineage(v1::GetLineageRequest request) {
+  return impl_->Call(*impl_->artifacts, &v1::ArtifactService::Stub::GetLineage, std::move(request));
 }
 
 absl::Status Client::DownloadArtifact(absl::string_view name, const OnBytes& on_bytes) {
@@ -203,6 +210,10 @@ absl::StatusOr<v1::ListStacksResponse> Client::ListStacks() {
 
 absl::StatusOr<v1::Stack> Client::SetStack(v1::SetStackRequest request) {
   return impl_->Call(*impl_->orchestrators, &v1::OrchestratorService::Stub::SetStack, std::move(request));
+}
+
+absl::StatusOr<v1::PruneResponse> Client::Prune(v1::PruneRequest request) {
+  return impl_->Call(*impl_->admin, &v1::AdminService::Stub::Prune, std::move(request), kPruneTime);
 }
 
 absl::StatusOr<v1::ServerInfo> Client::GetServerInfo() {

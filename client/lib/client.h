@@ -87,13 +87,16 @@ class Client {
   // Calls `on_message` for each message, on this thread, until it returns false, the stream is over (`until_done`), or
   // `cancel` (then OK too). When the daemon goes away or falls silent the watch goes on where it was, without loss or
   // repetition; if the daemon no longer has that place, it begins again with a snapshot, which replaces all before.
-  // `on_trouble`, if set, hears about each interruption.
+  // `on_trouble`, if set, hears about each interruption. Events come one by one, also those that were sent together:
+  // then only the last of these has a resume token.
   absl::Status WatchRuns(v1::WatchRunsRequest request, const OnWatch& on_message, Cancellation* cancel = nullptr,
                          const std::function<void(const absl::Status&)>& on_trouble = nullptr);
 
   // Logs, in the same manner; goes on at the byte where it was, in the attempt it began with.
   absl::Status TailLogs(v1::TailLogsRequest request, const OnLog& on_chunk, Cancellation* cancel = nullptr);
   absl::StatusOr<v1::ReadLogsResponse> ReadLogs(v1::ReadLogsRequest request);
+  // One page.
+  absl::StatusOr<v1::SearchLogsResponse> SearchLogs(v1::SearchLogsRequest request);
 
   // Pipelines.
   absl::StatusOr<v1::ValidatePipelineResponse> ValidatePipeline(v1::ValidatePipelineRequest request);
@@ -105,6 +108,8 @@ class Client {
   absl::StatusOr<v1::Artifact> GetArtifact(absl::string_view name);
   absl::StatusOr<v1::ListArtifactsResponse> ListArtifacts(v1::ListArtifactsRequest request);
   absl::StatusOr<v1::Artifact> PublishArtifact(v1::PublishArtifactRequest request);
+  // One page.
+  absl::StatusOr<v1::GetLineageResponse> GetLineage(v1::GetLineageRequest request);
   // All bytes in order (of a folder: of its tar file), from one version: `name` should carry it (`x@3`, `art-7`).
   absl::Status DownloadArtifact(absl::string_view name, const OnBytes& on_bytes);
 
@@ -124,6 +129,8 @@ class Client {
 
   // The daemon itself.
   absl::StatusOr<v1::ServerInfo> GetServerInfo();
+  // What goes, or with `apply` went. May take long: the deadline is ten minutes.
+  absl::StatusOr<v1::PruneResponse> Prune(v1::PruneRequest request);
   absl::StatusOr<v1::SignInLink> CreateSignInLink(absl::string_view run);
 
  private:

@@ -58,6 +58,17 @@ bool PlaceLost(const absl::Status& status) {
          reason == "RESUME_TOKEN_FOREIGN";
 }
 
+// Only the last event has the token: behind the others is no place of its own.
+bool EachEvent(const v1::WatchRunsResponse& batch, const OnWatch& on_message) {
+  v1::WatchRunsResponse one;
+  for (int i = 0; i < batch.events().events_size(); ++i) {
+    *one.mutable_event() = batch.events().events(i);
+    if (i + 1 == batch.events().events_size()) one.set_resume_token(batch.resume_token());
+    if (!on_message(one)) return false;
+  }
+  return true;
+}
+
 }  // namespace
 
 absl::Status Client::WatchRuns(v1::WatchRunsRequest request, const OnWatch& on_message, Cancellation* cancel,
@@ -65,6 +76,7 @@ absl::Status Client::WatchRuns(v1::WatchRunsRequest request, const OnWatch& on_m
   impl_->Fill(&request);
   Cancellation never;
   Cancellation* stop = cancel == nullptr ? &never : cancel;
+  request.set_batched(true);  // taken apart again below
   const bool wants_snapshot = request.snapshot();
   bool own_token = false;
   bool snapshot_whole = !wants_snapshot;
@@ -90,7 +102,8 @@ absl::Status Client::WatchRuns(v1::WatchRunsRequest request, const OnWatch& on_m
             request.set_snapshot(false);
             own_token = true;
           }
-          return !stop->cancelled() && on_message(message);
+          if (stop->cancelled()) return false;
+          return message.has_events() ? EachEvent(message, on_message) : on_message(message);
         },
         &grpc_status);
     stop->SetHook(nullptr);

@@ -11,6 +11,7 @@ namespace {
 constexpr char kReason[] = "orchd/reason";
 constexpr char kViolations[] = "orchd/violations";
 constexpr char kRetry[] = "orchd/retry";
+constexpr char kFact[] = "orchd/fact";
 // Separators of ASCII that no text of ours contains.
 constexpr char kUnit = '\x1f';
 constexpr char kRecord = '\x1e';
@@ -68,6 +69,18 @@ absl::Status WithRetryDelay(absl::Status status, int64_t milliseconds) {
 int64_t RetryDelayOf(const absl::Status& status) {
   int64_t value = 0;
   return absl::SimpleAtoi(PayloadOf(status, kRetry), &value) ? value : 0;
+}
+
+absl::Status WithFact(absl::Status status, absl::string_view name, absl::string_view value) {
+  status.SetPayload(kFact, absl::Cord(absl::StrCat(Clean(name), std::string(1, kUnit), value)));
+  return status;
+}
+
+std::pair<std::string, std::string> FactOf(const absl::Status& status) {
+  const std::string packed = PayloadOf(status, kFact);
+  const size_t at = packed.find(kUnit);
+  if (at == std::string::npos) return {};
+  return {packed.substr(0, at), packed.substr(at + 1)};
 }
 
 }  // namespace orch

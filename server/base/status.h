@@ -41,6 +41,11 @@ absl::Status WithRetryDelay(absl::Status status, int64_t milliseconds);
 // 0 if none was set.
 int64_t RetryDelayOf(const absl::Status& status);
 
+// A fact for programs that goes with the reason: the place to go on from (`resume_token`). One at most.
+absl::Status WithFact(absl::Status status, absl::string_view name, absl::string_view value);
+// Name and value; both empty if none was set.
+std::pair<std::string, std::string> FactOf(const absl::Status& status);
+
 }  // namespace orch
 
 #define ORCH_CONCAT_(a, b) a##b

@@ -60,4 +60,20 @@ bool IsPrintable(absl::string_view text) {
   return true;
 }
 
+std::string ToUtf8(absl::string_view text) {
+  std::string out;
+  out.reserve(text.size());
+  for (size_t at = 0; at < text.size();) {
+    const size_t length = Utf8Length(text, at);
+    if (length == 0) {
+      out += "\xEF\xBF\xBD";
+      ++at;
+    } else {
+      out.append(text.data() + at, length);
+      at += length;
+    }
+  }
+  return out;
+}
+
 }  // namespace orch

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <string>
 
 #include "absl/strings/string_view.h"
 
@@ -17,6 +18,9 @@ bool IsControl(absl::string_view text, size_t at, size_t length);
 
 // Every character is well-formed, whatever it is.
 bool IsUtf8(absl::string_view text);
+
+// What is no UTF-8 replaced by U+FFFD, a byte at a time.
+std::string ToUtf8(absl::string_view text);
 
 // UTF-8 without control characters: one line that can be shown and quoted anywhere.
 bool IsPrintable(absl::string_view text);

@@ -43,10 +43,12 @@ constexpr LimitField kLimits[] = {
     {"expressions", &Limits::expressions, 0, 100'000},
     {"labels", &Limits::labels, 0, 10'000},
     {"log_bytes", &Limits::log_bytes, 1 << 10, kTera},
+    {"log_compress_bytes", &Limits::log_compress_bytes, 1, kTera},
     {"live_runs", &Limits::live_runs, 1, 10'000'000},
     {"inline_blob_bytes", &Limits::inline_blob_bytes, 0, 16 << 20},
     {"concurrent_calls", &Limits::concurrent_calls, 4, 10'000},
     {"watch_streams", &Limits::watch_streams, 1, 1'000'000},
+    {"watch_patience_seconds", &Limits::watch_patience_seconds, 1, 86'400},
 };
 
 const std::map<std::string, LogLevel>& LogLevels() {
@@ -270,7 +272,37 @@ class Reader {
                                       config_.fake_flavor = word == "true";
                                     }}});
           }},
+         {"retention", [this](const yaml_node_t& value) { ReadRetention(value); }},
          {"limits", [this](const yaml_node_t& value) { ReadLimits(value); }}});
+  }
+
+  Handler Duration(int64_t low, int64_t* out) {
+    return [this, low, out](const yaml_node_t& value) {
+      if (!IsScalar(value) || !ParseDuration(TextOf(value), out) || *out < low) {
+        Fault(value, absl::StrCat("a duration of at least ", low / 1'000'000, "s is needed here, such as 12h or 30d"));
+      }
+    };
+  }
+  Handler Number(int64_t* out) {
+    return [this, out](const yaml_node_t& value) {
+      if (!IsScalar(value) || !ParseSize(TextOf(value), out) || *out < 1) {
+        Fault(value, "a number of at least 1 is needed here, perhaps with K M G T or Ki Mi Gi Ti");
+      }
+    };
+  }
+  void ReadRetention(const yaml_node_t& node) {
+    std::map<std::string, Handler> fields = {{"every", Duration(60'000'000, &config_.retention.every_micros)}};
+    for (int k = 0; k < kKeptCount; ++k) {
+      const std::string name(kKeptNames[static_cast<size_t>(k)]);
+      RetentionRule* const rule = &config_.retention.rules[static_cast<size_t>(k)];
+      fields.emplace(name, [this, name, rule](const yaml_node_t& value) {
+        Map(value, absl::StrCat("retention.", name),
+            {{"max_age", Duration(1'000'000, &rule->max_age_micros)},
+             {"max_count", Number(&rule->max_count)},
+             {"max_size", Number(&rule->max_bytes)}});
+      });
+    }
+    Map(node, "retention", fields);
   }
 
   void ReadLimits(const yaml_node_t& node) {
@@ -378,7 +410,23 @@ std::string ToYaml(const Config& config) {
                    "\nhttp_listen: ", YamlQuote(config.http_listen), "\npublic_url: ", YamlQuote(config.public_url),
                    "\nlog_level: ", WordOf(config.log_level), "\ngrace: ", config.grace_micros / 1000,
                    "ms\nreserve_after: ", config.reserve_after_micros / 1000,
-                   "ms\nflavors:\n  fake: ", config.fake_flavor ? "true" : "false", "\nlimits:\n");
+                   "ms\nflavors:\n  fake: ", config.fake_flavor ? "true" : "false", "\n");
+  std::string rules;
+  const auto field = [](absl::string_view name, int64_t value, absl::string_view unit, std::string* to) {
+    if (value > 0) absl::StrAppend(to, to->empty() ? "" : ", ", name, ": ", value, unit);
+  };
+  if (config.retention.every_micros > 0) {
+    absl::StrAppend(&rules, "  every: ", config.retention.every_micros / 1000, "ms\n");
+  }
+  for (int k = 0; k < kKeptCount; ++k) {
+    const RetentionRule& rule = config.retention.rules[static_cast<size_t>(k)];
+    std::string line;
+    field("max_age", rule.max_age_micros / 1000, "ms", &line);
+    field("max_count", rule.max_count, "", &line);
+    field("max_size", rule.max_bytes, "", &line);
+    if (!line.empty()) absl::StrAppend(&rules, "  ", kKeptNames[static_cast<size_t>(k)], ": {", line, "}\n");
+  }
+  absl::StrAppend(&out, rules.empty() ? "" : absl::StrCat("retention:\n", rules), "limits:\n");
   for (const LimitField& limit : kLimits) {
     absl::StrAppend(&out, "  ", limit.name, ": ", config.limits.*limit.field, "\n");
   }

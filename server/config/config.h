@@ -21,6 +21,7 @@ struct Config {
   int64_t reserve_after_micros = 30'000'000;
   bool fake_flavor = false;
   Limits limits;
+  Retention retention;
 };
 
 // Reads YAML text over `config`. All faults as `FILE:LINE:COLUMN: text`; with faults `config` is not to be used.

@@ -196,6 +196,7 @@ class Dispatcher {
   void AwaitArtifacts(const RunInMemory& run, StepIx ix);
   void WakeForArtifact(const std::string& project, const std::string& name);
   std::string UnmetMessage(const RunInMemory& run, StepIx ix, Reason unmet) const;
+  void SubmitNow(RunInMemory& run, StepIx ix, LiveAttempt& attempt);
   void AddIntent(Intent::Kind kind, const RunInMemory& run, StepIx ix, const LiveAttempt& attempt);
   ArtifactId Land(RunInMemory& run, StepIx ix, uint32_t attempt, const StoredOutput& output, bool early);
   void FinishWell(RunInMemory& run, StepIx ix, bool enter_cache);

@@ -57,6 +57,13 @@ void Dispatcher::AddIntent(Intent::Kind kind, const RunInMemory& run, StepIx ix,
   if (kind == Intent::Kind::kSubmitAttempt || kind == Intent::Kind::kStoreOutputs) intent.inputs = InputsOf(run, ix);
 }
 
+void Dispatcher::SubmitNow(RunInMemory& run, StepIx ix, LiveAttempt& attempt) {
+  // On record before it is done: what it reads is what has landed now.
+  attempt.row.inputs_upto = next_artifact_id_ - 1;
+  Touch(run, ix, attempt);
+  AddIntent(Intent::Kind::kSubmitAttempt, run, ix, attempt);
+}
+
 std::vector<std::vector<ArtifactId>> Dispatcher::InputsOf(const RunInMemory& run, StepIx ix) const {
   const uint32_t t = run.graph->TemplateOf(ix);
   const StepTemplate& step = run.graph->templates()[t];
@@ -122,8 +129,7 @@ void Dispatcher::Grant(RunInMemory& run, StepIx ix) {
   if (orchestrator.fresh++ == 0) fresh_orchestrators_.push_back(number);
   if (run.row.started == 0) run.row.started = now_.wall;
   SetStep(run, ix, StepEvent::kSlotGranted, StepState::kSubmitting, Reason::kNone, "");
-  Touch(run, ix, attempt);
-  AddIntent(Intent::Kind::kSubmitAttempt, run, ix, attempt);
+  SubmitNow(run, ix, attempt);
   const int64_t limit = run.graph->SpecOf(ix).options().queue_timeout_micros;
   if (limit > 0) timers_.push({Timer::Kind::kQueue, now_.mono + limit, run.header.key, ix, cell.attempt});
 }
@@ -184,7 +190,7 @@ absl::Status Dispatcher::On(AttemptNotFound& event) {
   if (attempt == nullptr) return absl::OkStatus();
   const bool never_seen = attempt->row.state == AttemptState::kSubmitting && attempt->row.handle.empty();
   if (never_seen && !attempt->row.stopping) {
-    AddIntent(Intent::Kind::kSubmitAttempt, *run, event.ref.ix, *attempt);
+    SubmitNow(*run, event.ref.ix, *attempt);
     return absl::OkStatus();
   }
   AttemptEnd end;
@@ -517,7 +523,7 @@ void Dispatcher::FireTimer(const Timer& timer) {
     case Timer::Kind::kResubmit:
       if (state != StepState::kSubmitting || !live->second.waits_to_resubmit) return;
       live->second.waits_to_resubmit = false;
-      AddIntent(Intent::Kind::kSubmitAttempt, *run, timer.ix, live->second);
+      SubmitNow(*run, timer.ix, live->second);
       return;
     case Timer::Kind::kHeartbeat: {
       if (state != StepState::kRunning || live->second.row.state == AttemptState::kStoring) return;

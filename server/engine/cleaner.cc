@@ -11,7 +11,7 @@
 namespace orch {
 namespace {
 
-constexpr int kSlice = 500;  // rows of each kind in one commit
+constexpr int kSlice = 2'000;  // rows of each kind in one commit: some milliseconds
 constexpr std::chrono::microseconds kAgain{1'000'000};
 constexpr int64_t kPatienceMicros = 100'000;
 

@@ -111,6 +111,7 @@ absl::StatusOr<std::unique_ptr<Backend>> EngineImpl::MakeBackend(const Orchestra
   context.binary_dir = options_.binary_dir;
   context.instance = instance_;
   context.epoch = epoch_;
+  context.log_compress_bytes = options_.limits.log_compress_bytes;
   return flavor->make(context);
 }
 

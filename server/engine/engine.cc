@@ -85,6 +85,10 @@ absl::Status EngineImpl::Open() {
   outbox_ = std::make_unique<Outbox>(workshop_.get(), &executor_, &mailbox_);
   cleaner_ = std::make_unique<Cleaner>(queries_.get(), blobs_.get(), &mailbox_, [this] { return outbox_->Backends(); });
   hub_ = std::make_unique<Hub>(meta.last_sequence, 16'384);
+  pruner_ = std::make_unique<Pruner>(
+      queries_.get(), hub_.get(), [this] { return outbox_->Backends(); },
+      [this](Removals removals) { return Remove(std::move(removals)); },
+      [this](std::vector<RunKey> runs) { return DeleteRuns(std::move(runs), {}, kPruneMicros); });
   CorePolicy policy;
   policy.instance = instance_;
   policy.first_sequence = meta.last_sequence + 1;
@@ -109,6 +113,7 @@ absl::Status EngineImpl::Open() {
   ORCH_FAULT("start.adopted");
   loop_ = std::thread([this] { Loop(); });
   cleaner_->Start();
+  pruner_->Start(options_.retention);
   return absl::OkStatus();
 }
 
@@ -138,6 +143,7 @@ void EngineImpl::Shutdown() {
     stats_.status = "DRAINING";
   }
   if (hub_ != nullptr) hub_->Close();
+  if (pruner_ != nullptr) pruner_->Stop();
   if (cleaner_ != nullptr) cleaner_->Stop();
   if (outbox_ != nullptr) outbox_->Stop();
   ORCH_FAULT("stop.effects");

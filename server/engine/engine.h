@@ -18,6 +18,7 @@
 #include "server/base/status.h"
 #include "server/engine/hub.h"
 #include "server/model/graph.h"
+#include "server/model/retention.h"
 #include "server/store/queries.h"
 
 namespace orch {
@@ -33,10 +34,12 @@ struct Limits {
   int64_t expressions = 500;
   int64_t labels = 64;
   int64_t log_bytes = int64_t{4} << 30;
+  int64_t log_compress_bytes = int64_t{1} << 20;
   int64_t live_runs = 100'000;
   int64_t inline_blob_bytes = 64 << 10;
   int64_t concurrent_calls = 128;
   int64_t watch_streams = 20'000;
+  int64_t watch_patience_seconds = 30;  // with a watcher that takes nothing
 };
 
 struct EngineOptions {
@@ -45,6 +48,7 @@ struct EngineOptions {
   Limits limits;
   bool fake_flavor = false;
   int64_t grace_micros = 10'000'000;
+  Retention retention;
   // A step that is first in order and has waited so long for a full pool reserves it.
   int64_t reserve_after_micros = 30'000'000;
   // What local steps get as ORCH_ENDPOINT: `unix:` and the path of the HTTP socket. Empty: they get none.
@@ -165,6 +169,8 @@ class Engine {
   // the answer, in the background. FAILED_PRECONDITION (RUN_NOT_ENDED) names one that has not; one that is gone already
   // is passed over. With a request_id a repeat answers OK.
   virtual absl::Status DeleteRuns(std::vector<RunKey> runs, RequestRow request, int64_t deadline_micros) = 0;
+  // What the rules (none set: those of the configuration) take away, or with `apply` took away.
+  virtual absl::StatusOr<std::vector<PruneGroup>> Prune(const Retention& rules, bool apply) = 0;
   virtual absl::StatusOr<ArtifactId> PublishArtifact(PublishCommand command, int64_t deadline_micros) = 0;
 
   // The graph of a run or pipeline; cached.
@@ -195,6 +201,7 @@ class Engine {
   virtual Hub& hub() = 0;
   virtual store::Queries& queries() = 0;
   virtual const Limits& limits() const = 0;
+  virtual const Retention& retention() const = 0;  // as configured
   virtual EngineStats stats() = 0;
   virtual std::string instance() const = 0;
   virtual int64_t epoch() const = 0;

@@ -16,6 +16,7 @@
 #include "server/engine/file_workshop.h"
 #include "server/engine/mailbox.h"
 #include "server/engine/outbox.h"
+#include "server/engine/pruner.h"
 #include "server/engine/reservations.h"
 #include "server/engine/run_graphs.h"
 #include "server/engine/step_tokens.h"
@@ -24,6 +25,9 @@
 #include "server/store/store.h"
 
 namespace orch {
+
+// One commit of a pruning, which nobody waits for.
+inline constexpr int64_t kPruneMicros = 30'000'000;
 
 class EngineImpl : public Engine, private TurnSink {
  public:
@@ -44,6 +48,7 @@ class EngineImpl : public Engine, private TurnSink {
   void NoteHeartbeat(const AttemptIdentity& attempt) override;
   absl::StatusOr<std::optional<std::string>> FindAnswer(const RequestRow& request) override;
   absl::Status DeleteRuns(std::vector<RunKey> runs, RequestRow request, int64_t deadline_micros) override;
+  absl::StatusOr<std::vector<PruneGroup>> Prune(const Retention& rules, bool apply) override;
   absl::StatusOr<ArtifactId> PublishArtifact(PublishCommand command, int64_t deadline_micros) override;
   absl::StatusOr<std::shared_ptr<const CompiledPipeline>> LoadPipeline(int64_t pipeline_id) override;
   absl::StatusOr<std::shared_ptr<const Graph>> LoadGraph(const RunHeader& run) override;
@@ -62,6 +67,7 @@ class EngineImpl : public Engine, private TurnSink {
   Hub& hub() override { return *hub_; }
   store::Queries& queries() override { return *queries_; }
   const Limits& limits() const override { return options_.limits; }
+  const Retention& retention() const override { return options_.retention; }
   EngineStats stats() override;
   std::string instance() const override { return instance_; }
   int64_t epoch() const override { return epoch_; }
@@ -101,6 +107,8 @@ class EngineImpl : public Engine, private TurnSink {
   absl::Status CheckAgainstComponents(const std::string& orchestrator, const PipelineSpec& spec,
                                       std::vector<Violation>* violations);
   absl::Status RefuseWhenFull();
+  // Commits it, and has the bytes removed that nothing needs any more.
+  absl::Status Remove(Removals removals);
   absl::Status RefuseTooManyRuns();
   Components components();
 
@@ -123,6 +131,7 @@ class EngineImpl : public Engine, private TurnSink {
   ThreadExecutor executor_;
   std::unique_ptr<Outbox> outbox_;
   std::unique_ptr<Cleaner> cleaner_;
+  std::unique_ptr<Pruner> pruner_;
   std::unique_ptr<Dispatcher> core_;  // the loop's thread only, after Open
   std::unique_ptr<Turn> turn_;
 

@@ -210,4 +210,17 @@ absl::Status EngineImpl::DeleteRuns(std::vector<RunKey> runs, RequestRow request
   return absl::OkStatus();
 }
 
+absl::Status EngineImpl::Remove(Removals removals) {
+  Post post;
+  post.rows = std::make_unique<Batch>();
+  post.rows->removals = std::move(removals);
+  RETURN_IF_ERROR(PostAndWait(std::move(post), kPruneMicros));
+  cleaner_->Wake();
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<PruneGroup>> EngineImpl::Prune(const Retention& rules, bool apply) {
+  return pruner_->Prune(rules, apply, Clock::Real().Now().wall);
+}
+
 }  // namespace orch

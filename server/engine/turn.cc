@@ -49,6 +49,9 @@ void Merge(Batch* to, Batch* from) {
   Append(&removals->steps, &from->removals.steps);
   Append(&removals->events, &from->removals.events);
   Append(&removals->artifacts, &from->removals.artifacts);
+  Append(&removals->cache_entries, &from->removals.cache_entries);
+  Append(&removals->pruned_artifacts, &from->removals.pruned_artifacts);
+  if (from->removals.compacted.up_to > removals->compacted.up_to) removals->compacted = from->removals.compacted;
   Append(&removals->checked_blobs, &from->removals.checked_blobs);
   Append(&removals->removed_blobs, &from->removals.removed_blobs);
   Append(&removals->cleaned_runs, &from->removals.cleaned_runs);

@@ -20,6 +20,7 @@ namespace orch::http {
 namespace {
 
 constexpr int kStepsPerPage = 500;
+constexpr int kEmptyPages = 120;
 constexpr int kRefreshSeconds = 2;
 constexpr int64_t kLogBytes = 256 << 10;
 
@@ -92,6 +93,25 @@ std::string StepRow(const v1::Run& run, const v1::Step& step) {
       "</td></tr>\n");
 }
 
+std::string Found(const absl::Status& status, const v1::SearchLogsResponse& lines) {
+  if (!status.ok()) return absl::StrCat("<p>", HtmlEscape(status.message()), "</p>");
+  std::string out;
+  for (const auto& match : lines.matches()) {
+    absl::StrAppend(&out, "<p class=\"dim\">", match.stream() == v1::LogStream::STDERR ? "stderr" : "stdout",
+                    match.line_number() > 0 ? absl::StrCat(", line ", match.line_number()) : "", "</p><pre>");
+    for (const std::string& line : match.before()) absl::StrAppend(&out, HtmlEscape(line), "\n");
+    absl::StrAppend(&out, "<strong>", HtmlEscape(match.line()), "</strong>\n");
+    for (const std::string& line : match.after()) absl::StrAppend(&out, HtmlEscape(line), "\n");
+    out += "</pre>";
+  }
+  if (lines.matches().empty()) out += "<p class=\"dim\">No such line.</p>";
+  if (!lines.next_page_token().empty()) {
+    out +=
+        "<p class=\"dim\">There is more to look at: <code>orchctl logs --grep</code>, <code>--first-error</code></p>";
+  }
+  return out;
+}
+
 }  // namespace
 
 template <typename In, typename Out>
@@ -136,6 +156,7 @@ Response Pages::Runs(const rpc::CallContext& context, const Request& request) co
   v1::ListRunsRequest in;
   v1::ListRunsResponse out;
   in.set_filter(request.argument("filter"));
+  in.set_order_by(request.argument("order_by"));
   in.set_page_token(request.argument("page"));
   const absl::Status status = Call(context, "orch.v1.RunService/ListRuns", in, &out);
   if (!status.ok()) {
@@ -157,7 +178,8 @@ Response Pages::Runs(const rpc::CallContext& context, const Request& request) co
   if (out.runs().empty()) body += "<p class=\"dim\">No runs. <code>orchctl submit FILE</code> makes one.</p>";
   if (!out.next_page_token().empty()) {
     absl::StrAppend(&body, "<p><a href=\"/runs?filter=", rpc::UrlEscape(request.argument("filter")),
-                    "&amp;page=", rpc::UrlEscape(out.next_page_token()), "\">Older runs</a></p>");
+                    "&amp;order_by=", rpc::UrlEscape(request.argument("order_by")),
+                    "&amp;page=", rpc::UrlEscape(out.next_page_token()), "\">More runs</a></p>");
   }
   return Html(200, HtmlPage("Runs", body + "</main>", 0));
 }
@@ -175,6 +197,12 @@ Response Pages::Run(const rpc::CallContext& context, const Request& request, con
     list.set_page_token(request.argument("page"));
     list.set_filter(request.argument("filter"));
     status = Call(context, "orch.v1.RunService/ListSteps", list, &steps);
+    // A page may be empty though more follow: it is not shown as such.
+    for (int i = 0; status.ok() && i < kEmptyPages && steps.steps().empty() && !steps.next_page_token().empty(); ++i) {
+      list.set_page_token(steps.next_page_token());
+      steps.Clear();
+      status = Call(context, "orch.v1.RunService/ListSteps", list, &steps);
+    }
   }
   if (!status.ok()) {
     const bool missing = status.code() == absl::StatusCode::kNotFound;
@@ -247,6 +275,24 @@ Response Pages::Log(const rpc::CallContext& context, const Request& request, con
                     other.number(), "</a>");
   }
   body += "</p>";
+  const bool first_error = request.argument("first_error") == "1";
+  if (attempt > 0) {
+    absl::StrAppend(&body, "<p><a href=\"", rpc::StepLogUrl("", run, step), "?attempt=", attempt,
+                    "&amp;first_error=1\">First error</a></p>");
+  }
+  if (first_error || !request.argument("grep").empty()) {
+    v1::SearchLogsRequest search;
+    v1::SearchLogsResponse lines;
+    search.set_run(run);
+    search.set_step(step);
+    search.set_attempt(attempt);
+    search.set_first_error(first_error);
+    if (!first_error) search.set_pattern(request.argument("grep"));
+    search.set_before(first_error ? 5 : 0);
+    search.set_after(first_error ? 20 : 0);
+    const absl::Status searched = Call(context, "orch.v1.LogService/SearchLogs", search, &lines);
+    absl::StrAppend(&body, "<h2>", first_error ? "First error" : "Found", "</h2>", Found(searched, lines));
+  }
   for (const v1::LogStream::Name stream : {v1::LogStream::STDOUT, v1::LogStream::STDERR}) {
     v1::ReadLogsRequest in;
     v1::ReadLogsResponse out;

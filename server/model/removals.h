@@ -40,6 +40,20 @@ struct Removals {
   // Each unless something pins it: a cache entry, or a name of its own (`as`). Their blobs are put on the list of those
   // to be removed.
   std::vector<ArtifactId> artifacts;
+  struct CacheEntry {
+    std::string project;
+    std::string key;
+    int64_t created = 0;  // one that was made anew meanwhile stays
+  };
+  std::vector<CacheEntry> cache_entries;
+  // Of runs that are still there: each unless its run is live, or a cache entry needs it.
+  std::vector<ArtifactId> pruned_artifacts;
+  // The oldest events, of all runs; watchers that are behind `up_to` have to list again.
+  struct Compacted {
+    int64_t up_to = 0;  // sequence; 0: none
+    int limit = 0;
+  };
+  Compacted compacted;
   // Blobs on the list: those that an artifact has leave it.
   std::vector<std::string> checked_blobs;
   // Blobs on the list whose bytes are gone: they leave it, and the row goes too unless an artifact has it again.
@@ -48,8 +62,9 @@ struct Removals {
   std::vector<RunKey> cleaned_runs;
 
   bool empty() const {
-    return runs.empty() && steps.empty() && events.empty() && artifacts.empty() && checked_blobs.empty() &&
-           removed_blobs.empty() && cleaned_runs.empty();
+    return runs.empty() && steps.empty() && events.empty() && artifacts.empty() && cache_entries.empty() &&
+           pruned_artifacts.empty() && compacted.up_to == 0 && checked_blobs.empty() && removed_blobs.empty() &&
+           cleaned_runs.empty();
   }
 };
 

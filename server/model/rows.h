@@ -128,7 +128,9 @@ struct AttemptRow {
   int64_t peak_memory = 0;
   int64_t stdout_bytes = 0;
   int64_t stderr_bytes = 0;
-  std::string cache_key;             // 32 raw bytes or empty: what its outputs are entered under when it succeeds
+  std::string cache_key;  // 32 raw bytes or empty: what its outputs are entered under when it succeeds
+  // The newest artifact when it was submitted. Of each producer it reads the newest up to this one.
+  ArtifactId inputs_upto = 0;
   std::vector<ArtifactId> external;  // by input what an `artifact:` was found to be, 0 for others; empty: there is none
 };
 

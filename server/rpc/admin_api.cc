@@ -4,6 +4,7 @@
 #include <grpcpp/grpcpp.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <fstream>
 
 #include "absl/strings/str_cat.h"
@@ -27,7 +28,9 @@ std::map<std::string, int64_t> LimitsByName(const Limits& limits) {
           {"live_runs", limits.live_runs},
           {"inline_blob_bytes", limits.inline_blob_bytes},
           {"concurrent_calls", limits.concurrent_calls},
-          {"watch_streams", limits.watch_streams}};
+          {"watch_streams", limits.watch_streams},
+          {"watch_patience_seconds", limits.watch_patience_seconds},
+          {"log_compress_bytes", limits.log_compress_bytes}};
 }
 
 int64_t ResidentMemory() {
@@ -40,6 +43,8 @@ int64_t ResidentMemory() {
 
 void AdminApi::Register(MethodTable* table) {
   table->Add("orch.v1.AdminService/GetServerInfo", {}, this, &AdminApi::GetServerInfo);
+  table->Add("orch.v1.AdminService/Prune", {/*mutates=*/true, /*for_steps=*/false, /*waits=*/false}, this,
+             &AdminApi::Prune);
   table->Add("orch.v1.AdminService/CreateSignInLink", {}, this, &AdminApi::CreateSignInLink);
 }
 
@@ -89,6 +94,49 @@ absl::Status AdminApi::CreateSignInLink(const CallContext& context, const v1::Cr
   ASSIGN_OR_RETURN(const std::string code, api_.sign_in->MakeCode(path, now));
   link->set_url(absl::StrCat(api_.facts->pages(), "/signin?code=", code));
   *link->mutable_expire_time() = ToTimestamp(now + SignIn::kLinkMicros);
+  return absl::OkStatus();
+}
+
+absl::Status AdminApi::Prune(const CallContext&, const v1::PruneRequest& request, v1::PruneResponse* response) {
+  Checks checks;
+  checks.RequestId(request.request_id());
+  checks.Count("request.rules", request.rules_size(), kKeptCount);
+  Retention rules;
+  for (int i = 0; i < std::min(request.rules_size(), kKeptCount); ++i) {
+    const v1::Retention::Rule& given = request.rules(i);
+    const std::string field = absl::StrCat("request.rules[", i, "]");
+    const int kind = static_cast<int>(given.kind()) - 1;
+    if (kind < 0 || kind >= kKeptCount) {
+      checks.Add(absl::StrCat(field, ".kind"), "REQUIRED", "CACHE, ARTIFACTS, RUNS, LOGS or EVENTS is needed");
+      continue;
+    }
+    RetentionRule& rule = rules.of(static_cast<Kept>(kind));
+    if (rule.any()) checks.Add(absl::StrCat(field, ".kind"), "NAME_CONFLICT", "there are two rules of this kind");
+    if (given.has_max_age())
+      rule.max_age_micros = checks.Duration(absl::StrCat(field, ".max_age"), given.max_age(), 1000);
+    checks.Range(absl::StrCat(field, ".max_count"), given.max_count(), 0, INT64_MAX);
+    checks.Range(absl::StrCat(field, ".max_bytes"), given.max_bytes(), 0, INT64_MAX);
+    rule.max_count = given.max_count();
+    rule.max_bytes = given.max_bytes();
+    if (!rule.any()) checks.Add(field, "REQUIRED", "max_age, max_count or max_bytes is needed");
+  }
+  RETURN_IF_ERROR(checks.ToStatus("REQUEST_INVALID", "nothing was deleted"));
+  ASSIGN_OR_RETURN(const std::vector<PruneGroup> groups,
+                   api_.engine->Prune(request.rules().empty() ? api_.engine->retention() : rules, request.apply()));
+  for (const PruneGroup& group : groups) {
+    v1::PruneResponse::Group* out = response->add_groups();
+    out->set_kind(static_cast<v1::Retention::Kind>(static_cast<int>(group.kind) + 1));
+    out->set_count(group.count);
+    out->set_bytes(group.bytes);
+    for (const std::string& name : group.names) out->add_names(name);
+    out->set_kept_count(group.kept_count);
+    for (const auto& [name, by] : group.kept) {
+      v1::PruneResponse::Needed* needed = out->add_kept();
+      needed->set_name(name);
+      needed->set_by(by);
+    }
+  }
+  response->set_applied(request.apply());
   return absl::OkStatus();
 }
 

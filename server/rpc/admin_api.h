@@ -13,6 +13,7 @@ class AdminApi {
   void Register(MethodTable* table);
 
   absl::Status GetServerInfo(const CallContext& context, const v1::GetServerInfoRequest& request, v1::ServerInfo* info);
+  absl::Status Prune(const CallContext& context, const v1::PruneRequest& request, v1::PruneResponse* response);
   absl::Status CreateSignInLink(const CallContext& context, const v1::CreateSignInLinkRequest& request,
                                 v1::SignInLink* link);
 

@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "server/rpc/checks.h"
 #include "server/rpc/convert_rows.h"
+#include "server/rpc/lineage.h"
 #include "server/rpc/tar_view.h"
 #include "server/rpc/tokens.h"
 #include "server/rpc/values.h"
@@ -22,6 +23,8 @@ namespace {
 constexpr int64_t kUsualPiece = 1 << 20;
 constexpr int64_t kMaxPiece = 4 << 20;
 constexpr size_t kMaxMetadata = 64 << 10;
+constexpr int kUsualDepth = 5;
+constexpr int kMaxDepth = 32;
 
 absl::Status ReadFile(const std::string& path, int64_t offset, int64_t max_bytes, v1::ReadArtifactResponse* response) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
@@ -49,6 +52,7 @@ void ArtifactApi::Register(MethodTable* table) {
              &ArtifactApi::PublishArtifact);
   table->Add("orch.v1.ArtifactService/GetArtifact", {}, this, &ArtifactApi::GetArtifact);
   table->Add("orch.v1.ArtifactService/ListArtifacts", {}, this, &ArtifactApi::ListArtifacts);
+  table->Add("orch.v1.ArtifactService/GetLineage", {}, this, &ArtifactApi::GetLineage);
   table->Add("orch.v1.ArtifactService/ReadArtifact", {}, this, &ArtifactApi::ReadArtifact);
 }
 
@@ -171,6 +175,56 @@ absl::Status ArtifactApi::ReadArtifact(const CallContext&, const v1::ReadArtifac
     }
   }
   response->set_end(request.offset() + static_cast<int64_t>(response->data().size()) >= response->size());
+  return absl::OkStatus();
+}
+
+absl::Status ArtifactApi::GetLineage(const CallContext& context, const v1::GetLineageRequest& request,
+                                     v1::GetLineageResponse* response) {
+  ASSIGN_OR_RETURN(const std::string project, ProjectOf(request.project()));
+  ASSIGN_OR_RETURN(const int limit, PageSize(request.page_size(), 100));
+  Checks checks;
+  checks.Range("request.depth", int64_t{request.depth()}, 0, kMaxDepth);
+  checks.Range("request.attempt", int64_t{request.attempt()}, 0, INT32_MAX);
+  const bool of_attempt = !request.run().empty() || !request.step().empty();
+  if (of_attempt ? !request.name().empty() : request.name().empty()) {
+    checks.Add("request.name", "REQUIRED", "name an artifact, or the run and step of an attempt, not both");
+  }
+  RETURN_IF_ERROR(checks.ToStatus("REQUEST_INVALID", "no lineage"));
+  LineageStart start;
+  if (of_attempt) {
+    ASSIGN_OR_RETURN(const FoundRun found, FindRunWithGraph(api_, context, project, request.run()));
+    ASSIGN_OR_RETURN(start.ix, FindStep(found, request.step()));
+    start.run = found.record.header.key;
+    ASSIGN_OR_RETURN(const auto attempts, api_.engine->queries().ListAttempts(start.run, start.ix));
+    start.attempt = request.attempt() != 0 ? static_cast<uint32_t>(request.attempt())
+                    : attempts.empty()     ? 0
+                                           : attempts.back().number;
+    const bool there = std::any_of(attempts.begin(), attempts.end(),
+                                   [&](const AttemptRow& row) { return row.number == start.attempt; });
+    if (!there) {
+      return Error(absl::StatusCode::kNotFound, "ATTEMPT_NOT_FOUND",
+                   absl::StrCat("step `", request.step(), "` has ", attempts.size(), " attempts, no number ",
+                                request.attempt()));
+    }
+  } else {
+    ASSIGN_OR_RETURN(auto record, api_.engine->queries().FindArtifact(project, request.name()));
+    start.artifact = record.row.id;
+    *response->mutable_artifact() = ToArtifact(record);
+  }
+  v1::GetLineageRequest bound_to = request;
+  bound_to.clear_page_token();
+  const std::string bound = absl::StrCat("lineage|", start.artifact, "|", bound_to.SerializeAsString());
+  LineageQuery query;
+  query.upstream = request.direction() != v1::GetLineageRequest::DOWNSTREAM;
+  query.downstream = request.direction() != v1::GetLineageRequest::UPSTREAM;
+  query.depth = request.depth() == 0 ? kUsualDepth : request.depth();
+  query.limit = limit;
+  query.upto = INT64_MAX;
+  ASSIGN_OR_RETURN(query.skip, ReadPageNumber(request.page_token(), bound));
+  ASSIGN_OR_RETURN(LineagePage page, WalkLineage(api_, start, query));
+  for (v1::GetLineageResponse::Link& link : page.links) *response->add_links() = std::move(link);
+  if (page.more) response->set_next_page_token(MakePageToken(absl::StrCat(query.skip + limit), bound));
+  response->set_truncated(page.truncated);
   return absl::OkStatus();
 }
 

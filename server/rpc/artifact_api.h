@@ -17,6 +17,8 @@ class ArtifactApi {
   absl::Status GetArtifact(const CallContext& context, const v1::GetArtifactRequest& request, v1::Artifact* artifact);
   absl::Status ListArtifacts(const CallContext& context, const v1::ListArtifactsRequest& request,
                              v1::ListArtifactsResponse* response);
+  absl::Status GetLineage(const CallContext& context, const v1::GetLineageRequest& request,
+                          v1::GetLineageResponse* response);
   absl::Status ReadArtifact(const CallContext& context, const v1::ReadArtifactRequest& request,
                             v1::ReadArtifactResponse* response);
 

@@ -67,6 +67,7 @@ google::rpc::Status ToRpcStatus(const absl::Status& status) {
     // How many there are in all; ValidatePipeline lists every one.
     (*info.mutable_metadata())["violations"] = absl::StrCat(violations.size());
   }
+  if (const auto [name, value] = FactOf(status); !name.empty()) (*info.mutable_metadata())[name] = value;
   out.add_details()->PackFrom(info);
   if (!violations.empty()) out.add_details()->PackFrom(bad);
   if (const int64_t delay = RetryDelayOf(status); delay > 0) {

@@ -20,6 +20,8 @@ class LogApi {
   explicit LogApi(const ApiContext* api) : api_(*api) {}
   void Register(MethodTable* table);
 
+  absl::Status SearchLogs(const CallContext& context, const v1::SearchLogsRequest& request,
+                          v1::SearchLogsResponse* response);
   absl::Status ReadLogs(const CallContext& context, const v1::ReadLogsRequest& request, v1::ReadLogsResponse* response);
 
  private:

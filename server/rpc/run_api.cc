@@ -22,6 +22,9 @@ constexpr int64_t kMaxWaitMicros = 60'000'000;
 constexpr int64_t kUsualWaitMicros = 30'000'000;
 // Each holds a handler thread; the others must stay free.
 constexpr int64_t kMaxWaiters = 64;
+// Events looked at for one page: some milliseconds.
+constexpr int kMaxEventsLookedAt = 4'000;
+constexpr int kEventChunk = 1'000;
 
 // Sleeps until the run's own row may have changed, `until_mono`, or the caller is gone. False if the hub is closed.
 bool WaitForRunEvent(Hub& hub, RunKey run, int64_t* after, int64_t until_mono, const CallContext& context) {
@@ -48,6 +51,17 @@ bool WaitForRunEvent(Hub& hub, RunKey run, int64_t* after, int64_t until_mono, c
   hub.Forget(id);
   *after = hub.last_sequence();  // the caller reads the run after this
   return !hub.closed();
+}
+
+// The run as it was when this generation had ended; its steps have gone on.
+void SetGeneration(const GenerationRow& row, store::RunRecord* record) {
+  record->header.pipeline_version = row.pipeline_version;
+  record->header.parameters_json = row.parameters_json;
+  record->row.generation = row.generation;
+  record->row.state = row.state;
+  record->row.reason = row.reason;
+  record->row.message = row.message;
+  record->row.ended = row.ended;
 }
 
 }  // namespace
@@ -100,19 +114,21 @@ absl::Status RunApi::ListRuns(const CallContext&, const v1::ListRunsRequest& req
   ASSIGN_OR_RETURN(const std::string project, ProjectOf(request.project()));
   ASSIGN_OR_RETURN(const int limit, PageSize(request.page_size(), 50));
   ASSIGN_OR_RETURN(store::RunFilter filter, ParseRunFilter(request.filter()));
+  ASSIGN_OR_RETURN(const store::RunOrder order, ParseRunOrder(request.order_by()));
   filter.project = project;
-  const std::string bound = absl::StrCat("runs|", project, "|", request.filter());
-  ASSIGN_OR_RETURN(const int64_t before, ReadPageNumber(request.page_token(), bound));
-  // One more than asked for tells whether a page follows.
-  ASSIGN_OR_RETURN(const auto records, api_.engine->queries().ListRuns(filter, before, limit + 1));
+  const std::string bound = absl::StrCat("runs|", project, "|", static_cast<int>(order), "|", request.filter());
+  const bool by_name = order == store::RunOrder::kByName || order == store::RunOrder::kByNameDescending;
+  store::RunPlace after;
+  if (by_name) {
+    ASSIGN_OR_RETURN(after.name, ReadPageToken(request.page_token(), bound));
+  } else {
+    ASSIGN_OR_RETURN(after.key, ReadPageNumber(request.page_token(), bound));
+  }
+  ASSIGN_OR_RETURN(const store::RunPage page, api_.engine->queries().PageOfRuns(filter, order, after, limit));
   const std::string pages = api_.facts->pages();
-  for (const store::RunRecord& record : records) {
-    if (response->runs_size() == limit) {
-      response->set_next_page_token(
-          MakePageToken(absl::StrCat(records[static_cast<size_t>(limit) - 1].header.key), bound));
-      break;
-    }
-    *response->add_runs() = ToRun(record, pages);
+  for (const store::RunRecord& record : page.runs) *response->add_runs() = ToRun(record, pages);
+  if (page.next) {
+    response->set_next_page_token(MakePageToken(by_name ? page.next->name : absl::StrCat(page.next->key), bound));
   }
   return absl::OkStatus();
 }
@@ -129,7 +145,12 @@ absl::Status RunApi::WaitRun(const CallContext& context, const v1::WaitRunReques
   int64_t after = hub.last_sequence();  // before the read, so that no change falls between
   ASSIGN_OR_RETURN(store::RunRecord record, FindRun(api_, context, request.project(), request.name()));
   // What has ended stays ended for who waits for it, whoever retries it.
-  const int generation = record.row.generation;
+  const int generation = request.generation() != 0 ? request.generation() : record.row.generation;
+  if (generation < 1 || generation > record.row.generation) {
+    return InvalidInput(
+        "REQUEST_INVALID", "the wait cannot begin",
+        {{"request.generation", absl::StrCat("the run is at generation ", record.row.generation), "OUT_OF_RANGE"}});
+  }
   const auto ended = [&] { return IsTerminal(record.row.state) || record.row.generation != generation; };
   if (!ended() && timeout > 0) {
     const int64_t waiters = metrics_.waiters.fetch_add(1) + 1;
@@ -151,6 +172,12 @@ absl::Status RunApi::WaitRun(const CallContext& context, const v1::WaitRunReques
       ASSIGN_OR_RETURN(record, api_.engine->queries().GetRun(record.header.key));
     }
   }
+  if (record.row.generation != generation) {
+    ASSIGN_OR_RETURN(const auto earlier, api_.engine->queries().ListGenerations(record.header.key));
+    for (const GenerationRow& row : earlier) {
+      if (row.generation == generation) SetGeneration(row, &record);
+    }
+  }
   *run = ToRun(record, api_.facts->pages());
   return absl::OkStatus();
 }
@@ -159,13 +186,17 @@ absl::Status RunApi::ListSteps(const CallContext& context, const v1::ListStepsRe
                                v1::ListStepsResponse* response) {
   ASSIGN_OR_RETURN(const int limit, PageSize(request.page_size(), 100));
   ASSIGN_OR_RETURN(const StepTerms terms, ParseStepFilter(request.filter()));
+  ASSIGN_OR_RETURN(const bool descending, ParseStepOrder(request.order_by()));
   ASSIGN_OR_RETURN(const FoundRun found, FindRunWithGraph(api_, context, request.project(), request.run()));
-  const std::string bound = absl::StrCat("steps|", found.record.header.id, "|", request.filter());
-  ASSIGN_OR_RETURN(const int64_t from, ReadPageNumber(request.page_token(), bound));
-  ASSIGN_OR_RETURN(StepPage page, ReadSteps(*api_.engine, found.record, found.graph(), terms,
-                                            static_cast<StepIx>(std::min<int64_t>(from, UINT32_MAX)), limit));
+  const std::string bound =
+      absl::StrCat("steps|", found.record.header.id, "|", descending ? "desc" : "asc", "|", request.filter());
+  // Counted from 1, since 0 is no page token's number.
+  ASSIGN_OR_RETURN(const int64_t position, ReadPageNumber(request.page_token(), bound));
+  std::optional<StepIx> from;
+  if (position > 0) from = static_cast<StepIx>(std::min<int64_t>(position - 1, UINT32_MAX));
+  ASSIGN_OR_RETURN(StepPage page, ReadSteps(*api_.engine, found.record, found.graph(), terms, descending, from, limit));
   for (v1::Step& step : page.steps) *response->add_steps() = std::move(step);
-  if (page.more) response->set_next_page_token(MakePageToken(absl::StrCat(page.next), bound));
+  if (page.next) response->set_next_page_token(MakePageToken(absl::StrCat(int64_t{*page.next} + 1), bound));
   return absl::OkStatus();
 }
 
@@ -190,22 +221,50 @@ absl::Status RunApi::ListEvents(const CallContext& context, const v1::ListEvents
   Checks checks;
   if (request.after_sequence() < 0) checks.Add("request.after_sequence", "OUT_OF_RANGE", "it is negative");
   RETURN_IF_ERROR(checks.ToStatus("REQUEST_INVALID", "no events"));
+  ASSIGN_OR_RETURN(const EventTerms terms, ParseEventFilter(request.filter()));
   RunKey key = 0;
+  int64_t ix = -1;
   if (!request.run().empty()) {
-    ASSIGN_OR_RETURN(const store::RunRecord record, FindRun(api_, context, project, request.run()));
-    key = record.header.key;
-  }
-  const std::string bound = absl::StrCat("events|", key, "|", request.after_sequence());
-  ASSIGN_OR_RETURN(const int64_t position, ReadPageNumber(request.page_token(), bound));
-  ASSIGN_OR_RETURN(const auto rows,
-                   api_.engine->queries().ListEvents(key, std::max(position, request.after_sequence()), limit + 1));
-  for (const EventRow& row : rows) {
-    if (response->events_size() == limit) {
-      response->set_next_page_token(MakePageToken(absl::StrCat(response->events(limit - 1).sequence()), bound));
-      break;
+    ASSIGN_OR_RETURN(const FoundRun found, FindRunWithGraph(api_, context, project, request.run()));
+    key = found.record.header.key;
+    if (!terms.step.empty()) {
+      ASSIGN_OR_RETURN(const StepIx number, FindStep(found, terms.step));
+      ix = number;
     }
-    *response->add_events() = api_.names->Describe(row);
+  } else if (!terms.step.empty()) {
+    return InvalidInput("FILTER_INVALID", "filter: `step` needs a run",
+                        {{"request.run", "name the run whose step is meant", "REQUIRED"}});
   }
+  const std::string bound = absl::StrCat("events|", key, "|", request.after_sequence(), "|", request.filter());
+  ASSIGN_OR_RETURN(const int64_t position, ReadPageNumber(request.page_token(), bound));
+  int64_t after = std::max(position, request.after_sequence());
+  if (after > 0) {
+    ASSIGN_OR_RETURN(const int64_t compacted, api_.engine->queries().CompactedSequence());
+    if (after < compacted) {
+      return Error(absl::StatusCode::kOutOfRange, "EVENTS_COMPACTED",
+                   absl::StrCat("events up to ", compacted, " are gone; list from there, or without after_sequence"));
+    }
+  }
+  const auto passes = [&](const EventRow& row) {
+    return (ix < 0 || row.ix == ix) &&
+           (terms.types.empty() || std::find(terms.types.begin(), terms.types.end(), row.type) != terms.types.end());
+  };
+  bool more = true;
+  for (int looked_at = 0; more && looked_at < kMaxEventsLookedAt && response->events_size() < limit;) {
+    const int chunk = request.filter().empty() ? limit : kEventChunk;
+    ASSIGN_OR_RETURN(const auto rows, api_.engine->queries().ListEvents(key, after, chunk + 1));
+    more = static_cast<int>(rows.size()) > chunk;
+    for (const EventRow& row : rows) {
+      if (response->events_size() == limit || &row - rows.data() == chunk) {
+        more = true;
+        break;
+      }
+      after = row.sequence;
+      ++looked_at;
+      if (passes(row)) *response->add_events() = api_.names->Describe(row);
+    }
+  }
+  if (more) response->set_next_page_token(MakePageToken(absl::StrCat(after), bound));
   return absl::OkStatus();
 }
 

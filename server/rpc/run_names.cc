@@ -25,6 +25,19 @@ absl::StatusOr<std::shared_ptr<const RunNames::Entry>> RunNames::Get(RunKey key,
   return std::shared_ptr<const Entry>(std::move(entry));
 }
 
+absl::StatusOr<std::shared_ptr<const RunHeader>> RunNames::Header(RunKey key) {
+  {
+    MutexLock lock(&mutex_);
+    if (const auto found = headers_.find(key); found != headers_.end()) return found->second;
+  }
+  ASSIGN_OR_RETURN(store::RunRecord record, engine_->queries().GetRun(key));
+  auto header = std::make_shared<const RunHeader>(std::move(record.header));
+  MutexLock lock(&mutex_);
+  if (headers_.size() >= kMaxEntries) headers_.clear();
+  headers_.emplace(key, header);
+  return header;
+}
+
 v1::Event RunNames::Describe(const EventRow& row) {
   const auto entry = Get(row.run, row.ix);
   if (!entry.ok()) return ToEvent(row, nullptr, "");

@@ -20,6 +20,8 @@ class RunNames {
     RunHeader header;
     std::shared_ptr<const Graph> graph;
   };
+  // May read the database. NOT_FOUND if the run is gone.
+  absl::StatusOr<std::shared_ptr<const RunHeader>> Header(RunKey key);
   // May read the database. NOT_FOUND if the run is gone. Its graph has step `ix` if any of the run's has.
   absl::StatusOr<std::shared_ptr<const Entry>> Get(RunKey key, int64_t ix = -1);
   // The event with all its names; without them if its run is gone.
@@ -30,6 +32,7 @@ class RunNames {
   Engine* engine_;
   Mutex mutex_;
   std::unordered_map<RunKey, std::shared_ptr<const Entry>> entries_ ABSL_GUARDED_BY(mutex_);
+  std::unordered_map<RunKey, std::shared_ptr<const RunHeader>> headers_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace orch::rpc

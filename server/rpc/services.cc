@@ -107,6 +107,7 @@ class ArtifactServiceImpl : public v1::ArtifactService::Service {
  private:
   Unary unary_;
   ORCH_UNARY(ArtifactService, PublishArtifact, PublishArtifactRequest, Artifact)
+  ORCH_UNARY(ArtifactService, GetLineage, GetLineageRequest, GetLineageResponse)
   ORCH_UNARY(ArtifactService, GetArtifact, GetArtifactRequest, Artifact)
   ORCH_UNARY(ArtifactService, ListArtifacts, ListArtifactsRequest, ListArtifactsResponse)
   ORCH_UNARY(ArtifactService, ReadArtifact, ReadArtifactRequest, ReadArtifactResponse)
@@ -124,6 +125,7 @@ class LogServiceImpl : public v1::LogService::WithCallbackMethod_TailLogs<v1::Lo
   Unary unary_;
   Streams& streams_;
   ORCH_UNARY(LogService, ReadLogs, ReadLogsRequest, ReadLogsResponse)
+  ORCH_UNARY(LogService, SearchLogs, SearchLogsRequest, SearchLogsResponse)
 };
 
 class OrchestratorServiceImpl : public v1::OrchestratorService::Service {
@@ -153,6 +155,7 @@ class AdminServiceImpl : public v1::AdminService::Service {
  private:
   Unary unary_;
   ORCH_UNARY(AdminService, GetServerInfo, GetServerInfoRequest, ServerInfo)
+  ORCH_UNARY(AdminService, Prune, PruneRequest, PruneResponse)
   ORCH_UNARY(AdminService, CreateSignInLink, CreateSignInLinkRequest, SignInLink)
 };
 

@@ -40,6 +40,11 @@ class StreamReactor : public grpc::ServerWriteReactor<Message>,
     std::function<void()> forget;
     // Once, with how it ended.
     std::function<void(const absl::Status&)> ended;
+    // A client that takes nothing for so long is told `too_slow` and, if it does not take that either, cut off.
+    // 0: patience without end.
+    int64_t patience_micros = 0;
+    std::function<absl::Status()> too_slow;
+    std::function<void()> cut_off;
   };
 
   // The reactor keeps itself until OnDone.
@@ -74,7 +79,7 @@ class StreamReactor : public grpc::ServerWriteReactor<Message>,
     {
       MutexLock lock(&mutex_);
       again_ = false;
-      if (writing_) {  // OnWriteDone wakes again
+      if (writing_ || finished_) {  // OnWriteDone wakes again
         turning_ = false;
         return;
       }
@@ -88,8 +93,10 @@ class StreamReactor : public grpc::ServerWriteReactor<Message>,
       {
         MutexLock lock(&mutex_);
         writing_ = true;
+        write_began_ = Clock::Real().Now().mono;
         turning_ = false;
       }
+      LookAfterWrites();
       this->StartWrite(&message_);
       return;
     }
@@ -125,6 +132,42 @@ class StreamReactor : public grpc::ServerWriteReactor<Message>,
     });
   }
 
+  // One look at a time, however many writes there are.
+  void LookAfterWrites() {
+    if (source_.patience_micros == 0) return;
+    int64_t due = 0;
+    {
+      MutexLock lock(&mutex_);
+      if (watched_ || finished_ || !writing_) return;
+      watched_ = true;
+      due = write_began_ + source_.patience_micros;
+    }
+    const std::weak_ptr<StreamReactor> weak = this->weak_from_this();
+    pool_.PostAfter(due - Clock::Real().Now().mono, [weak] {
+      if (const auto self = weak.lock()) self->LookAtWrite();
+    });
+  }
+
+  void LookAtWrite() {
+    bool slow = false;
+    {
+      MutexLock lock(&mutex_);
+      watched_ = false;
+      if (finished_ || !writing_) return;
+      slow = Clock::Real().Now().mono - write_began_ >= source_.patience_micros;
+      if (slow) finished_ = true;  // the write goes on; whatever else would come does not
+    }
+    if (!slow) return LookAfterWrites();
+    Close(Seal(source_.too_slow(), method_));
+    const std::weak_ptr<StreamReactor> weak = this->weak_from_this();
+    pool_.PostAfter(source_.patience_micros, [weak] {
+      const auto self = weak.lock();
+      if (self == nullptr) return;
+      MutexLock lock(&self->end_mutex_);
+      if (!self->done_) self->source_.cut_off();
+    });
+  }
+
   void End(const absl::Status& status) {
     {
       MutexLock lock(&mutex_);
@@ -132,6 +175,10 @@ class StreamReactor : public grpc::ServerWriteReactor<Message>,
       finished_ = true;
       turning_ = false;
     }
+    Close(status);
+  }
+
+  void Close(const absl::Status& status) {
     source_.forget();
     source_.ended(status);
     this->Finish(ToGrpc(status));
@@ -153,6 +200,10 @@ class StreamReactor : public grpc::ServerWriteReactor<Message>,
     Wake();
   }
   void OnDone() override {
+    {
+      MutexLock lock(&end_mutex_);
+      done_ = true;
+    }
     // Not destroyed here while others still hold it; nobody calls into gRPC after `finished_`.
     self_.reset();
   }
@@ -169,6 +220,10 @@ class StreamReactor : public grpc::ServerWriteReactor<Message>,
   bool cancelled_ ABSL_GUARDED_BY(mutex_) = false;
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;
   int64_t timer_due_ ABSL_GUARDED_BY(mutex_) = 0;
+  int64_t write_began_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool watched_ ABSL_GUARDED_BY(mutex_) = false;  // somebody will look at the write under way
+  Mutex end_mutex_;
+  bool done_ ABSL_GUARDED_BY(end_mutex_) = false;  // the call is gone
 };
 
 }  // namespace orch::rpc

@@ -19,8 +19,8 @@ constexpr absl::string_view kTail = "orch.v1.LogService/TailLogs";
 class HubSleeper {
  public:
   explicit HubSleeper(Hub* hub) : hub_(*hub) {}
-  void Sleep(RunKey run, int64_t after, std::function<void()> wake) {
-    id_ = hub_.WakeAfter(run, after, std::move(wake));
+  void Sleep(RunKey run, int64_t after, std::function<void()> wake, Hub::Scope scope = Hub::Scope::kEverything) {
+    id_ = hub_.WakeAfter(run, after, std::move(wake), scope);
   }
   void Forget() {
     if (const uint64_t id = id_.exchange(0); id != 0) hub_.Forget(id);
@@ -84,7 +84,8 @@ grpc::ServerWriteReactor<v1::WatchRunsResponse>* Streams::WatchRuns(grpc::Callba
     return Translate(next);
   };
   source.sleep = [feed, sleeper](std::function<void()> wake) {
-    sleeper->Sleep(feed->run(), feed->after(), std::move(wake));
+    sleeper->Sleep(feed->run(), feed->after(), std::move(wake),
+                   feed->runs_only() ? Hub::Scope::kRunsOnly : Hub::Scope::kEverything);
     return feed->bookmark_due();
   };
   source.forget = [sleeper] { sleeper->Forget(); };
@@ -92,6 +93,16 @@ grpc::ServerWriteReactor<v1::WatchRunsResponse>* Streams::WatchRuns(grpc::Callba
     metrics->watch_streams.fetch_sub(1);
     method->Count(status.code(), Clock::Real().Now().mono - begin);
   };
+  const int64_t seconds = api_.engine->limits().watch_patience_seconds;
+  source.patience_micros = seconds * 1'000'000;
+  source.too_slow = [feed, seconds] {
+    return WithFact(WithRetryDelay(Error(absl::StatusCode::kResourceExhausted, "READER_TOO_SLOW",
+                                         absl::StrCat("nothing of this watch was taken for ", seconds,
+                                                      " s (limit watch_patience_seconds); resume with the last token")),
+                                   1000),
+                    "resume_token", feed->last_token());
+  };
+  source.cut_off = [context] { context->TryCancel(); };
   return StreamReactor<v1::WatchRunsResponse>::Start(&pool_, kWatch, std::move(source));
 }
 

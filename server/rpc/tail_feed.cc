@@ -6,6 +6,7 @@
 
 #include "server/rpc/checks.h"
 #include "server/rpc/convert_rows.h"
+#include "server/rpc/log_search.h"
 
 namespace orch::rpc {
 namespace {
@@ -79,6 +80,10 @@ absl::Status TailFeed::OpenStreams() {
     const LogStreamName name = s == 0 ? LogStreamName::kStdout : LogStreamName::kStderr;
     ASSIGN_OR_RETURN(streams_[s].reader, api_.engine->OpenLog(found_.record, ix_, *attempt_, name));
     streams_[s].offset = s == 0 ? request_.stdout_offset() : request_.stderr_offset();
+    if (!request_.has_since()) continue;
+    ASSIGN_OR_RETURN(const int64_t size, streams_[s].reader->Size());
+    const int64_t since = request_.since().seconds() * 1'000'000 + request_.since().nanos() / 1000;
+    streams_[s].offset = std::max(streams_[s].offset, OffsetOf(streams_[s].reader.get(), size, since));
   }
   return request_.tail_lines() > 0 ? GoBack(request_.tail_lines()) : absl::OkStatus();
 }
@@ -93,9 +98,13 @@ absl::Status TailFeed::GoBack(int lines) {
   for (size_t s = 0; s < streams_.size(); ++s) {
     if (!streams_[s].reader) continue;
     ASSIGN_OR_RETURN(const int64_t size, streams_[s].reader->Size());
+    const int64_t first = streams_[s].offset;  // not before it
     streams_[s].offset = size;
     ASSIGN_OR_RETURN(const auto starts, LineStarts(streams_[s].reader.get(), size, lines));
-    for (const int64_t offset : starts) all.push_back({streams_[s].reader->TimeOf(offset), s, offset});
+    for (const int64_t offset : starts) {
+      if (request_.has_since() && offset < first) continue;
+      all.push_back({streams_[s].reader->TimeOf(offset), s, offset});
+    }
   }
   std::stable_sort(all.begin(), all.end(), [](const Line& a, const Line& b) { return a.time > b.time; });
   all.resize(std::min(all.size(), static_cast<size_t>(lines)));

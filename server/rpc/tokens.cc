@@ -35,7 +35,7 @@ absl::StatusOr<std::string> ReadPageToken(absl::string_view token, absl::string_
   if (token.size() > 1000 || !absl::WebSafeBase64Unescape(token, &text)) return PageInvalid("it is none of orchd's");
   const std::vector<std::string> parts = absl::StrSplit(text, absl::MaxSplits('|', 2));
   if (parts.size() != 3 || parts[0] != "p1" || parts[2].empty()) return PageInvalid("it is none of orchd's");
-  if (parts[1] != HashOf(filter)) return PageInvalid("it belongs to another filter");
+  if (parts[1] != HashOf(filter)) return PageInvalid("it belongs to another list, filter or order");
   return parts[2];
 }
 

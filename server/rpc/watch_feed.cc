@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/rpc/convert_rows.h"
+#include "server/rpc/filter.h"
 #include "server/rpc/step_pages.h"
 #include "server/rpc/tokens.h"
 
@@ -13,17 +14,22 @@ namespace {
 constexpr int kRunsPerMessage = 500;
 constexpr int kStepsPerMessage = 1000;
 constexpr int kEventsPerRead = 256;
+constexpr int kRowsPerRead = 1000;  // of the table
+constexpr int kReadsPerTurn = 40;   // of which nothing passes
 }  // namespace
 
 WatchFeed::WatchFeed(const ApiContext* api, CallContext context, v1::WatchRunsRequest request)
     : api_(*api), context_(std::move(context)), request_(std::move(request)) {}
 
-void WatchFeed::SetToken(int64_t sequence, v1::WatchRunsResponse* message) const {
-  message->set_resume_token(MakeResumeToken(api_.engine->instance(), sequence, filter_));
+void WatchFeed::SetToken(int64_t sequence, v1::WatchRunsResponse* message) {
+  made_token_ = MakeResumeToken(api_.engine->instance(), sequence, filter_);
+  message->set_resume_token(made_token_);
 }
 
 absl::Status WatchFeed::Begin() {
   ASSIGN_OR_RETURN(const std::string project, ProjectOf(request_.project()));
+  ASSIGN_OR_RETURN(terms_, ParseRunFilter(request_.filter()));
+  terms_.project = project;
   // Before any state is read: what changes meanwhile is sent again as an event.
   const int64_t now = api_.engine->hub().last_sequence();
   if (request_.snapshot() && !request_.resume_token().empty()) {
@@ -41,6 +47,8 @@ absl::Status WatchFeed::Begin() {
     end_is_known_at_ = now;
   }
   filter_ = absl::StrCat("watch|", project, "|", found_.record.header.id);
+  if (!request_.filter().empty()) absl::StrAppend(&filter_, "|", request_.filter());
+  made_token_ = request_.resume_token();
   after_ = now;
   if (!request_.resume_token().empty()) {
     ASSIGN_OR_RETURN(after_, ReadResumeToken(request_.resume_token(), api_.engine->instance(), filter_));
@@ -62,6 +70,7 @@ absl::Status WatchFeed::Begin() {
 absl::StatusOr<WatchFeed::Next> WatchFeed::Fill(v1::WatchRunsResponse* message, int64_t now_mono) {
   message->Clear();
   if (phase_ == Phase::kNew) RETURN_IF_ERROR(Begin());
+  taken_token_ = made_token_;
   const auto bookmark = [&] {
     message->mutable_bookmark();
     sent_ = after_;
@@ -79,19 +88,14 @@ absl::StatusOr<WatchFeed::Next> WatchFeed::Fill(v1::WatchRunsResponse* message, 
   }
   // At once, also if there is something to catch up with: it tells the client that the stream stands.
   if (!greeted_) return bookmark();
-  if (pending_.empty()) RETURN_IF_ERROR(ReadMore());
+  for (int i = 0; pending_.empty() && i < kReadsPerTurn; ++i) {
+    const int64_t before = after_;
+    RETURN_IF_ERROR(ReadMore());
+    if (after_ == before) break;
+  }
   if (!pending_.empty()) {
-    const std::shared_ptr<const EventRow> event = std::move(pending_.front());
-    pending_.pop_front();
-    *message->mutable_event() = api_.names->Describe(*event);
-    sent_ = pending_.empty() ? std::max(after_, event->sequence) : event->sequence;
-    SetToken(sent_, message);
+    FillEvents(message);
     last_sent_mono_ = now_mono;
-    if (run_ != 0 && event->type == EventType::kRunStateChanged) {
-      ended_ = IsTerminal(static_cast<RunState>(event->state));
-      end_is_known_at_ = event->sequence;
-    }
-    if (event->type == EventType::kRunDeleted && run_ != 0) ended_ = true;
     return Next::kMessage;
   }
   if (request_.until_done() && ended_ && after_ >= end_is_known_at_) return Next::kDone;
@@ -107,11 +111,63 @@ absl::StatusOr<WatchFeed::Next> WatchFeed::Fill(v1::WatchRunsResponse* message, 
   return Next::kIdle;
 }
 
+void WatchFeed::FillEvents(v1::WatchRunsResponse* message) {
+  const size_t count = request_.batched() ? std::min<size_t>(pending_.size(), kEventsPerRead) : 1;
+  for (size_t i = 0; i < count; ++i) {
+    const std::shared_ptr<const EventRow> event = std::move(pending_.front());
+    pending_.pop_front();
+    v1::Event* out = count == 1 ? message->mutable_event() : message->mutable_events()->add_events();
+    *out = api_.names->Describe(*event);
+    sent_ = pending_.empty() ? std::max(after_, event->sequence) : event->sequence;
+    NoteEnd(*event);
+  }
+  SetToken(sent_, message);
+}
+
+void WatchFeed::NoteEnd(const EventRow& event) {
+  if (run_ == 0) return;
+  if (event.type == EventType::kRunStateChanged) {
+    ended_ = IsTerminal(static_cast<RunState>(event.state));
+    end_is_known_at_ = event.sequence;
+  }
+  if (event.type == EventType::kRunDeleted) ended_ = true;
+}
+
+absl::Status WatchFeed::Keep(std::shared_ptr<const EventRow> event) {
+  after_ = std::max(after_, event->sequence);
+  bool passes = true;
+  if (!request_.filter().empty()) {
+    const bool of_run = event->type == EventType::kRunSubmitted || event->type == EventType::kRunStateChanged;
+    if (!terms_.states.empty() && event->type != EventType::kRunDeleted) {
+      passes = of_run && std::find(terms_.states.begin(), terms_.states.end(), static_cast<RunState>(event->state)) !=
+                             terms_.states.end();
+    }
+    if (passes) {
+      // Of a run that is gone nobody knows more than that it is gone.
+      const auto header = api_.names->Header(event->run);
+      if (!header.ok() && header.status().code() != absl::StatusCode::kNotFound) return header.status();
+      passes = header.ok() ? Passes(terms_, **header) : event->type == EventType::kRunDeleted;
+    }
+  }
+  if (passes) {
+    pending_.push_back(std::move(event));
+  } else {
+    NoteEnd(*event);
+  }
+  return absl::OkStatus();
+}
+
 absl::Status WatchFeed::FillRuns(v1::WatchRunsResponse* message) {
   v1::WatchRunsResponse::Snapshot* snapshot = message->mutable_snapshot();
   const std::string pages = api_.facts->pages();
+  const auto in_state = [&](const store::RunRecord& record) {
+    return terms_.states.empty() ||
+           std::find(terms_.states.begin(), terms_.states.end(), record.row.state) != terms_.states.end();
+  };
   if (run_ != 0) {
-    *snapshot->add_runs() = ToRun(found_.record, pages);
+    if (Passes(terms_, found_.record.header) && in_state(found_.record)) {
+      *snapshot->add_runs() = ToRun(found_.record, pages);
+    }
     phase_ = Phase::kStepsSnapshot;
     if (found_.graph().step_count() == 0) {
       snapshot->set_last(true);
@@ -119,13 +175,14 @@ absl::Status WatchFeed::FillRuns(v1::WatchRunsResponse* message) {
     }
     return absl::OkStatus();
   }
-  ASSIGN_OR_RETURN(const auto records, api_.engine->queries().ListRuns({}, next_run_, kRunsPerMessage));
-  for (const store::RunRecord& record : records) *snapshot->add_runs() = ToRun(record, pages);
-  if (static_cast<int>(records.size()) < kRunsPerMessage) {
+  ASSIGN_OR_RETURN(const store::RunPage page, api_.engine->queries().PageOfRuns(terms_, store::RunOrder::kNewestFirst,
+                                                                                {next_run_, ""}, kRunsPerMessage));
+  for (const store::RunRecord& record : page.runs) *snapshot->add_runs() = ToRun(record, pages);
+  if (page.next) {
+    next_run_ = page.next->key;
+  } else {
     snapshot->set_last(true);
     phase_ = Phase::kLive;
-  } else {
-    next_run_ = records.back().header.key;
   }
   return absl::OkStatus();
 }
@@ -133,10 +190,10 @@ absl::Status WatchFeed::FillRuns(v1::WatchRunsResponse* message) {
 absl::Status WatchFeed::FillSteps(v1::WatchRunsResponse* message) {
   v1::WatchRunsResponse::Snapshot* snapshot = message->mutable_snapshot();
   ASSIGN_OR_RETURN(StepPage page,
-                   ReadSteps(*api_.engine, found_.record, found_.graph(), {}, next_step_, kStepsPerMessage));
+                   ReadSteps(*api_.engine, found_.record, found_.graph(), {}, false, next_step_, kStepsPerMessage));
   for (v1::Step& step : page.steps) *snapshot->add_steps() = std::move(step);
-  next_step_ = page.next;
-  if (!page.more) {
+  next_step_ = page.next.value_or(0);
+  if (!page.next) {
     snapshot->set_last(true);
     phase_ = Phase::kLive;
   }
@@ -146,28 +203,22 @@ absl::Status WatchFeed::FillSteps(v1::WatchRunsResponse* message) {
 absl::Status WatchFeed::ReadMore() {
   Hub::Page page = api_.engine->hub().Read(run_, after_, kEventsPerRead);
   if (page.behind) return ReadTable();
+  for (auto& event : page.events) RETURN_IF_ERROR(Keep(std::move(event)));
   after_ = std::max(after_, page.after);
-  for (auto& event : page.events) {
-    after_ = std::max(after_, event->sequence);
-    pending_.push_back(std::move(event));
-  }
   return absl::OkStatus();
 }
 
 absl::Status WatchFeed::ReadTable() {
   // Events are published after their commit, so everything up to here is in the table.
   const int64_t committed = api_.engine->hub().last_sequence();
-  ASSIGN_OR_RETURN(std::vector<EventRow> rows, api_.engine->queries().ListEvents(run_, after_, kEventsPerRead));
+  ASSIGN_OR_RETURN(std::vector<EventRow> rows, api_.engine->queries().ListEvents(run_, after_, kRowsPerRead));
   ASSIGN_OR_RETURN(const int64_t compacted, api_.engine->queries().CompactedSequence());
   if (after_ < compacted) {
     return Error(absl::StatusCode::kOutOfRange, "RESUME_TOKEN_COMPACTED",
                  absl::StrCat("events up to ", compacted, " are gone; list again, then watch from there"));
   }
-  const bool all = static_cast<int>(rows.size()) < kEventsPerRead;
-  for (EventRow& row : rows) {
-    after_ = std::max(after_, row.sequence);
-    pending_.push_back(std::make_shared<const EventRow>(std::move(row)));
-  }
+  const bool all = static_cast<int>(rows.size()) < kRowsPerRead;
+  for (EventRow& row : rows) RETURN_IF_ERROR(Keep(std::make_shared<const EventRow>(std::move(row))));
   if (all) after_ = std::max(after_, committed);
   return absl::OkStatus();
 }

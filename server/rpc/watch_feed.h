@@ -28,6 +28,11 @@ class WatchFeed {
   // NOT_FOUND; UNAVAILABLE (DRAINING) once the hub is closed, after a last bookmark.
   absl::StatusOr<Next> Fill(v1::WatchRunsResponse* message, int64_t now_mono);
 
+  // The token of the last message that was taken; while one is being written.
+  std::string last_token() const { return taken_token_; }
+  // Events of runs themselves are all that can be passed on.
+  bool runs_only() const { return !terms_.states.empty(); }
+
   RunKey run() const { return run_; }
   int64_t after() const { return after_; }
   int64_t bookmark_due() const { return last_sent_mono_ + kBookmarkMicros; }
@@ -40,12 +45,19 @@ class WatchFeed {
   absl::Status FillSteps(v1::WatchRunsResponse* message);
   absl::Status ReadMore();
   absl::Status ReadTable();
-  void SetToken(int64_t sequence, v1::WatchRunsResponse* message) const;
+  // What is read of the log, if it passes the filter.
+  absl::Status Keep(std::shared_ptr<const EventRow> event);
+  void FillEvents(v1::WatchRunsResponse* message);
+  void NoteEnd(const EventRow& event);
+  void SetToken(int64_t sequence, v1::WatchRunsResponse* message);
 
   const ApiContext& api_;
   const CallContext context_;
   const v1::WatchRunsRequest request_;
-  std::string filter_;  // what resume tokens are bound to
+  std::string filter_;       // what resume tokens are bound to
+  store::RunFilter terms_;   // of the request's filter
+  std::string made_token_;   // of the newest message
+  std::string taken_token_;  // of the one before
   RunKey run_ = 0;
   FoundRun found_;             // of a named run
   bool ended_ = false;         // the named run's newest known state is terminal

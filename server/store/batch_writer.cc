@@ -46,8 +46,8 @@ struct BatchWriter::Statements {
                 "REPLACE INTO attempt (run, ix, number, state, reason, message, key, orchestrator, handle, "
                 "external_id, url, node, exit_code, signal, created, created_mono, started, started_mono, ended, "
                 "stopping, stop_reason, platform_failure, release_pending, cpu_seconds, peak_memory, stdout_bytes, "
-                "stderr_bytes, cache_key, external_inputs) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"),
+                "stderr_bytes, cache_key, inputs_upto, external_inputs) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"),
         fanout(db, "INSERT INTO fanout (run, step, first, items) VALUES (?, ?, ?, ?)"),
         release(db, "INSERT OR IGNORE INTO pending_release (run, ix, number) VALUES (?, ?, ?)"),
         released(db, "DELETE FROM pending_release WHERE run = ? AND ix = ? AND number = ?"),
@@ -188,7 +188,7 @@ void BatchWriter::WriteAttempt(const AttemptRow& r) {
   s.Int(r.started_mono).Int(r.ended).Int(r.stopping).Int(Number(r.stop_reason)).Int(r.platform_failure);
   s.Int(r.release_pending).Real(r.cpu_seconds).Int(r.peak_memory).Int(r.stdout_bytes).Int(r.stderr_bytes);
   const std::string external = EncodeIds(r.external);
-  s.BlobOrNull(r.cache_key).TextOrNull(external).Run();
+  s.BlobOrNull(r.cache_key).Int(r.inputs_upto).TextOrNull(external).Run();
   (r.release_pending ? s_->release : s_->released).Int(r.run).Int(r.ix).Int(r.number).Run();
 }
 

@@ -1,6 +1,7 @@
-// Which runs a list shows: chooses the index that fits the filter.
+// Which runs a page has, from the narrowest index that fits its filter and order.
 #pragma once
 
+#include <optional>
 #include <vector>
 
 #include "server/store/connection_pool.h"
@@ -8,7 +9,12 @@
 
 namespace orch::store {
 
-// Keys below `before`, largest first, at most `limit`. Throws SQLite::Exception.
-std::vector<RunKey> FindRunKeys(Connection& c, const RunFilter& filter, RunKey before, int limit);
+struct FoundRuns {
+  std::vector<RunKey> keys;
+  std::optional<RunPlace> next;  // as in RunPage
+};
+
+// At most `limit` keys, and at most `rows` rows of the index looked at. Throws SQLite::Exception.
+FoundRuns FindRuns(Connection& c, const RunFilter& filter, RunOrder order, const RunPlace& after, int limit, int rows);
 
 }  // namespace orch::store

@@ -14,7 +14,7 @@ namespace orch::store {
 absl::StatusOr<std::unique_ptr<Queries>> Queries::Open(const Options& options) {
   ASSIGN_OR_RETURN(auto pool, ConnectionPool::Open(DatabasePath(options.data_dir), options.connections,
                                                    options.query_deadline_micros));
-  return std::unique_ptr<Queries>(std::make_unique<QueriesImpl>(std::move(pool)));
+  return std::unique_ptr<Queries>(std::make_unique<QueriesImpl>(std::move(pool), options.page_rows));
 }
 
 std::string NearNames(Connection& c, const char* table, absl::string_view project, absl::string_view name) {
@@ -86,42 +86,30 @@ absl::StatusOr<LiveRun> QueriesImpl::LoadEndedRun(RunKey key) {
   });
 }
 
-absl::StatusOr<std::vector<RunRecord>> QueriesImpl::ListRuns(const RunFilter& filter, RunKey before, int limit) {
-  return pool_->Read("listing runs", [&](Connection& c) -> absl::StatusOr<std::vector<RunRecord>> {
-    std::vector<RunRecord> out;
-    for (RunKey key : FindRunKeys(c, filter, before, limit)) {
+absl::StatusOr<RunPage> QueriesImpl::PageOfRuns(const RunFilter& filter, RunOrder order, const RunPlace& after,
+                                                int limit) {
+  return pool_->Read("listing runs", [&](Connection& c) -> absl::StatusOr<RunPage> {
+    FoundRuns found = FindRuns(c, filter, order, after, limit, page_rows_);
+    RunPage page;
+    page.next = std::move(found.next);
+    for (const RunKey key : found.keys) {
       auto s = c.Prepare(RunSql("r.key = ?"));
-      if (s.Int(key).Next()) out.push_back(ReadRun(*s));
+      if (s.Int(key).Next()) page.runs.push_back(ReadRun(*s));
     }
-    return out;
+    return page;
   });
 }
 
-absl::StatusOr<std::vector<StepRow>> QueriesImpl::ListSteps(RunKey run, const StepFilter& filter, StepIx from,
-                                                            int limit) {
-  return pool_->Read("listing steps", [&](Connection& c) -> absl::StatusOr<std::vector<StepRow>> {
-    std::vector<int> states;
-    for (StepState state : filter.states) states.push_back(static_cast<int>(state));
-    auto s =
-        c.Prepare(absl::StrCat("SELECT ", kStepColumns, " FROM step WHERE run = ? AND ix >= ?",
-                               states.empty() ? "" : absl::StrCat(" AND state IN (", absl::StrJoin(states, ","), ")"),
-                               filter.name_prefix.empty() ? "" : " AND substr(name, 1, length(?3)) = ?3",
-                               " ORDER BY ix LIMIT ", filter.name_prefix.empty() ? "?3" : "?4"));
-    s.Int(run).Int(from);
-    if (!filter.name_prefix.empty()) s.Text(filter.name_prefix);
-    s.Int(limit);
-    std::vector<StepRow> out;
-    while (s.Next()) out.push_back(ReadStep(*s));
-    return out;
-  });
-}
-
-absl::StatusOr<std::optional<StepRow>> QueriesImpl::GetStep(RunKey run, StepIx ix) {
-  return pool_->Read("reading a step", [&](Connection& c) -> absl::StatusOr<std::optional<StepRow>> {
-    auto s = c.Prepare(absl::StrCat("SELECT ", kStepColumns, " FROM step WHERE run = ? AND ix = ?"));
-    if (!s.Int(run).Int(ix).Next()) return std::optional<StepRow>();
-    return std::optional<StepRow>(ReadStep(*s));
-  });
+absl::StatusOr<std::vector<RunRecord>> Queries::ListRuns(const RunFilter& filter, RunKey before, int limit) {
+  std::vector<RunRecord> out;
+  std::optional<RunPlace> place = RunPlace{before, ""};
+  while (place && static_cast<int>(out.size()) < limit) {
+    ASSIGN_OR_RETURN(RunPage page,
+                     PageOfRuns(filter, RunOrder::kNewestFirst, *place, limit - static_cast<int>(out.size())));
+    for (RunRecord& run : page.runs) out.push_back(std::move(run));
+    place = std::move(page.next);
+  }
+  return out;
 }
 
 absl::StatusOr<std::vector<FanoutRow>> QueriesImpl::ListFanouts(RunKey run, int skip) {

@@ -30,13 +30,53 @@ struct RunFilter {
   std::vector<RunState> states;  // any of; empty: all
   std::string pipeline;
   std::string orchestrator;
+  std::string name;         // the whole name
+  std::string name_prefix;  // its beginning
   std::string name_contains;
   std::vector<std::pair<std::string, std::string>> labels;
+};
+
+// Runs are numbered in the order in which they were accepted.
+enum class RunOrder { kNewestFirst, kOldestFirst, kByName, kByNameDescending };
+
+// Where a page of runs ended: behind this run.
+struct RunPlace {
+  RunKey key = 0;    // in the orders of time; 0: at the beginning
+  std::string name;  // in the orders of names; empty: at the beginning
+};
+
+struct RunPage {
+  std::vector<RunRecord> runs;
+  // Set: go on here. A page may have fewer runs than asked for, even none, and still be followed by more: only so many
+  // rows of an index are looked at for one page.
+  std::optional<RunPlace> next;
 };
 
 struct StepFilter {
   std::vector<StepState> states;  // any of; WAITING needs rows of steps without a row, which the caller supplies
   std::string name_prefix;
+};
+
+// The state of a step that has a row.
+struct StepMark {
+  StepIx ix = 0;
+  StepState state = StepState::kWaiting;
+};
+
+// What lineage asks of an attempt.
+struct AttemptMark {
+  StepIx ix = 0;
+  uint32_t number = 0;
+  AttemptState state = AttemptState::kNone;
+  ArtifactId inputs_upto = 0;  // 0: not on record
+  int64_t created = 0;
+};
+
+// An artifact that a step's output landed as.
+struct StepOutput {
+  StepIx ix = 0;
+  std::string output;
+  ArtifactId artifact = 0;
 };
 
 struct ArtifactFilter {
@@ -55,12 +95,49 @@ struct ArtifactRecord {
   bool directory = false;
 };
 
+// What retention asks of an ended run, a cache entry, an artifact and the log of events.
+struct EndedRun {
+  RunKey key = 0;
+  std::string id;
+  std::string name;
+  int64_t ended = 0;
+};
+struct CacheEntryMark {
+  int64_t number = 0;  // of its row
+  std::string project;
+  std::string key;
+  std::string name;  // run and step that made it
+  int64_t bytes = 0;
+  int64_t created = 0;
+  RunKey run = 0;  // the attempt that made it
+  StepIx ix = 0;
+  uint32_t attempt = 0;
+};
+struct ArtifactMark {
+  ArtifactId id = 0;
+  std::string name;  // with its version
+  int64_t size = 0;
+  int64_t created = 0;
+  int64_t newer = 0;      // versions of the name
+  std::string needed_by;  // empty: nothing but maybe the cache needs it
+  bool cached = false;    // a cache entry needs it
+  RunKey run = 0;         // the attempt that made it
+  StepIx ix = 0;
+  uint32_t attempt = 0;
+};
+struct EventMarks {
+  int64_t first = 0;        // the oldest; behind the last if there is none
+  int64_t before_time = 0;  // the last before the time that was asked for
+  int64_t bytes_each = 0;   // about
+};
+
 class Queries {
  public:
   struct Options {
     std::string data_dir;
     int connections = 4;
     int64_t query_deadline_micros = 5'000'000;
+    int page_rows = 4'000;  // of an index, looked at for one page
   };
   // After Writer::Open.
   static absl::StatusOr<std::unique_ptr<Queries>> Open(const Options& options);
@@ -73,13 +150,22 @@ class Queries {
   virtual absl::StatusOr<std::vector<GenerationRow>> ListGenerations(RunKey run) = 0;
   // Everything that a retry of a run that has ended needs; without attempts.
   virtual absl::StatusOr<LiveRun> LoadEndedRun(RunKey key) = 0;
-  // Newest first, keys below `before` (0: from the newest), at most `limit`.
-  virtual absl::StatusOr<std::vector<RunRecord>> ListRuns(const RunFilter& filter, RunKey before, int limit) = 0;
+  // At most `limit` runs behind `after`.
+  virtual absl::StatusOr<RunPage> PageOfRuns(const RunFilter& filter, RunOrder order, const RunPlace& after,
+                                             int limit) = 0;
+  // Newest first, keys below `before` (0: from the newest), `limit` of them or all: however many pages that takes.
+  absl::StatusOr<std::vector<RunRecord>> ListRuns(const RunFilter& filter, RunKey before, int limit);
 
   // Rows in the order of ix from `from`, at most `limit`. Steps still WAITING have no row.
   virtual absl::StatusOr<std::vector<StepRow>> ListSteps(RunKey run, const StepFilter& filter, StepIx from,
                                                          int limit) = 0;
   virtual absl::StatusOr<std::optional<StepRow>> GetStep(RunKey run, StepIx ix) = 0;
+  // From `from` on upwards, or downwards, at most `limit`.
+  virtual absl::StatusOr<std::vector<StepMark>> ScanSteps(RunKey run, StepIx from, bool descending, int limit) = 0;
+  // In the order of `ixs`; those without a row are left out.
+  virtual absl::StatusOr<std::vector<StepRow>> GetSteps(RunKey run, const std::vector<StepIx>& ixs) = 0;
+  // What landed of these steps, by step and in the order of landing.
+  virtual absl::StatusOr<std::vector<StepOutput>> ListOutputs(RunKey run, const std::vector<StepIx>& ixs) = 0;
   virtual absl::StatusOr<std::vector<AttemptRow>> ListAttempts(RunKey run, StepIx ix) = 0;
   // What became of its fan-outs made at run time, in the order of `first`, without the first `skip`.
   virtual absl::StatusOr<std::vector<FanoutRow>> ListFanouts(RunKey run, int skip) = 0;
@@ -101,6 +187,14 @@ class Queries {
                                                                     int limit) = 0;
   // In the order of `ids`; NOT_FOUND names the first that is missing. With values.
   virtual absl::StatusOr<std::vector<ArtifactRow>> GetArtifacts(const std::vector<ArtifactId>& ids) = 0;
+  // Of the steps `first` to `last` what landed up to the artifact `upto`, by step and then oldest first, without
+  // values; `output` empty: all of them.
+  virtual absl::StatusOr<std::vector<ArtifactRow>> ListOutputVersions(RunKey run, StepIx first, StepIx last,
+                                                                      absl::string_view output, ArtifactId upto,
+                                                                      int64_t limit) = 0;
+  // By step and number.
+  virtual absl::StatusOr<std::vector<AttemptMark>> ListAttemptMarks(RunKey run, StepIx first, StepIx last,
+                                                                    int limit) = 0;
   // nullopt if there is no such blob.
   virtual absl::StatusOr<std::optional<BlobRow>> GetBlob(absl::string_view digest) = 0;
 
@@ -111,6 +205,18 @@ class Queries {
     std::vector<ArtifactRow> artifacts;
   };
   virtual absl::StatusOr<std::optional<CacheHit>> FindCacheEntry(absl::string_view project, absl::string_view key) = 0;
+
+  // Newest first, keys below `before` (0: from the newest).
+  virtual absl::StatusOr<std::vector<EndedRun>> ListEndedRuns(RunKey before, int limit) = 0;
+  // Bytes of its artifacts and of what its attempts wrote.
+  virtual absl::StatusOr<int64_t> SizeOfRun(RunKey run) = 0;
+  // By the number of the row, above `after`.
+  virtual absl::StatusOr<std::vector<CacheEntryMark>> ListCacheMarks(int64_t after, int limit) = 0;
+  // Newest first, ids below `before` (0: from the newest).
+  virtual absl::StatusOr<std::vector<ArtifactMark>> ListArtifactMarks(ArtifactId before, int limit) = 0;
+  // `last`: the newest sequence; `time` 0: none is asked for.
+  virtual absl::StatusOr<EventMarks> MarkEvents(int64_t last, int64_t time) = 0;
+  virtual absl::StatusOr<int64_t> CountEvents(int64_t up_to) = 0;
 
   // The pipeline's row; version 0: the newest. NOT_FOUND (PIPELINE_NOT_FOUND).
   virtual absl::StatusOr<PipelineRow> FindPipeline(absl::string_view project, absl::string_view name,

@@ -13,15 +13,19 @@ namespace orch::store {
 
 class QueriesImpl : public Queries {
  public:
-  explicit QueriesImpl(std::unique_ptr<ConnectionPool> pool) : pool_(std::move(pool)) {}
+  QueriesImpl(std::unique_ptr<ConnectionPool> pool, int page_rows) : pool_(std::move(pool)), page_rows_(page_rows) {}
 
   absl::StatusOr<RunRecord> FindRun(absl::string_view project, absl::string_view name_or_id) override;
   absl::StatusOr<RunRecord> GetRun(RunKey key) override;
   absl::StatusOr<std::vector<GenerationRow>> ListGenerations(RunKey run) override;
   absl::StatusOr<LiveRun> LoadEndedRun(RunKey key) override;
-  absl::StatusOr<std::vector<RunRecord>> ListRuns(const RunFilter& filter, RunKey before, int limit) override;
+  absl::StatusOr<RunPage> PageOfRuns(const RunFilter& filter, RunOrder order, const RunPlace& after,
+                                     int limit) override;
   absl::StatusOr<std::vector<StepRow>> ListSteps(RunKey run, const StepFilter& filter, StepIx from, int limit) override;
   absl::StatusOr<std::optional<StepRow>> GetStep(RunKey run, StepIx ix) override;
+  absl::StatusOr<std::vector<StepMark>> ScanSteps(RunKey run, StepIx from, bool descending, int limit) override;
+  absl::StatusOr<std::vector<StepRow>> GetSteps(RunKey run, const std::vector<StepIx>& ixs) override;
+  absl::StatusOr<std::vector<StepOutput>> ListOutputs(RunKey run, const std::vector<StepIx>& ixs) override;
   absl::StatusOr<std::vector<AttemptRow>> ListAttempts(RunKey run, StepIx ix) override;
   absl::StatusOr<std::vector<FanoutRow>> ListFanouts(RunKey run, int skip) override;
   absl::StatusOr<std::vector<EventRow>> ListEvents(RunKey run, int64_t after, int limit) override;
@@ -33,9 +37,19 @@ class QueriesImpl : public Queries {
   absl::StatusOr<std::vector<ArtifactRecord>> ListArtifacts(const ArtifactFilter& filter, ArtifactId before,
                                                             int limit) override;
   absl::StatusOr<std::vector<ArtifactRow>> GetArtifacts(const std::vector<ArtifactId>& ids) override;
+  absl::StatusOr<std::vector<ArtifactRow>> ListOutputVersions(RunKey run, StepIx first, StepIx last,
+                                                              absl::string_view output, ArtifactId upto,
+                                                              int64_t limit) override;
+  absl::StatusOr<std::vector<AttemptMark>> ListAttemptMarks(RunKey run, StepIx first, StepIx last, int limit) override;
   absl::StatusOr<std::optional<BlobRow>> GetBlob(absl::string_view digest) override;
   absl::StatusOr<std::optional<CacheHit>> FindCacheEntry(absl::string_view project, absl::string_view key) override;
 
+  absl::StatusOr<std::vector<EndedRun>> ListEndedRuns(RunKey before, int limit) override;
+  absl::StatusOr<int64_t> SizeOfRun(RunKey run) override;
+  absl::StatusOr<std::vector<CacheEntryMark>> ListCacheMarks(int64_t after, int limit) override;
+  absl::StatusOr<std::vector<ArtifactMark>> ListArtifactMarks(ArtifactId before, int limit) override;
+  absl::StatusOr<EventMarks> MarkEvents(int64_t last, int64_t time) override;
+  absl::StatusOr<int64_t> CountEvents(int64_t up_to) override;
   absl::StatusOr<PipelineRow> FindPipeline(absl::string_view project, absl::string_view name, int64_t version) override;
   absl::StatusOr<std::optional<PipelineRow>> FindPipelineByDigest(absl::string_view project, absl::string_view name,
                                                                   absl::string_view digest) override;
@@ -60,6 +74,7 @@ class QueriesImpl : public Queries {
 
  private:
   std::unique_ptr<ConnectionPool> pool_;
+  const int page_rows_;
 };
 
 // `; near names: a, b`, or nothing: up to three names of the table (`run`, `pipeline`, `artifact_name`) that begin as

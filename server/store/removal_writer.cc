@@ -31,6 +31,16 @@ struct RemovalWriter::Statements {
         list_blob(db,
                   "INSERT OR IGNORE INTO blob_removal (digest) SELECT b.digest FROM artifact a "
                   "JOIN blob b ON b.digest = a.digest WHERE a.id = ?"),
+        cache_entry(db, "DELETE FROM cache_entry WHERE project = ? AND key = ? AND created = ?"),
+        pruned_artifact(db,
+                        "DELETE FROM artifact WHERE id = ?1 "
+                        "AND NOT EXISTS (SELECT 1 FROM run r WHERE r.key = artifact.run AND r.state < 6) "
+                        "AND NOT EXISTS (SELECT 1 FROM cache_entry e WHERE e.run = artifact.run AND e.ix = artifact.ix "
+                        "AND e.attempt = artifact.attempt)"),
+        compact(db,
+                "DELETE FROM event WHERE sequence IN "
+                "(SELECT sequence FROM event WHERE sequence <= ? ORDER BY sequence LIMIT ?)"),
+        compaction_mark(db, "UPDATE meta SET compacted_sequence = max(compacted_sequence, ?)"),
         checked(db,
                 "DELETE FROM blob_removal WHERE digest = ?1 AND EXISTS (SELECT 1 FROM artifact a WHERE a.digest = ?1)"),
         unlist(db, "DELETE FROM blob_removal WHERE digest = ?"),
@@ -40,7 +50,7 @@ struct RemovalWriter::Statements {
         cleaned(db, "DELETE FROM deleted_run WHERE run = ?") {}
 
   HotStatement forget_name, run, deleted_run, run_floor, steps, attempts, releases, events, artifact, artifact_floor,
-      list_blob, checked, unlist, blob, cleaned;
+      list_blob, cache_entry, pruned_artifact, compact, compaction_mark, checked, unlist, blob, cleaned;
 };
 
 RemovalWriter::RemovalWriter(SQLite::Database& db) : s_(std::make_unique<Statements>(db)) {}
@@ -67,6 +77,18 @@ int64_t RemovalWriter::Write(const Removals& removals) {
   if (!removals.artifacts.empty()) {
     s_->artifact_floor.Int(*std::max_element(removals.artifacts.begin(), removals.artifacts.end())).Run();
   }
+  for (const Removals::CacheEntry& r : removals.cache_entries) {
+    s_->cache_entry.Text(r.project).Blob(r.key).Int(r.created).Run();
+  }
+  for (const ArtifactId id : removals.pruned_artifacts) {
+    s_->list_blob.Int(id).Run();
+    s_->pruned_artifact.Int(id).Run();
+    s_->artifact_floor.Int(id).Run();
+  }
+  if (removals.compacted.up_to > 0) {
+    s_->compact.Int(removals.compacted.up_to).Int(removals.compacted.limit).Run();
+    s_->compaction_mark.Int(removals.compacted.up_to).Run();
+  }
   for (const std::string& digest : removals.checked_blobs) s_->checked.Blob(digest).Run();
   for (const std::string& digest : removals.removed_blobs) {
     s_->blob.Blob(digest).Run();
@@ -74,7 +96,8 @@ int64_t RemovalWriter::Write(const Removals& removals) {
   }
   for (const RunKey run : removals.cleaned_runs) s_->cleaned.Int(run).Run();
   return static_cast<int64_t>(removals.runs.size() + removals.steps.size() + removals.events.size() +
-                              removals.artifacts.size() + removals.checked_blobs.size() +
+                              removals.artifacts.size() + removals.cache_entries.size() +
+                              removals.pruned_artifacts.size() + removals.checked_blobs.size() +
                               removals.removed_blobs.size() + removals.cleaned_runs.size());
 }
 

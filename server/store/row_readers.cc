@@ -149,6 +149,7 @@ AttemptRow ReadAttempt(SQLite::Statement& s) {
   r.stdout_bytes = c.Int();
   r.stderr_bytes = c.Int();
   r.cache_key = c.Text();
+  r.inputs_upto = c.Int();
   r.external = DecodeIds(c.Text());
   return r;
 }

@@ -30,7 +30,7 @@ FanoutRow ReadFanout(SQLite::Statement& s);
 inline constexpr char kAttemptColumns[] =
     "run, ix, number, state, reason, message, key, orchestrator, handle, external_id, url, node, exit_code, signal, "
     "created, created_mono, started, started_mono, ended, stopping, stop_reason, platform_failure, release_pending, "
-    "cpu_seconds, peak_memory, stdout_bytes, stderr_bytes, cache_key, external_inputs";
+    "cpu_seconds, peak_memory, stdout_bytes, stderr_bytes, cache_key, inputs_upto, external_inputs";
 AttemptRow ReadAttempt(SQLite::Statement& s);
 
 inline constexpr char kEventColumns[] =

@@ -523,8 +523,14 @@ TEST_F(OrchctlTest, CompletionScriptsKnowVerbsAndFlags) {
   const std::string script = scratch_.Write("c.bash", Orchctl({"completion", "bash"}).out +
                                                           "\nCOMP_WORDS=(orchctl list-r); COMP_CWORD=1; _orchctl; echo "
                                                           "\"${COMPREPLY[*]}\"\nCOMP_WORDS=(orchctl submit --par); "
-                                                          "COMP_CWORD=2; _orchctl; echo \"${COMPREPLY[*]}\"\n");
-  EXPECT_EQ(RunProgram({"/bin/bash", script}, environment_).out, "list-runs\n--param\n");
+                                                          "COMP_CWORD=2; _orchctl; echo \"${COMPREPLY[*]}\"\n"
+                                                          "orchctl() { echo \"$*\" | cut -d' ' -f1,2 | tr ' ' _; }\n"
+                                                          "COMP_WORDS=(orchctl logs ''); COMP_CWORD=2; _orchctl; echo "
+                                                          "\"${COMPREPLY[*]}\"\n"
+                                                          "COMP_WORDS=(orchctl logs -f run-1 ''); COMP_CWORD=4; "
+                                                          "_orchctl; echo \"${COMPREPLY[*]}\"\n");
+  EXPECT_EQ(RunProgram({"/bin/bash", script}, environment_).out,
+            "list-runs\n--param\nlist-runs_-o\nlist-steps_run-1\n");
 }
 
 // --- apply

@@ -390,23 +390,33 @@ TEST(RetryRunTest, MessagesOfTheGenerationBeforeAreLate) {
   EXPECT_EQ(s.core().late_events(), late + 2);
 }
 
-// Work that the first generation left in the queues must not count for the second.
-TEST(RetryRunTest, RightAfterTheEndOfAWideRun) {
+// What the first generation left to be told to its dependants must not be told to those of the second.
+TEST(RetryRunTest, RightAfterTheEnd) {
   CorePolicy policy;
-  policy.slice = 3;
+  policy.slice = 1;
   Scene s(policy);
+  s.Offer({}, 1);
   std::vector<std::string> items;
-  for (int i = 0; i < 200; ++i) items.push_back(std::to_string(i));
+  for (int i = 0; i < 30; ++i) items.push_back(std::to_string(i));
   PipelineBuilder p;
-  p.Step("a").Step("wide").After({"a"}).Foreach("i", items).Step("end").After({"wide"});
-  s.Submit(p);
-  s.Fail("a");
-  EXPECT_EQ(s.Run(), RunState::kFailed);
+  p.Step("z").After({"c"}).Step("p").Out("x").Step("c").Foreach("i", items).In("x", "p.x", true);
+  const RunKey run = s.Submit(p);
+  s.Start("p");
+  s.Publish("p");
+  const Now now{s.now(), 1'700'000'000'000'000 + s.now()};
+  AttemptEnd end;
+  end.reason = Reason::kExitCode;
+  EXPECT_TRUE(s.core().Apply(AttemptEnded{s.Ref("p"), end}, now).ok());  // who has not started is skipped
+  EXPECT_TRUE(s.core().Apply(CancelRequested{run, {}, false}, now).ok());
+  while (!IsTerminal(s.core().Find(run)->row.state)) s.core().Tick(now);
+  EXPECT_EQ(s.core().NextDeadline(), 0) << "there is work left";
+  Decisions decisions = s.core().Take();
+  s.store().Commit(&decisions.batch);
   EXPECT_TRUE(s.Retry().ok());
-  s.Succeed("a");
-  s.Restart();
-  for (int i = 0; i < 200; ++i) s.Succeed("wide[" + std::to_string(i) + "]");
-  s.Succeed("end");
+  EXPECT_EQ(s.State("z"), StepState::kWaiting);
+  s.Succeed("p");
+  for (int i = 0; i < 30; ++i) s.Succeed("c[" + std::to_string(i) + "]");
+  s.Succeed("z");
   EXPECT_EQ(s.Run(), RunState::kSucceeded);
 }
 

@@ -54,6 +54,23 @@ TEST(FlowTest, OutputsLandBeforeDependantsStart) {
   EXPECT_THAT(s.intents().back().inputs, ElementsAre(ElementsAre(1)));
 }
 
+// Lineage follows from it: of each producer the newest artifact up to the number was read.
+TEST(FlowTest, AnAttemptRecordsHowFarArtifactsHadComeWhenItWasSubmitted) {
+  Scene s;
+  s.Submit(PipelineBuilder().Step("a").Out("x").Step("b").In("x", "a.x").Step("c").Out("y"));
+  EXPECT_EQ(s.Attempt("a", 1).inputs_upto, 0);
+  s.Succeed("a");
+  EXPECT_EQ(s.Attempt("b", 1).inputs_upto, 1);
+  s.Refuse("b", /*transient=*/true);
+  s.Succeed("c");  // lands while b waits
+  (void)s.Wants();
+  s.Pass(120 * kSecond);
+  EXPECT_THAT(s.Wants(), ElementsAre("submit b"));
+  EXPECT_EQ(s.Attempt("b", 1).inputs_upto, 2) << "it is submitted again, with what there is then";
+  s.Restart();
+  EXPECT_EQ(s.Attempt("b", 1).inputs_upto, 2);
+}
+
 // Timers go by the time since the machine's start; what is shown is never less than nothing.
 TEST(FlowTest, AJumpOfTheWallClockMovesNoTimer) {
   constexpr int64_t kDay = 24 * 3600 * kSecond;

@@ -83,6 +83,9 @@ void StoreModel::Tell(const EventRow& event) {
       Broken("an event of step ", event.ix, " after its end");
     }
     const bool stops = run->told_state == RunState::kHalting || run->told_state == RunState::kCancelling;
+    if (run->told_state == RunState::kPaused && to == StepState::kSubmitting) {
+      Broken("step ", event.ix, " of run ", event.run, " starts while the run is paused");
+    }
     if (stops && to == StepState::kSubmitting) {
       Broken("step ", event.ix, " of run ", event.run, " starts while the run stops");
     }

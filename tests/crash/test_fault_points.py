@@ -210,6 +210,44 @@ class FaultPoints(unittest.TestCase):
         self.skip_events()
         self.replace()
 
+    def by_a_large_step_log(self, point: str, passes: int) -> None:
+        """It is compressed after the end."""
+        once = self.order(point, 1)
+        self.replace()
+        name = f"loud-{self.rng.randrange(1 << 40)}"
+        self.submit_plain(name, {"name": "loud", "steps": [
+            {"name": "s", "command": ["/bin/sh", "-c", "yes 0123456789 | head -c 3000000"], "retry": dags.RETRY_LOST}]})
+        wait_for(f"{point} to fire", lambda: not once.exists(), 60)
+        wait_for("the daemon to die", self.gone)
+        self.daemon.faults = ""
+        self.replace()
+        self.daemon.ctl("wait-run", name)
+        self.assertEqual(len(self.daemon.ctl("logs", name, "s").stdout), 3_000_000)
+        self.skip_events()
+
+    def by_pruning(self, point: str, passes: int) -> None:
+        """In a daemon of its own: what the oracle remembers must not go."""
+        with contextlib.closing(Daemon()) as other:
+            other.start()
+            text = ("name: old\nsteps:\n  - {name: a, command: [sh, -c, 'echo x; echo y > \"$ORCH_OUTPUT_T\"'], "
+                    "outputs: {t: {type: text}}, cache: {enabled: %s}}\n")
+            for cached in ("true", "false"):
+                self.assertEqual(other.run(text % cached)["a"]["state"], "SUCCEEDED")
+            once = other.home / "once"
+            once.touch()
+            other.faults = f"{point}=kill@{once}"
+            other.restart(signal.SIGKILL)
+            everything = [f"--{kind}-max-age=1ms" for kind in ("cache", "artifacts", "runs", "logs", "events")]
+            only = {"prune.runs_deleted": everything[2:3]}.get(point, everything[:2] + everything[3:])
+            other.ctl("prune", *only, "--yes", "--timeout", "5s", code=None)
+            wait_for(f"{point} to fire", lambda: not once.exists())
+            other.faults = ""
+            other.restart(signal.SIGKILL)
+            other.ctl("prune", *everything, "--yes")
+            other.ctl("prune", *everything, "--yes")  # what was pinned by what went then
+            self.assertEqual(other.json("list-runs")["runs"], [])
+            self.assertEqual(other.run(text % "true")["a"]["state"], "SUCCEEDED")
+
     def by_new_supervisor(self, point: str, passes: int) -> None:
         once = self.order(point, 1)
         self.replace()
@@ -274,6 +312,10 @@ class FaultPoints(unittest.TestCase):
             return self.by_stop
         if point.startswith("checkpoint."):
             return self.by_a_large_log
+        if point.startswith("prune."):
+            return self.by_pruning
+        if point == "logs.compressed":
+            return self.by_a_large_step_log
         if point == "supervisor.journal.cut":
             return self.by_many_steps
         if point.startswith("supervisor.upgrade."):

@@ -172,6 +172,10 @@ steps:
         attempts = self.daemon.json("get-step", run, "breaks")["attempts"]
         self.assertEqual([a["state"] for a in attempts], ["FAILED", "SUCCEEDED"])
         self.assertIn("succeeded", self.daemon.ctl("retry-run", run, code=8).stderr)
+        # Who waited for the first end has got it, however late it asks.
+        self.assertEqual([self.call("WaitRun", {"name": run, "generation": g})[1]["state"] for g in (1, 2)],
+                         ["FAILED", "SUCCEEDED"])
+        self.assertEqual(self.call("WaitRun", {"name": run, "generation": 3})[0], 400)
 
     def test_retry_with_chosen_steps_and_changed_parameters(self) -> None:
         gate = self.gate()

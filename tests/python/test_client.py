@@ -238,6 +238,28 @@ class CallTest(ClientCase):
         self.assertEqual(client.cancel_run("r1", force=True).state, "CANCELLING")
         self.assertTrue(double.of("RunService.CancelRun")[0].request_id)
 
+    def test_what_is_asked_of_runs(self):
+        double = self.serve({
+            "RunService.PauseRun": [run_message(state="PAUSED")],
+            "RunService.ResumeRun": [run_message()],
+            "RunService.SkipStep": [run_message()],
+            "RunService.RetryRun": [run_message()],
+            "RunService.DeleteRun": [message_class("DeleteRunResponse")()],
+        })  # fmt: skip
+        client = self.client()
+        self.assertEqual(client.pause_run("r1").state, "PAUSED")
+        self.assertEqual(client.resume_run("r1").state, "RUNNING")
+        self.assertEqual(client.skip_step("r1", "a", "b[*]").state, "RUNNING")
+        self.assertEqual(list(double.of("RunService.SkipStep")[0].steps), ["a", "b[*]"])
+        client.retry_run("r1", steps=["a"], parameters={"n": 3, "s": "x"}, use_cache=False)
+        asked = double.of("RunService.RetryRun")[0]
+        self.assertEqual((list(asked.steps), asked.parameters["n"].number_value, asked.parameters["s"].string_value),
+                         (["a"], 3.0, "x"))
+        self.assertTrue(asked.HasField("use_cache") and not asked.use_cache)
+        client.delete_run("r1")
+        for call in ("PauseRun", "ResumeRun", "SkipStep", "RetryRun", "DeleteRun"):
+            self.assertTrue(double.of(f"RunService.{call}")[0].request_id, call)
+
     def test_wait_asks_until_the_end_and_times_out_in_words(self):
         running = run_message()
         double = self.serve({"RunService.WaitRun": [running, running, run_message(state="FAILED")]})

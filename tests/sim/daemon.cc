@@ -133,6 +133,9 @@ void SimWorkshop::CheckOrder(const Intent& intent) {
       if (id == 0 && !all_success) continue;  // simply absent
       const ArtifactRow* artifact = tables_->FindArtifact(id);
       if (artifact == nullptr) return fate_->Break("input ", i, " of step ", intent.ref.ix, " has not landed: ", id);
+      if (artifact->attempt != 0 && artifact->attempt <= run->steps[artifact->ix].earlier_attempts) {
+        return fate_->Break("an input is of a generation before: step ", artifact->ix);
+      }
       if (!step.inputs[i].early && !IsOk(run->steps[artifact->ix].state)) {
         return fate_->Break("an input counts before its producer has succeeded: step ", artifact->ix);
       }

@@ -2,6 +2,8 @@
 #include <SQLiteCpp/Database.h>
 #include <SQLiteCpp/Statement.h>
 
+#include <map>
+
 #include "server/store/pragmas.h"
 #include "tests/store/fixture.h"
 
@@ -215,6 +217,73 @@ TEST_F(RemovalTest, RowsGoInSlices) {
   EXPECT_EQ(Count("attempt WHERE run = 2"), 10);
   EXPECT_EQ(Count("event WHERE run = 2"), 10);
   EXPECT_FALSE(queries_->NextDeletedRun()->has_value());
+}
+
+TEST_F(RemovalTest, PruningTakesWhatNothingNeeds) {
+  Batch batch;
+  AddRun(&batch, 1, "ended", RunState::kSucceeded);
+  AddRun(&batch, 2, "live", RunState::kRunning);
+  batch.new_runs[0].pipeline = batch.new_runs[1].pipeline = "penguins";
+  batch.steps = {Step(1, 0, "a"), Step(1, 1, "b"), Step(1, 2, "c"), Step(2, 0, "a")};
+  batch.artifacts = {Artifact(1, 1, 0, "penguins.a.o", "one"), Artifact(2, 1, 1, "penguins.b.o", "two"),
+                     Artifact(3, 1, 2, "keeper", "three"), Artifact(4, 2, 0, "penguins.a.o", "four")};
+  for (const char* bytes : {"one", "two", "three", "four"}) AddBlob(&batch, bytes);
+  CacheEntryRow entry;
+  entry.project = "default";
+  entry.key = Sha256Of("key");
+  entry.run = 1;
+  entry.ix = 1;
+  entry.attempt = 1;
+  entry.parts_json = "{}";
+  entry.artifacts = {2};
+  entry.created = 50;
+  batch.cache_entries = {entry};
+  for (int64_t sequence = 1; sequence <= 10; ++sequence) {
+    batch.events.push_back(Event(sequence, 1));
+    batch.events.back().time = 1000 * sequence;
+  }
+  Commit(batch);
+
+  auto marks = queries_->ListArtifactMarks(0, 10);
+  ASSERT_TRUE(marks.ok()) << marks.status();
+  std::map<std::string, std::string> needed;
+  for (const ArtifactMark& mark : *marks) needed[mark.name] = mark.needed_by;
+  EXPECT_EQ(needed, (std::map<std::string, std::string>{{"keeper@1", "its own name"},
+                                                        {"penguins.a.o@1", ""},
+                                                        {"penguins.a.o@2", "run live, which has not ended"},
+                                                        {"penguins.b.o@1", ""}}));
+  EXPECT_FALSE((*marks)[0].cached);
+  EXPECT_TRUE((*marks)[2].cached);
+  auto cache = queries_->ListCacheMarks(0, 10);
+  ASSERT_TRUE(cache.ok()) << cache.status();
+  ASSERT_EQ(cache->size(), 1u);
+  EXPECT_EQ((*cache)[0].name, "ended b");
+
+  // Whatever is asked for: what something needs stays.
+  Batch all;
+  all.removals.pruned_artifacts = {1, 2, 4};
+  all.removals.cache_entries = {{"default", entry.key, 49}};  // one that was made anew
+  all.removals.compacted = {7, 3};
+  Commit(all);
+  EXPECT_EQ(Count("artifact WHERE id IN (2, 3, 4)"), 3);
+  EXPECT_EQ(Count("artifact WHERE id = 1"), 0);
+  EXPECT_EQ(Count("cache_entry"), 1);
+  EXPECT_EQ(Count("event"), 7);  // a slice
+  EXPECT_EQ(*queries_->CompactedSequence(), 7);
+  EXPECT_EQ(queries_->MarkEvents(10, 0)->first, 4);
+  EXPECT_EQ(queries_->MarkEvents(10, 5500)->before_time, 5);
+
+  Batch rest;
+  rest.removals.cache_entries = {{"default", entry.key, 50}};
+  rest.removals.pruned_artifacts = {2};
+  rest.removals.compacted = {10, 100};
+  Commit(rest);
+  EXPECT_EQ(Count("artifact"), 2);
+  EXPECT_EQ(Count("event"), 0);
+  // The sequence and the ids go on where they were.
+  Reopen();
+  EXPECT_EQ(writer_->meta().last_sequence, 10);
+  EXPECT_EQ(writer_->meta().next_artifact_id, 5);
 }
 
 }  // namespace

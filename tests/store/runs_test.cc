@@ -115,6 +115,102 @@ TEST_F(RunsTest, PagesOfRunsMadeInOneCommitNeitherRepeatNorSkip) {
   for (size_t i = 0; i < all.size(); ++i) EXPECT_EQ(all[i], 25 - static_cast<RunKey>(i));
 }
 
+TEST_F(RunsTest, OrdersWithEveryFilterPageByPage) {
+  Batch batch;
+  for (RunKey key = 1; key <= 40; ++key) {
+    // Names in another order than keys.
+    AddRun(&batch, key, absl::StrCat(key % 3 ? "b" : "a", "-", (key * 7) % 41), static_cast<RunState>(key % 8 + 1));
+    RunHeader& h = batch.new_runs.back();
+    h.pipeline = key % 2 ? "odd" : "even";
+    h.orchestrator = key % 5 ? "local" : "kube";
+    h.labels = {{"team", key % 4 ? "x" : "y"}, {"env", key % 7 ? "dev" : "prod"}};
+  }
+  Commit(batch);
+  std::vector<RunFilter> filters(12);
+  filters[1].states = {RunState::kRunning, RunState::kFailed};
+  filters[2].pipeline = "odd";
+  filters[3].orchestrator = "kube";
+  filters[4].labels = {{"team", "y"}};
+  filters[5].labels = {{"team", "x"}, {"env", "prod"}};
+  filters[6].name_contains = "-1";
+  filters[7].name_prefix = "a-";
+  filters[8].name_prefix = "b-1";
+  filters[9].name = "b-7";
+  filters[10].name = "none";
+  filters[11].name_prefix = "a-";
+  filters[11].states = {RunState::kSucceeded};
+  const auto passes = [](const RunFilter& f, const RunHeader& h, RunState state) {
+    bool good = f.states.empty() || std::find(f.states.begin(), f.states.end(), state) != f.states.end();
+    for (const auto& label : f.labels) {
+      good = good && std::find(h.labels.begin(), h.labels.end(), label) != h.labels.end();
+    }
+    return good && (f.pipeline.empty() || h.pipeline == f.pipeline) &&
+           (f.orchestrator.empty() || h.orchestrator == f.orchestrator) && (f.name.empty() || h.name == f.name) &&
+           h.name.compare(0, f.name_prefix.size(), f.name_prefix) == 0 &&
+           h.name.find(f.name_contains) != std::string::npos;
+  };
+  for (const int rows : {3, 1000}) {  // few rows a page: empty pages that go on
+    auto queries = Queries::Open({.data_dir = dir_, .page_rows = rows});
+    ASSERT_TRUE(queries.ok()) << queries.status();
+    for (const RunFilter& filter : filters) {
+      for (const RunOrder order :
+           {RunOrder::kNewestFirst, RunOrder::kOldestFirst, RunOrder::kByName, RunOrder::kByNameDescending}) {
+        std::vector<std::pair<std::string, RunKey>> expected;
+        for (size_t i = 0; i < batch.new_runs.size(); ++i) {
+          const RunHeader& h = batch.new_runs[i];
+          if (passes(filter, h, batch.runs[i].state)) expected.emplace_back(h.name, h.key);
+        }
+        std::sort(expected.begin(), expected.end(), [order](const auto& a, const auto& b) {
+          if (order == RunOrder::kNewestFirst) return a.second > b.second;
+          if (order == RunOrder::kOldestFirst) return a.second < b.second;
+          return order == RunOrder::kByName ? a.first < b.first : a.first > b.first;
+        });
+        std::vector<std::pair<std::string, RunKey>> got;
+        std::optional<RunPlace> place = RunPlace{};
+        for (int pages = 0; place && pages < 200; ++pages) {
+          auto page = (*queries)->PageOfRuns(filter, order, *place, 4);
+          ASSERT_TRUE(page.ok()) << page.status();
+          ASSERT_LE(page->runs.size(), 4u);
+          for (const RunRecord& r : page->runs) got.emplace_back(r.header.name, r.header.key);
+          place = page->next;
+        }
+        EXPECT_FALSE(place.has_value());
+        EXPECT_EQ(got, expected) << "filter " << &filter - &filters[0] << " order " << static_cast<int>(order)
+                                 << " rows " << rows;
+      }
+    }
+  }
+}
+
+TEST_F(RunsTest, StepsAreLookedThroughBothWays) {
+  Batch batch;
+  for (StepIx ix = 0; ix < 10; ix += 2) {
+    StepRow s;
+    s.run = 1;
+    s.ix = ix;
+    s.name = absl::StrCat("s", ix);
+    s.state = ix == 4 ? StepState::kFailed : StepState::kSucceeded;
+    batch.steps.push_back(s);
+  }
+  Commit(batch);
+  const auto ixs = [&](StepIx from, bool descending, int limit) {
+    std::vector<StepIx> out;
+    auto marks = queries_->ScanSteps(1, from, descending, limit);
+    EXPECT_TRUE(marks.ok()) << marks.status();
+    for (const StepMark& mark : *marks) out.push_back(mark.ix);
+    return out;
+  };
+  EXPECT_THAT(ixs(0, false, 3), ElementsAre(0, 2, 4));
+  EXPECT_THAT(ixs(5, false, 9), ElementsAre(6, 8));
+  EXPECT_THAT(ixs(5, true, 2), ElementsAre(4, 2));
+  EXPECT_THAT(ixs(0, true, 9), ElementsAre(0));
+  auto rows = queries_->GetSteps(1, {8, 3, 4});
+  ASSERT_TRUE(rows.ok()) << rows.status();
+  ASSERT_EQ(rows->size(), 2u);
+  EXPECT_EQ((*rows)[0].name, "s8");
+  EXPECT_EQ((*rows)[1].state, StepState::kFailed);
+}
+
 TEST_F(RunsTest, AnUnknownRunSuggestsNearNames) {
   Batch batch;
   AddRun(&batch, 1, "penguins-1");

@@ -29,6 +29,13 @@ class Writer {
   std::string out_;
 };
 
+template <typename State>
+std::string Names(const std::vector<State>& states) {
+  std::string out;
+  for (const State state : states) out += std::string(out.empty() ? "" : ",") + std::string(Name(state));
+  return out;
+}
+
 // Repeated terms are written once, so only short ones are sure to fit again.
 constexpr size_t kShort = 1000;
 
@@ -36,32 +43,45 @@ void Check(std::string_view input) {
   const absl::string_view text(input.data(), input.size());
   if (const auto filter = ParseRunFilter(text); filter.ok()) {
     Writer writer;
-    REQUIRE(filter->states.size() <= 1);
-    if (!filter->states.empty()) writer.Term("state", '=', std::string(Name(filter->states[0])));
+    writer.Term("state", '=', Names(filter->states));
     writer.Term("pipeline", '=', filter->pipeline);
     writer.Term("orchestrator", '=', filter->orchestrator);
     writer.Term("name", ':', filter->name_contains);
+    writer.Term("name", '=', filter->name);
+    if (!filter->name_prefix.empty()) writer.Term("name", '=', filter->name_prefix + "*");
     for (const auto& [key, value] : filter->labels) writer.Term("label." + key, '=', value);
     const auto again = ParseRunFilter(writer.text());
     if (input.size() < kShort) {
       REQUIRE(again.ok());
       REQUIRE(again->states == filter->states && again->pipeline == filter->pipeline);
       REQUIRE(again->orchestrator == filter->orchestrator && again->name_contains == filter->name_contains);
+      REQUIRE(again->name == filter->name && again->name_prefix == filter->name_prefix);
       REQUIRE(again->labels == filter->labels);
     }
     (void)store::EscapeLike(filter->name_contains);
   } else {
     REQUIRE(!filter.status().message().empty());
   }
+  if (const auto events = ParseEventFilter(text); events.ok()) {
+    REQUIRE(events->types.size() <= 5);
+    Writer writer;
+    writer.Term("step", '=', events->step);
+    const auto again = ParseEventFilter(writer.text());
+    if (input.size() < kShort) REQUIRE(again.ok() && again->step == events->step);
+  }
+  if (const auto order = ParseRunOrder(text); !order.ok()) REQUIRE(!order.status().message().empty());
+  if (const auto order = ParseStepOrder(text); !order.ok()) REQUIRE(!order.status().message().empty());
   if (const auto terms = ParseStepFilter(text); terms.ok()) {
     Writer writer;
-    if (!terms->states.empty()) writer.Term("state", '=', std::string(Name(terms->states[0])));
+    writer.Term("state", '=', Names(terms->states));
     writer.Term("template_name", '=', terms->template_name);
+    writer.Term("name", '=', terms->name);
     writer.Term("name", ':', terms->name_contains);
     const auto again = ParseStepFilter(writer.text());
     if (input.size() < kShort) {
       REQUIRE(again.ok() && again->states == terms->states);
       REQUIRE(again->template_name == terms->template_name && again->name_contains == terms->name_contains);
+      REQUIRE(again->name == terms->name);
     }
   }
 }

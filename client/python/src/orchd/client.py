@@ -260,15 +260,17 @@ class Client:
         """
         end = None if timeout is None else time.monotonic() + timeout
         backoff = Backoff(max(60.0, self._connection.patience))
+        generation = 0
         while True:
             left = _WAIT_SECONDS if end is None else min(_WAIT_SECONDS, max(0.001, end - time.monotonic()))
-            request = self._request("WaitRunRequest", name=_name_of(run))
+            request = self._request("WaitRunRequest", name=_name_of(run), generation=generation)
             fill_duration(request.timeout, left)
             answer = Run.from_message(
                 self._connection.unary("RunService.WaitRun", request, timeout=left + 10, backoff=backoff)
             )
             if answer.is_done:
                 return answer
+            generation = answer.generation  # its end is meant, whoever retries it
             if end is not None and time.monotonic() >= end:
                 raise WaitTimedOut(
                     "WAIT_TIMED_OUT", f"the run {answer.name} is still {answer.state} after {timeout} s; it goes on"

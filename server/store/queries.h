@@ -137,7 +137,7 @@ class Queries {
     std::string data_dir;
     int connections = 4;
     int64_t query_deadline_micros = 5'000'000;
-    int page_rows = 4'000;  // of an index, looked at for one page
+    int page_rows = 1'000;  // of an index, looked at for one page
   };
   // After Writer::Open.
   static absl::StatusOr<std::unique_ptr<Queries>> Open(const Options& options);

@@ -18,6 +18,7 @@
 
 #include "absl/status/status.h"
 #include "server/base/clock.h"
+#include "server/core/compile.h"
 #include "server/core/messages.h"
 #include "server/core/pools.h"
 #include "server/core/ready_queue.h"
@@ -34,6 +35,7 @@ struct CorePolicy {
   int64_t grace_micros = 10'000'000;  // between a graceful and a forced stop
   int64_t reserve_after_micros = 30'000'000;
   int64_t ready_shown_after_micros = 50'000;  // a READY that lasts shorter is not written
+  CompileLimits limits;                       // of what a run may grow to
   int slice = 2'000;                          // steps per Tick in cascades
   int grants = 1'000;                         // starts per Tick
 };

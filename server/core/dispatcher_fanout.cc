@@ -64,6 +64,14 @@ absl::Status Dispatcher::On(FanoutResolved& event) {
     FanOutAgain(*run, event.ix, *event.fanout.items);
     return absl::OkStatus();
   }
+  // Its items were counted against the run as it was when they were read; another fan-out may have come since.
+  const auto width = static_cast<int64_t>(event.fanout.items->size());
+  const absl::Status room = CheckRoom(*run->graph, event.fanout.step, width, policy_.limits);
+  if (!room.ok()) {
+    EndStep(*run, event.ix, StepEvent::kResolveFailed, StepState::kFailed, Reason::kFanoutInvalid,
+            std::string(room.message()));
+    return absl::OkStatus();
+  }
   FanoutRow& row = out_.batch.fanouts.emplace_back();
   row.run = event.run;
   row.step = event.fanout.step;

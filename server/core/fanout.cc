@@ -31,16 +31,7 @@ bool TakeNumber(absl::string_view* bytes, uint32_t* number) {
 
 }  // namespace
 
-absl::StatusOr<Items> ProductOf(const Graph& graph, uint32_t t, const std::vector<std::vector<std::string>>& values,
-                                const CompileLimits& limits) {
-  const std::vector<ForeachKey>& keys = graph.spec().steps[t].foreach;
-  int64_t width = 1;
-  for (size_t k = 0; k < keys.size(); ++k) {
-    const std::vector<std::string>& of = keys[k].from.empty() ? keys[k].values_json : values[k];
-    if (__builtin_mul_overflow(width, static_cast<int64_t>(of.size()), &width) || width > limits.fanout_width) {
-      return Invalid(absl::StrCat("it makes more than ", limits.fanout_width, " instances (limit fanout_width)"));
-    }
-  }
+absl::Status CheckRoom(const Graph& graph, uint32_t t, int64_t width, const CompileLimits& limits) {
   const int64_t steps = int64_t{graph.step_count()} + width;
   if (steps > limits.steps_per_run) {
     return Invalid(absl::StrCat("with its ", width, " instances the run has ", steps, " steps; at most ",
@@ -51,6 +42,20 @@ absl::StatusOr<Items> ProductOf(const Graph& graph, uint32_t t, const std::vecto
     return Invalid(absl::StrCat("with its ", width, " instances the run has ", outputs, " outputs; at most ",
                                 limits.outputs_per_run, " are allowed (limit outputs_per_run)"));
   }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Items> ProductOf(const Graph& graph, uint32_t t, const std::vector<std::vector<std::string>>& values,
+                                const CompileLimits& limits) {
+  const std::vector<ForeachKey>& keys = graph.spec().steps[t].foreach;
+  int64_t width = 1;
+  for (size_t k = 0; k < keys.size(); ++k) {
+    const std::vector<std::string>& of = keys[k].from.empty() ? keys[k].values_json : values[k];
+    if (__builtin_mul_overflow(width, static_cast<int64_t>(of.size()), &width) || width > limits.fanout_width) {
+      return Invalid(absl::StrCat("it makes more than ", limits.fanout_width, " instances (limit fanout_width)"));
+    }
+  }
+  RETURN_IF_ERROR(CheckRoom(graph, t, width, limits));
   int64_t bytes = 0;
   for (size_t k = 0; k < keys.size(); ++k) {
     const std::vector<std::string>& of = keys[k].from.empty() ? keys[k].values_json : values[k];

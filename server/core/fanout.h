@@ -12,6 +12,9 @@
 
 namespace orch {
 
+// So many instances more have room in the run. INVALID_ARGUMENT (FANOUT_INVALID) names the limit.
+absl::Status CheckRoom(const Graph& graph, uint32_t t, int64_t width, const CompileLimits& limits);
+
 // The product of a template's keys: `values` holds for each key its values as compact JSON, in order (of a key that is
 // written out they are taken from the pipeline). The last key varies fastest. INVALID_ARGUMENT (FANOUT_INVALID) beyond
 // the limits `fanout_width` and, with what the run has already, `steps_per_run` and `outputs_per_run`.

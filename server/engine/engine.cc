@@ -95,6 +95,7 @@ absl::Status EngineImpl::Open() {
   policy.first_run_key = meta.next_run_key;
   policy.first_artifact_id = meta.next_artifact_id;
   policy.grace_micros = options_.grace_micros;
+  policy.limits = CompileLimitsOf(options_.limits);
   policy.reserve_after_micros = options_.reserve_after_micros;
   core_ = std::make_unique<Dispatcher>(policy);
   turn_ = std::make_unique<Turn>(&Clock::Real(), core_.get(), writer_.get(), static_cast<TurnSink*>(this));

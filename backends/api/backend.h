@@ -38,6 +38,7 @@ struct AttemptName {
   std::string step;  // `train[2]`
   uint32_t step_index = 0;
   uint32_t attempt = 0;  // from 1
+  std::string log;       // what its log is called, if not by step and attempt
 };
 
 // Where an attempt will find its folders, as its own processes see them.
@@ -48,6 +49,13 @@ struct Workspace {
   bool on_this_machine = false;
 };
 
+// A secret's value on its way to a process: it may be on no disk, in no log and in nothing that others can read.
+struct SecretValue {
+  std::string variable;
+  std::string value;
+  bool file = false;  // the variable holds the path of a file with the value, which is gone after the attempt
+};
+
 // One command to run, with everything filled in.
 struct AttemptWork {
   AttemptName name;
@@ -55,6 +63,7 @@ struct AttemptWork {
   std::vector<std::string> command;
   std::vector<std::pair<std::string, std::string>> env;  // the whole environment, exactly
   std::string working_dir;                               // absolute
+  std::vector<SecretValue> secrets;                      // besides `env`
   Resources resources;
   std::string image;
   std::string settings_json;          // the step's settings for this flavor; empty: none
@@ -116,6 +125,7 @@ struct LogAddress {
   uint32_t step_index = 0;
   uint32_t attempt = 0;
   std::string handle;
+  std::string log;  // as AttemptName.log
 };
 
 // What an orchestrator offers in all; absent means that it does not count it.

@@ -172,8 +172,11 @@ class LocalBackend : public Backend {
       spawn.key = work.name.key;
       spawn.argv = std::move(work.command);
       spawn.cwd = std::move(work.working_dir);
-      spawn.log_prefix = LogPrefix(work.name.run_id, work.name.step_index, work.name.attempt);
+      spawn.log_prefix = LogPrefix(work.name);
       spawn.log_limit = work.log_limit_bytes;
+      for (SecretValue& secret : work.secrets) {
+        spawn.secrets.push_back({std::move(secret.variable), std::move(secret.value), secret.file});
+      }
       for (auto& [name, value] : work.env) spawn.env.push_back(absl::StrCat(name, "=", value));
       const bool sees_gpus =
           !config_.devices.empty() && std::none_of(work.env.begin(), work.env.end(), [](const auto& v) {
@@ -238,7 +241,7 @@ class LocalBackend : public Backend {
         job.sent = !ORCH_PLANTED("forget_adoption");
         job.cancelled = job.cancelled || known.stopping;
         job.grace_micros = known.grace_micros;
-        job.log_prefix = LogPrefix(known.name.run_id, known.name.step_index, known.name.attempt);
+        job.log_prefix = LogPrefix(known.name);
       }
       adopted_ = true;
     });
@@ -265,8 +268,7 @@ class LocalBackend : public Backend {
   }
 
   absl::StatusOr<std::unique_ptr<LogReader>> OpenLog(const LogAddress& address, LogStreamName stream) override {
-    return local::OpenLogFile(LogPrefix(address.run_id, address.step_index, address.attempt) +
-                              (stream == LogStreamName::kStdout ? ".out" : ".err"));
+    return local::OpenLogFile(LogPrefix(address) + (stream == LogStreamName::kStdout ? ".out" : ".err"));
   }
 
  private:
@@ -288,8 +290,11 @@ class LocalBackend : public Backend {
   };
 
   std::string SlotDir(const std::string& slot) const { return absl::StrCat(context_.data_dir, "/local/slots/", slot); }
-  std::string LogPrefix(const std::string& run_id, uint32_t ix, uint32_t attempt) const {
-    return absl::StrCat(context_.data_dir, "/logs/", run_id, "/", ix, ".", attempt);
+  // Of an AttemptName or a LogAddress.
+  template <typename Name>
+  std::string LogPrefix(const Name& name) const {
+    return absl::StrCat(context_.data_dir, "/logs/", name.run_id, "/",
+                        name.log.empty() ? absl::StrCat(name.step_index, ".", name.attempt) : name.log);
   }
   bool Ours(const std::string& slot) const {
     return slot.size() > context_.orchestrator.size() && slot[context_.orchestrator.size()] == '/' &&

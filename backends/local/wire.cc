@@ -191,6 +191,12 @@ std::string Encode(const Spawn& m) {
   w.Text(m.log_prefix);
   w.I64(m.log_limit);
   w.Text(m.devices);
+  w.I32(static_cast<int32_t>(m.secrets.size()));
+  for (const Secret& secret : m.secrets) {
+    w.Text(secret.name);
+    w.Text(secret.value);
+    w.U8(secret.file);
+  }
   return w.Done();
 }
 bool Decode(std::string_view body, Spawn* m) {
@@ -203,6 +209,13 @@ bool Decode(std::string_view body, Spawn* m) {
   m->log_prefix = r.Text();
   m->log_limit = r.I64();
   m->devices = r.Text();
+  const int32_t secrets = r.Count();
+  for (int32_t i = 0; i < secrets && r.ok(); ++i) {
+    Secret& secret = m->secrets.emplace_back();
+    secret.name = r.Text();
+    secret.value = r.Text();
+    secret.file = r.Bool();
+  }
   return r.Done();
 }
 
@@ -346,6 +359,36 @@ bool Decode(std::string_view body, Holding* m) {
   Reader r(body);
   m->key = r.Text();
   m->devices = r.Text();
+  return r.Done();
+}
+
+std::string Encode(const CaptureState& m) {
+  Writer w(FrameType::kCapture);
+  w.Text(m.key);
+  w.Texts(m.values);
+  w.I32(static_cast<int32_t>(m.files.size()));
+  for (const int32_t fd : m.files) w.I32(fd);
+  w.I32(static_cast<int32_t>(m.streams.size()));
+  for (const CaptureState::Stream& stream : m.streams) {
+    w.I32(stream.fd);
+    w.Text(stream.held);
+    w.I64(stream.inside);
+  }
+  return w.Done();
+}
+bool Decode(std::string_view body, CaptureState* m) {
+  Reader r(body);
+  m->key = r.Text();
+  m->values = r.Texts();
+  const int32_t files = r.Count();
+  for (int32_t i = 0; i < files && r.ok(); ++i) m->files.push_back(r.I32());
+  const int32_t streams = r.Count();
+  for (int32_t i = 0; i < streams && r.ok(); ++i) {
+    CaptureState::Stream& stream = m->streams.emplace_back();
+    stream.fd = r.I32();
+    stream.held = r.Text();
+    stream.inside = r.I64();
+  }
   return r.Done();
 }
 

@@ -35,6 +35,7 @@ enum class FrameType : uint8_t {
   kSpawned = 18,   // journal: the process id
   kStopping = 19,  // journal: a stop has been signalled
   kHolding = 20,   // journal: what it has been given besides its slot
+  kCapture = 32,   // from one image of the supervisor to the next, in memory
 };
 
 // How a command ended.
@@ -82,6 +83,12 @@ struct Welcome {
   bool journal_read = false;  // false: there was none, or none that can be read, so a key may have been forgotten
   std::vector<Entry> entries;
 };
+// A value that no disk may see.
+struct Secret {
+  std::string name;  // of the variable
+  std::string value;
+  bool file = false;  // the variable is to hold the path of a file with the value
+};
 struct Spawn {
   std::string key;
   std::string slot;  // a folder below local/slots
@@ -91,6 +98,7 @@ struct Spawn {
   std::string log_prefix;  // `DIR/logs/RUN/3.1`: .out, .err and their .idx
   int64_t log_limit = 0;   // bytes, both streams together
   std::string devices;     // the GPUs it was given, with commas between; only remembered
+  std::vector<Secret> secrets;
 };
 struct Started {
   std::string key;
@@ -143,6 +151,19 @@ struct Holding {
   std::string devices;
 };
 
+// How far the capture of a step with secrets is.
+struct CaptureState {
+  struct Stream {
+    int32_t fd = -1;     // the pipe's end here; -1: its end has been seen
+    std::string held;    // read and not yet written
+    int64_t inside = 0;  // see Redactor::State
+  };
+  std::string key;
+  std::vector<std::string> values;
+  std::vector<int32_t> files;  // descriptors
+  std::vector<Stream> streams;
+};
+
 std::string Encode(const Hello& m);
 std::string Encode(const Welcome& m);
 std::string Encode(const Spawn& m);
@@ -156,6 +177,7 @@ std::string Encode(const Spawning& m);
 std::string Encode(const Spawned& m);
 std::string Encode(const Stopping& m);
 std::string Encode(const Holding& m);
+std::string Encode(const CaptureState& m);
 
 // A frame without its length.
 struct Frame {
@@ -177,6 +199,7 @@ bool Decode(std::string_view body, Spawning* m);
 bool Decode(std::string_view body, Spawned* m);
 bool Decode(std::string_view body, Stopping* m);
 bool Decode(std::string_view body, Holding* m);
+bool Decode(std::string_view body, CaptureState* m);
 // Only the version of a Welcome, whatever else is in it.
 bool DecodeVersion(std::string_view body, std::string* version);
 

@@ -16,7 +16,9 @@ class LogsVerb : public Verb {
  public:
   void Define(Flags& flags) override {
     flags.Positional("RUN", &run_, "A run's name or id", Kind::kRun);
-    flags.Positional("STEP", &step_, "The step's name; of a fan-out 'train[2]'", Kind::kStep);
+    flags.Positional("STEP", &step_, "The step's name; of a fan-out 'train[2]' (not with --hook)", Kind::kStep,
+                     /*required=*/false);
+    flags.Text("--hook", &hook_, "ID", "Of this hook; get-run and get-step show the ids");
     flags.Switch("-f,--follow", &follow_, "Go on until the attempt has ended");
     flags.Int("--attempt", &attempt_, 1, 1'000'000, "Which attempt, from 1 [the newest]");
     flags.Choice("--stream", &stream_, {"stdout", "stderr"}, "Only this stream [both]");
@@ -32,6 +34,7 @@ class LogsVerb : public Verb {
   }
 
   absl::StatusOr<int> Run(Session& session) override {
+    if (step_.empty() && hook_.empty()) return UsageError("name the step: orchctl logs RUN STEP");
     const bool search = !grep_.empty() || first_error_;
     if (search && (follow_ || tail_ > 0)) return UsageError("--grep and --first-error go without --follow and --tail");
     if (!grep_.empty() && first_error_) return UsageError("--grep and --first-error exclude each other");
@@ -40,6 +43,7 @@ class LogsVerb : public Verb {
       ASSIGN_OR_RETURN(since, TimeOf(since_));
     }
     ASSIGN_OR_RETURN(client::Client * client, session.Connect());
+    if (!hook_.empty()) return OfHook(*client);
     if (search) return Search(session, *client, since);
     v1::TailLogsRequest request;
     if (since) SetTime(*since, request.mutable_since());
@@ -65,6 +69,26 @@ class LogsVerb : public Verb {
   }
 
  private:
+  // First what it printed, then what it complained of: a hook writes little.
+  absl::StatusOr<int> OfHook(client::Client& client) {
+    for (const v1::LogStream::Name stream : {v1::LogStream::STDOUT, v1::LogStream::STDERR}) {
+      if (!stream_.empty() && (stream_ == "stdout") != (stream == v1::LogStream::STDOUT)) continue;
+      v1::ReadLogsRequest request;
+      request.set_run(run_);
+      request.set_hook(hook_);
+      request.set_stream(stream);
+      for (;;) {
+        ASSIGN_OR_RETURN(const v1::ReadLogsResponse piece, client.ReadLogs(request));
+        if (!WriteOut(piece.data())) {
+          return Error(absl::StatusCode::kDataLoss, "STDOUT_CLOSED", "stdout is closed or its disk is full");
+        }
+        if (piece.data().empty() || piece.end()) break;
+        request.set_offset(piece.next_offset());
+      }
+    }
+    return kOk;
+  }
+
   static absl::StatusOr<int64_t> TimeOf(const std::string& text) {
     if (const auto ago = ParseDuration(text)) return WallNow() - ago->count() * 1000;
     absl::Time time;
@@ -134,7 +158,7 @@ class LogsVerb : public Verb {
     return out;
   }
 
-  std::string run_, step_, stream_, since_, grep_;
+  std::string run_, step_, stream_, since_, grep_, hook_;
   int64_t attempt_ = 0, tail_ = 0, after_ = -1, before_ = -1, max_ = 0;
   bool follow_ = false, ignore_case_ = false, first_error_ = false;
 };

@@ -106,6 +106,21 @@ std::string RunFacts(const v1::Run& run, const Style& style) {
                      style);
 }
 
+std::string HooksText(const google::protobuf::RepeatedPtrField<v1::HookRun>& hooks, const std::string& run,
+                      const Style& style) {
+  if (hooks.empty()) return "";
+  Table table({"HOOK", "STATE", "TIME", "WHY", "LOG"});
+  for (const v1::HookRun& hook : hooks) {
+    const bool bad = hook.state() == v1::HookRun::FAILED || hook.state() == v1::HookRun::TIMED_OUT;
+    table.Add({hook.event(),
+               {v1::HookRun::State_Name(hook.state()), bad ? Color::kRed : Color::kDim},
+               RunTime(hook, WallNow()),
+               Clean(hook.message()),
+               absl::StrCat("orchctl logs ", run, " --hook ", hook.id())});
+  }
+  return absl::StrCat("\n", table.Render(style));
+}
+
 std::string Why(v1::Reason::Code reason, bool has_exit_code, int exit_code, absl::string_view message) {
   std::string text = ReasonName(reason);
   if (has_exit_code && exit_code != 0) absl::StrAppend(&text, text.empty() ? "" : " ", exit_code);

@@ -12,6 +12,9 @@ std::string RunsTable(const std::vector<v1::Run>& runs, const Style& style, bool
 std::string RunFacts(const v1::Run& run, const Style& style);
 std::string StepsTable(const std::vector<v1::Step>& steps, const Style& style, bool wide);
 // `EXIT_CODE exit code 3: …`: reason, code and message of a step in a few words.
+// What became of hooks, as a table; nothing if there were none.
+std::string HooksText(const google::protobuf::RepeatedPtrField<v1::HookRun>& hooks, const std::string& run,
+                      const Style& style);
 std::string Why(v1::Reason::Code reason, bool has_exit_code, int exit_code, absl::string_view message);
 
 // On stderr: how the run ended, its page, and of failed steps the reason and the last lines of their logs.

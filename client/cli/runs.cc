@@ -18,7 +18,8 @@ class GetRunVerb : public Verb {
   absl::StatusOr<int> Run(Session& session) override {
     ASSIGN_OR_RETURN(client::Client * client, session.Connect());
     ASSIGN_OR_RETURN(const v1::Run run, client->GetRun(run_));
-    RETURN_IF_ERROR(session.Show(run, [&] { return RunFacts(run, session.out()); }, {run.name()}));
+    const auto facts = [&] { return RunFacts(run, session.out()) + HooksText(run.hooks(), run.name(), session.out()); };
+    RETURN_IF_ERROR(session.Show(run, facts, {run.name()}));
     return kOk;
   }
 
@@ -142,7 +143,7 @@ class GetStepVerb : public Verb {
                                       {"Command", absl::StrJoin(step.command(), " ")},
                                       {"Environment", absl::StrJoin(environment, " ")}},
                                      session.out());
-      return text + AttemptsTable(step, session.out());
+      return text + AttemptsTable(step, session.out()) + HooksText(step.hooks(), step.run(), session.out());
     };
     RETURN_IF_ERROR(session.Show(step, facts, {step.name()}));
     return kOk;

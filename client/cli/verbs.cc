@@ -77,6 +77,15 @@ const std::vector<VerbRow>& AllVerbs() {
       {"list-pools", "List pools with the slots in use", "", "orchctl list-pools", MakeListPools},
       {"delete-pool", "Delete a pool", "Refused while a step that has not ended names it.", "orchctl delete-pool db",
        MakeDeletePool},
+      {"set-secret", "Set a secret that steps may name in `secrets`",
+       "The value comes from stdin, or from a prompt that does not show it; nobody can read it back. A line end after "
+       "a\n"
+       "value of one line is left out (--raw keeps it). The next attempt of each step gets the new value.",
+       "printf %s \"$PASSWORD\" | orchctl set-secret db-password\norchctl set-secret deploy-key < id_ed25519",
+       MakeSetSecret},
+      {"list-secrets", "List secrets, never their values", "", "orchctl list-secrets", MakeListSecrets},
+      {"delete-secret", "Delete a secret", "Refused while a step that has not ended needs it.",
+       "orchctl delete-secret db-password", MakeDeleteSecret},
       {"apply", "Bring orchestrators, pools and stacks to what a file says",
        "Shows the difference first; asks on a terminal. A second time changes nothing. Nothing is deleted.\n"
        "The file: orchestrators: [{name, flavor, config, max_parallel}], pools: {db: 2},\n"

@@ -212,6 +212,18 @@ absl::StatusOr<v1::Stack> Client::SetStack(v1::SetStackRequest request) {
   return impl_->Call(*impl_->orchestrators, &v1::OrchestratorService::Stub::SetStack, std::move(request));
 }
 
+absl::StatusOr<v1::Secret> Client::SetSecret(v1::SetSecretRequest request) {
+  return impl_->Call(*impl_->secrets, &v1::SecretService::Stub::SetSecret, std::move(request));
+}
+
+absl::StatusOr<v1::ListSecretsResponse> Client::ListSecrets(v1::ListSecretsRequest request) {
+  return impl_->Call(*impl_->secrets, &v1::SecretService::Stub::ListSecrets, std::move(request));
+}
+
+absl::Status Client::DeleteSecret(v1::DeleteSecretRequest request) {
+  return impl_->Call(*impl_->secrets, &v1::SecretService::Stub::DeleteSecret, std::move(request)).status();
+}
+
 absl::StatusOr<v1::PruneResponse> Client::Prune(v1::PruneRequest request) {
   return impl_->Call(*impl_->admin, &v1::AdminService::Stub::Prune, std::move(request), kPruneTime);
 }

@@ -37,6 +37,7 @@ Client::Impl::Impl(Endpoint e, ClientOptions o) : endpoint(std::move(e)), option
   artifacts = v1::ArtifactService::NewStub(channel);
   logs = v1::LogService::NewStub(channel);
   orchestrators = v1::OrchestratorService::NewStub(channel);
+  secrets = v1::SecretService::NewStub(channel);
   admin = v1::AdminService::NewStub(channel);
 }
 

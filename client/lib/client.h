@@ -33,6 +33,7 @@
 #include "orch/v1/orchestrator_service.pb.h"
 #include "orch/v1/pipeline_service.pb.h"
 #include "orch/v1/run_service.pb.h"
+#include "orch/v1/secret_service.pb.h"
 
 namespace orch::client {
 
@@ -126,6 +127,11 @@ class Client {
   absl::Status DeletePool(absl::string_view name);
   absl::StatusOr<v1::ListStacksResponse> ListStacks();
   absl::StatusOr<v1::Stack> SetStack(v1::SetStackRequest request);
+
+  // Secrets: they go in and never come out.
+  absl::StatusOr<v1::Secret> SetSecret(v1::SetSecretRequest request);
+  absl::StatusOr<v1::ListSecretsResponse> ListSecrets(v1::ListSecretsRequest request);
+  absl::Status DeleteSecret(v1::DeleteSecretRequest request);
 
   // The daemon itself.
   absl::StatusOr<v1::ServerInfo> GetServerInfo();

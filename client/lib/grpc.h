@@ -11,3 +11,4 @@
 #include "orch/v1/orchestrator_service.grpc.pb.h"
 #include "orch/v1/pipeline_service.grpc.pb.h"
 #include "orch/v1/run_service.grpc.pb.h"
+#include "orch/v1/secret_service.grpc.pb.h"

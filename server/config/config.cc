@@ -47,6 +47,9 @@ constexpr LimitField kLimits[] = {
     {"live_runs", &Limits::live_runs, 1, 10'000'000},
     {"inline_blob_bytes", &Limits::inline_blob_bytes, 0, 16 << 20},
     {"concurrent_calls", &Limits::concurrent_calls, 4, 10'000},
+    {"hook_seconds", &Limits::hook_seconds, 1, 86'400},
+    {"hooks_at_once", &Limits::hooks_at_once, 1, 1'000},
+    {"secret_bytes", &Limits::secret_bytes, 1, 1 << 20},
     {"watch_streams", &Limits::watch_streams, 1, 1'000'000},
     {"watch_patience_seconds", &Limits::watch_patience_seconds, 1, 86'400},
 };

@@ -27,6 +27,7 @@ class Compiler {
     IndexNames();
     CountInstances();
     for (uint32_t t = 0; t < spec_.steps.size() && !Full(); ++t) CompileStep(t);
+    CheckHooks(UINT32_MAX, spec_.hooks);
     if (result_.violations.empty()) FindCycle();
     if (result_.violations.empty()) {
       result_.graph = std::make_shared<Graph>(std::move(spec_), std::move(templates_));
@@ -140,6 +141,7 @@ class Compiler {
     std::set<UpstreamId> group_upstreams;
     if (templates_[t].at_run_time()) BindLists(t, &group_upstreams);
     CheckTemplates(t);
+    CheckHooks(t, options.hooks);
     for (size_t p = 0; p < options.params.size(); ++p) {
       if (parameters_.count(options.params[p]) == 0) {
         Add(Field(t, absl::StrCat("params[", p, "]")), "UNKNOWN_REFERENCE",
@@ -152,12 +154,48 @@ class Compiler {
     templates_[t].demands = DemandsOf(options);
   }
 
+  // `t` is UINT32_MAX for those of the run.
+  void CheckHooks(uint32_t t, const Hooks& hooks) {
+    const auto check = [&](const HookSpec& hook, absl::string_view name) {
+      const std::string field = absl::StrCat("hooks.", name);
+      if (!hook.webhook.empty()) {
+        Add(t == UINT32_MAX ? field + ".webhook" : Field(t, field + ".webhook"), "NOT_IN_THIS_BUILD",
+            "web hooks are not in this build; use a command, such as [curl, --json, …]");
+      }
+      for (size_t c = 0; c < hook.command.size(); ++c) {
+        CheckHookTemplate(t, absl::StrCat(field, ".command.command[", c, "]"), hook.command[c]);
+      }
+    };
+    check(hooks.on_success, "on_success");
+    check(hooks.on_failure, "on_failure");
+  }
+
+  void CheckHookTemplate(uint32_t t, const std::string& field, const std::string& text) {
+    if (text.find("${") == std::string::npos) return;
+    if (t != UINT32_MAX) {
+      CheckTemplate(t, field, text);
+      for (const char* scope : {"${inputs.", "${outputs.", "${values."}) {
+        if (text.find(scope) != std::string::npos) templates_[t].hook_data = true;
+      }
+      return;
+    }
+    const auto pieces = ParseTemplate(text);
+    if (!pieces.ok()) return Add(field, "TEMPLATE_INVALID", pieces.status().message());
+    for (const TemplatePiece& piece : *pieces) {
+      const bool known = piece.scope == TemplateScope::kLiteral ||
+                         (piece.scope == TemplateScope::kParams && parameters_.count(piece.text) > 0) ||
+                         (piece.scope == TemplateScope::kRun && piece.text == "name");
+      if (!known) {
+        Add(field, "UNKNOWN_REFERENCE",
+            absl::StrCat("a hook of the run knows ${run.name} and the pipeline's ${params.…} alone"));
+      }
+    }
+  }
+
   void RefuseWhatIsNotHere(uint32_t t, const StepOptions& options) {
     const auto refuse = [&](bool present, absl::string_view field, absl::string_view what) {
       if (present) Add(Field(t, field), "NOT_IN_THIS_BUILD", absl::StrCat(what, " not in this build"));
     };
-    refuse(!options.secrets.empty(), "secrets", "secrets are");
-    refuse(options.has_hooks, "hooks", "hooks are");
     refuse(options.image_build, "image.build", "building images is");
   }
 

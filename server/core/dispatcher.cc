@@ -21,6 +21,7 @@ constexpr int kSweepTurn = 256;  // steps
 
 Dispatcher::Dispatcher(CorePolicy policy)
     : policy_(std::move(policy)),
+      hooks_(policy_.instance, policy_.hooks),
       next_sequence_(policy_.first_sequence),
       next_run_key_(policy_.first_run_key),
       next_artifact_id_(policy_.first_artifact_id) {}
@@ -94,6 +95,7 @@ void Dispatcher::Tick(Now now) {
   }
   RunSweeps(policy_.slice);
   DrainEnded(policy_.slice);
+  hooks_.Tick(now);
   if (pass_needed_) {
     pass_needed_ = ready_.Pass(
         &pools_, [this](uint32_t o) { return orchestrators_[o].present && orchestrators_[o].healthy; }, now_.mono,
@@ -127,8 +129,8 @@ void Dispatcher::Tick(Now now) {
 
 int64_t Dispatcher::NextDeadline() const {
   if (!sweeps_.empty() || !ended_.empty() || pass_needed_) return 0;
-  int64_t due = INT64_MAX;
-  if (!timers_.empty()) due = timers_.top().due;
+  int64_t due = hooks_.NextDeadline();
+  if (!timers_.empty()) due = std::min(due, timers_.top().due);
   if (!unshown_.empty()) due = std::min(due, unshown_.front().due);
   return due;
 }
@@ -153,6 +155,7 @@ Decisions Dispatcher::Take() {
     orchestrators_[number].busy_before = orchestrators_[number].busy;
   }
   Batch& batch = out_.batch;
+  hooks_.Take(&batch, &out_.intents);
   for (const auto& [key, ix] : dirty_steps_) {
     const auto found = runs_.find(key);
     if (found == runs_.end()) continue;
@@ -349,6 +352,64 @@ absl::Status Dispatcher::On(PoolChanged& event) {
   return absl::OkStatus();
 }
 
+absl::Status Dispatcher::On(SecretRemoved& event) {
+  if (event.force) return absl::OkStatus();
+  const std::string user = UserOfSecret(event.project, event.name);
+  if (user.empty()) return absl::OkStatus();
+  return Error(absl::StatusCode::kFailedPrecondition, "SECRET_IN_USE",
+               absl::StrCat("secret `", event.name, "` is needed by ", user,
+                            ", which has not ended; cancel it or wait, or delete it with `force`"));
+}
+
+absl::Status Dispatcher::On(HookReported& event) {
+  hooks_.On(event, now_);
+  return absl::OkStatus();
+}
+
+// In the commit that has the end, so that it is not lost with the daemon.
+void Dispatcher::AddRunHook(const RunInMemory& run) {
+  const Hooks& hooks = run.graph->spec().hooks;
+  const bool failed = run.row.state == RunState::kFailed;
+  if (!failed && run.row.state != RunState::kSucceeded) return;
+  if ((failed ? hooks.on_failure : hooks.on_success).empty()) return;
+  HookRow row;
+  row.run = run.header.key;
+  row.generation = run.row.generation;
+  row.on_failure = failed;
+  row.of_state = static_cast<uint8_t>(run.row.state);
+  row.reason = run.row.reason;
+  row.message = run.row.message;
+  hooks_.Add(std::move(row), run.header.id, now_);
+}
+
+void Dispatcher::AddStepHook(const RunInMemory& run, StepIx ix) {
+  const uint32_t t = run.graph->TemplateOf(ix);
+  const Hooks& hooks = run.graph->spec().steps[t].options().hooks;
+  const bool failed = run.cells[ix].state == StepState::kFailed;
+  if (!failed && !IsOk(run.cells[ix].state)) return;
+  if ((failed ? hooks.on_failure : hooks.on_success).empty()) return;
+  HookRow row;
+  row.run = run.header.key;
+  row.ix = ix;
+  row.generation = run.row.generation;
+  row.on_failure = failed;
+  row.step = run.graph->StepName(ix);
+  row.attempt = run.cells[ix].attempt;
+  row.of_state = static_cast<uint8_t>(run.cells[ix].state);
+  row.reason = run.cells[ix].reason;
+  if (const auto detail = run.details.find(ix); detail != run.details.end()) {
+    row.message = detail->second.row.message;
+    row.of_exit_code = detail->second.row.exit_code;
+  }
+  if (run.graph->templates()[t].hook_data) {
+    row.inputs = InputsOf(run, ix);
+    for (uint32_t o = 0; o < run.graph->templates()[t].outputs; ++o) {
+      row.inputs.push_back({run.artifacts[run.graph->OutputSlot(ix, o)]});
+    }
+  }
+  hooks_.Add(std::move(row), run.header.id, now_);
+}
+
 void Dispatcher::SetRun(RunInMemory& run, RunEvent event, RunState to, Reason reason, std::string message) {
   CHECK(IsAllowed(run.row.state, event, to));
   run.row.state = to;
@@ -357,6 +418,7 @@ void Dispatcher::SetRun(RunInMemory& run, RunEvent event, RunState to, Reason re
   if (IsTerminal(to)) {
     run.row.ended = std::max(now_.wall, run.row.started);  // the wall clock may go back
     run_ended_ = !ORCH_PLANTED("forget_to_commit");
+    AddRunHook(run);
   }
   LogRun(run, EventType::kRunStateChanged);
 }
@@ -476,6 +538,20 @@ bool Dispatcher::UsesPool(const std::string& name) const {
     }
   }
   return false;
+}
+
+std::string Dispatcher::UserOfSecret(const std::string& project, const std::string& name) const {
+  for (const auto& [key, run] : runs_) {
+    if (run->header.project != project) continue;
+    const std::vector<StepSpec>& steps = run->graph->spec().steps;
+    for (size_t t = 0; t < steps.size(); ++t) {
+      if (run->open_instances[t] == 0) continue;
+      for (const SecretUse& use : steps[t].options().secrets) {
+        if (use.name == name) return absl::StrCat("step `", steps[t].name, "` of run `", run->header.name, "`");
+      }
+    }
+  }
+  return "";
 }
 
 absl::Status Dispatcher::CheckInvariants() const {

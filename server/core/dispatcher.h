@@ -19,6 +19,7 @@
 #include "absl/status/status.h"
 #include "server/base/clock.h"
 #include "server/core/compile.h"
+#include "server/core/hooks.h"
 #include "server/core/messages.h"
 #include "server/core/pools.h"
 #include "server/core/ready_queue.h"
@@ -38,6 +39,7 @@ struct CorePolicy {
   CompileLimits limits;                       // of what a run may grow to
   int slice = 2'000;                          // steps per Tick in cascades
   int grants = 1'000;                         // starts per Tick
+  HookPolicy hooks;
 };
 
 class Dispatcher {
@@ -46,6 +48,8 @@ class Dispatcher {
 
   // Before the first event; times on the monotonic clock must be of this boot.
   void Restore(StoredRun run, Now now);
+  void RestoreHook(HookRow row, Now now) { hooks_.Restore(std::move(row), now); }
+  std::vector<HookRow> RunningHooks() const { return hooks_.Running(); }
   // The attempts that Restore found live, for the backends to adopt.
   std::vector<std::pair<AttemptRow, std::string>> LiveAttempts() const;  // with the step's name
 
@@ -65,7 +69,8 @@ class Dispatcher {
   Urgency urgency() const;
   // True if something has been decided that Take would give; a Tick may decide without an event.
   bool HasDecided() const {
-    return !dirty_runs_.empty() || !dirty_steps_.empty() || !dirty_attempts_.empty() || !out_.batch.removals.empty();
+    return !dirty_runs_.empty() || !dirty_steps_.empty() || !dirty_attempts_.empty() || !out_.batch.removals.empty() ||
+           hooks_.HasDecided();
   }
 
   // The key of the run that the last RunSubmitted made.
@@ -75,6 +80,7 @@ class Dispatcher {
   const RunInMemory* Find(RunKey run) const;
   size_t live_runs() const { return runs_.size(); }
   int64_t live_attempts() const { return live_attempts_; }
+  const HookQueue& hooks() const { return hooks_; }
   size_t ready_steps() const { return ready_.size(); }
   int64_t late_events() const { return late_events_; }
   int64_t last_sequence() const { return next_sequence_ - 1; }
@@ -83,6 +89,8 @@ class Dispatcher {
   // True if a run that has not ended names it, or a step of one does.
   bool UsesOrchestrator(const std::string& name) const;
   bool UsesPool(const std::string& name) const;
+  // The run and step that have not ended and need the secret; empty: none.
+  std::string UserOfSecret(const std::string& project, const std::string& name) const;
 
   // Walks all cross-references; for tests, simulation, and once at start.
   absl::Status CheckInvariants() const;
@@ -143,6 +151,8 @@ class Dispatcher {
   absl::Status On(OrchestratorRemoved& event);
   absl::Status On(OrchestratorHealthChanged& event);
   absl::Status On(PoolChanged& event);
+  absl::Status On(SecretRemoved& event);
+  absl::Status On(HookReported& event);
 
   // runs
   void SetRun(RunInMemory& run, RunEvent event, RunState to, Reason reason, std::string message);
@@ -156,6 +166,8 @@ class Dispatcher {
   void StopLive(RunInMemory& run, Reason reason, bool force);
   void StopRest(RunInMemory& run);
   void MaybeEndRun(RunInMemory& run);
+  void AddRunHook(const RunInMemory& run);
+  void AddStepHook(const RunInMemory& run, StepIx ix);
   bool MayStart(const RunInMemory& run) const;
 
   // steps
@@ -219,6 +231,7 @@ class Dispatcher {
   std::map<RunKey, std::unique_ptr<RunInMemory>> runs_;
   Pools pools_;
   ReadyQueue ready_;
+  HookQueue hooks_;
   std::vector<OrchestratorState> orchestrators_;
   std::map<std::string, uint32_t> orchestrator_by_name_;
   std::map<RunKey, std::deque<Sweep>> sweeps_;   // in order within a run

@@ -225,6 +225,10 @@ void Dispatcher::ForgetWork(RunKey key) {
 
 absl::Status Dispatcher::On(RunsDeleted& event) {
   for (const DeletedRunRow& run : event.runs) {
+    if (FindRun(run.key) == nullptr && hooks_.Has(run.key)) {
+      return Error(absl::StatusCode::kFailedPrecondition, "RUN_NOT_ENDED",
+                   absl::StrCat("run `", run.name, "` has hooks that have not ended; try again when they have"));
+    }
     if (FindRun(run.key) == nullptr) continue;
     return Error(absl::StatusCode::kFailedPrecondition, "RUN_NOT_ENDED",
                  absl::StrCat("run `", run.name, "` has not ended; wait for it, or cancel-run it first"));

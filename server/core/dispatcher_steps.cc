@@ -68,6 +68,7 @@ void Dispatcher::EndStep(RunInMemory& run, StepIx ix, StepEvent event, StepState
   StepRow& row = Detail(run, ix).row;
   row.ended = std::max(now_.wall, row.started);
   SetStep(run, ix, event, to, reason, std::move(message));
+  AddStepHook(run, ix);
   ended_.emplace_back(run.header.key, ix);
   if (--run.open_steps == 0) finished_runs_.push_back(run.header.key);
   if (to == StepState::kFailed) OnStepFailed(run, ix);

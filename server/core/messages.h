@@ -158,17 +158,37 @@ struct PoolChanged {
   bool present = true;
 };
 
+// Refused with FAILED_PRECONDITION (SECRET_IN_USE) while a step that has not ended needs it, unless `force` is set.
+struct SecretRemoved {
+  std::string project;
+  std::string name;
+  bool force = false;
+};
+
+// What the supervisor says of a hook, by its key.
+struct HookReported {
+  enum class What : uint8_t { kStarted, kEnded, kNotFound, kRefused } what = What::kEnded;
+  std::string key;
+  int64_t wall = 0;  // kStarted
+  AttemptEnd end;    // kEnded, kRefused
+};
+
 using Event =
     std::variant<RunSubmitted, CancelRequested, PauseRequested, ResumeRequested, SkipRequested, RunRetried, RunsDeleted,
                  AttemptAccepted, AttemptRefused, AttemptNotFound, AttemptStarted, HeartbeatReceived, AttemptEnded,
                  OutputsStored, ArtifactPublished, StepResolved, FanoutResolved, OrchestratorChanged,
-                 OrchestratorRemoved, OrchestratorHealthChanged, PoolChanged>;
+                 OrchestratorRemoved, OrchestratorHealthChanged, PoolChanged, SecretRemoved, HookReported>;
 
 // --- intents ---
 
+// The name of what runs hooks; no orchestrator can have it.
+inline constexpr char kHookOrchestrator[] = ".hooks";
+
 // One side effect that the outbox performs. Every intent follows from stored state, so a restart makes it again:
 // SubmitAttempt from SUBMITTING, CancelAttempt from a stopping attempt, StoreOutputs, ResolveStep and ResolveFanout
-// from asking anew, ReleaseAttempt from the platform still having an attempt that has ended.
+// from asking anew, ReleaseAttempt from the platform still having an attempt that has ended. RunHook follows from a
+// hook that is on record as running and that its supervisor does not know; CancelAttempt and ReleaseAttempt are for
+// hooks too.
 struct Intent {
   enum class Kind : uint8_t {
     kSubmitAttempt,
@@ -176,7 +196,8 @@ struct Intent {
     kReleaseAttempt,
     kStoreOutputs,
     kResolveStep,
-    kResolveFanout
+    kResolveFanout,
+    kRunHook
   };
   Kind kind = Kind::kSubmitAttempt;
   AttemptRef ref;
@@ -194,6 +215,7 @@ struct Intent {
   std::vector<std::vector<ArtifactId>> lists;
   // All but cancel and release: for each input of the step the artifacts it reads now, in item order; 0: missing.
   std::vector<std::vector<ArtifactId>> inputs;
+  std::shared_ptr<const HookRow> hook;  // kRunHook
 };
 
 // True for intents that make bytes nobody sees yet: they may run before the commit.

@@ -73,6 +73,9 @@ absl::StatusOr<CacheKey> CacheKeyOf(const RunContext& run, StepIx ix, const std:
     parts["outputs"][output.name] = output.value ? "value" : absl::StrCat("file:", output.type);
   }
   parts["params"] = nlohmann::json::parse(ParamsOf(run, step), nullptr, false);
+  for (const SecretUse& use : options.secrets) {  // by name: another value is the same step
+    parts["secrets"][use.variable] = use.file ? absl::StrCat("file:", use.name) : use.name;
+  }
   parts["image"] = options.image;
   parts["key"] = options.cache_key;
   if (!options.source_path.empty()) {

@@ -68,6 +68,7 @@ absl::Status EngineImpl::LoadComponents() {
   ASSIGN_OR_RETURN(loaded.orchestrators, queries_->ListOrchestrators(kProject));
   ASSIGN_OR_RETURN(loaded.pools, queries_->ListPools());
   ASSIGN_OR_RETURN(loaded.stacks, queries_->ListStacks());
+  ASSIGN_OR_RETURN(loaded.secrets, queries_->ListSecrets(kProject));
   if (loaded.stacks.empty()) {  // the first start
     const int64_t now = Clock::Real().Now().wall;
     Batch batch;
@@ -189,6 +190,19 @@ absl::Status EngineImpl::CheckAgainstComponents(const std::string& orchestrator,
         add(FieldOf(demand.pool), "TOO_LARGE",
             absl::StrCat(demand.pool, " ", Shown(demand.pool, demand.amount), ": ", name, " offers ",
                          Shown(demand.pool, amount)));
+      }
+    }
+    for (const SecretUse& use : options.secrets) {
+      const auto secret =
+          std::find_if(now.secrets.begin(), now.secrets.end(), [&](const SecretRow& s) { return s.name == use.name; });
+      const std::string field = absl::StrCat("secrets.", use.variable);
+      if (secret == now.secrets.end()) {
+        add(field, "UNKNOWN_REFERENCE",
+            absl::StrCat("there is no secret `", use.name, "`; set it: orchctl set-secret ", use.name));
+      } else if (!secret->text && !use.file) {
+        add(field, "WRONG_TYPE",
+            absl::StrCat("secret `", use.name, "` has a zero byte, which no variable can hold; write {name: ", use.name,
+                         ", file: true}"));
       }
     }
     const std::string& kind = options.resources.gpu_kind;

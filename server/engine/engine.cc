@@ -80,8 +80,9 @@ absl::Status EngineImpl::Open() {
   run_graphs_ = std::make_unique<RunGraphs>(catalog_.get(), queries_.get());
   ASSIGN_OR_RETURN(std::string token_key, TokenKey(options_.data_dir));
   tokens_ = std::make_unique<StepTokens>(std::move(token_key));
+  secrets_ = std::make_unique<Secrets>(options_.data_dir + "/secret-key");
   workshop_ = std::make_unique<FileWorkshop>(options_, tokens_.get(), queries_.get(), blobs_.get(), &files_,
-                                             inputs_.get(), conditions_.get());
+                                             inputs_.get(), conditions_.get(), secrets_.get(), catalog_.get());
   outbox_ = std::make_unique<Outbox>(workshop_.get(), &executor_, &mailbox_);
   cleaner_ = std::make_unique<Cleaner>(queries_.get(), blobs_.get(), &mailbox_, [this] { return outbox_->Backends(); });
   hub_ = std::make_unique<Hub>(meta.last_sequence, 16'384);
@@ -97,10 +98,20 @@ absl::Status EngineImpl::Open() {
   policy.grace_micros = options_.grace_micros;
   policy.limits = CompileLimitsOf(options_.limits);
   policy.reserve_after_micros = options_.reserve_after_micros;
+  policy.hooks.at_once = static_cast<int>(options_.limits.hooks_at_once);
+  policy.hooks.limit_micros = options_.limits.hook_seconds * 1'000'000;
+  policy.hooks.grace_micros = options_.grace_micros;
   core_ = std::make_unique<Dispatcher>(policy);
+  outbox_->SetHookBackend([this]() {
+    OrchestratorRow row;
+    row.name = kHookOrchestrator;
+    row.flavor = "local";
+    return MakeBackend(row);
+  });
   turn_ = std::make_unique<Turn>(&Clock::Real(), core_.get(), writer_.get(), static_cast<TurnSink*>(this));
   RETURN_IF_ERROR(LoadComponents());
   RETURN_IF_ERROR(RestoreRuns());
+  RETURN_IF_ERROR(RestoreHooks());
   const auto live = core_->LiveAttempts();
   const absl::Status sane = core_->CheckInvariants();
   if (!sane.ok()) Log(LogLevel::kError, "the restored state is not sane", {{"why", sane.message()}});
@@ -111,6 +122,9 @@ absl::Status EngineImpl::Open() {
   }
   ORCH_FAULT("start.before_adopt");
   outbox_->Adopt(live, options_.grace_micros);
+  if (const absl::Status adopted = AdoptHooks(); !adopted.ok()) {
+    Log(LogLevel::kError, "hooks do not run", {{"why", adopted.message()}});
+  }
   ORCH_FAULT("start.adopted");
   loop_ = std::thread([this] { Loop(); });
   cleaner_->Start();

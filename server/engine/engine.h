@@ -39,6 +39,9 @@ struct Limits {
   int64_t inline_blob_bytes = 64 << 10;
   int64_t concurrent_calls = 128;
   int64_t watch_streams = 20'000;
+  int64_t secret_bytes = 64 << 10;
+  int64_t hook_seconds = 300;
+  int64_t hooks_at_once = 16;
   int64_t watch_patience_seconds = 30;  // with a watcher that takes nothing
 };
 
@@ -180,6 +183,9 @@ class Engine {
 
   virtual absl::StatusOr<std::unique_ptr<LogReader>> OpenLog(const store::RunRecord& run, StepIx ix,
                                                              const AttemptRow& attempt, LogStreamName stream) = 0;
+  // Of its newest try.
+  virtual absl::StatusOr<std::unique_ptr<LogReader>> OpenHookLog(const store::RunRecord& run, const HookRow& hook,
+                                                                 LogStreamName stream) = 0;
   // A local path of an artifact's bytes (a file, or a folder); made from the database if they are kept there.
   virtual absl::StatusOr<std::string> ArtifactPath(absl::string_view digest) = 0;
 
@@ -191,6 +197,12 @@ class Engine {
   virtual absl::Status PutPool(PoolRow row, int64_t deadline_micros) = 0;
   virtual absl::Status DeletePool(absl::string_view name, int64_t deadline_micros) = 0;
   virtual absl::Status PutStack(StackRow row, int64_t deadline_micros) = 0;
+  // The row without what is sealed.
+  virtual absl::StatusOr<SecretRow> SetSecret(absl::string_view project, absl::string_view name,
+                                              absl::string_view value, int64_t deadline_micros) = 0;
+  // FAILED_PRECONDITION (SECRET_IN_USE) while a step that has not ended needs it, unless `force` is set.
+  virtual absl::Status DeleteSecret(absl::string_view project, absl::string_view name, bool force,
+                                    int64_t deadline_micros) = 0;
   // Slots in use: of named pools by their name, of others as `ORCHESTRATOR/cpu`, `run/KEY`.
   virtual std::map<std::string, int64_t> PoolUse() = 0;
   virtual Capacity OrchestratorCapacity(absl::string_view project, absl::string_view name) = 0;

@@ -54,6 +54,8 @@ class EngineImpl : public Engine, private TurnSink {
   absl::StatusOr<std::shared_ptr<const Graph>> LoadGraph(const RunHeader& run) override;
   absl::StatusOr<std::unique_ptr<LogReader>> OpenLog(const store::RunRecord& run, StepIx ix, const AttemptRow& attempt,
                                                      LogStreamName stream) override;
+  absl::StatusOr<std::unique_ptr<LogReader>> OpenHookLog(const store::RunRecord& run, const HookRow& hook,
+                                                         LogStreamName stream) override;
   absl::StatusOr<std::string> ArtifactPath(absl::string_view digest) override;
   absl::StatusOr<OrchestratorRow> PutOrchestrator(OrchestratorRow row, int64_t expected_version, bool validate_only,
                                                   int64_t deadline_micros) override;
@@ -61,6 +63,10 @@ class EngineImpl : public Engine, private TurnSink {
   absl::Status PutPool(PoolRow row, int64_t deadline_micros) override;
   absl::Status DeletePool(absl::string_view name, int64_t deadline_micros) override;
   absl::Status PutStack(StackRow row, int64_t deadline_micros) override;
+  absl::StatusOr<SecretRow> SetSecret(absl::string_view project, absl::string_view name, absl::string_view value,
+                                      int64_t deadline_micros) override;
+  absl::Status DeleteSecret(absl::string_view project, absl::string_view name, bool force,
+                            int64_t deadline_micros) override;
   std::map<std::string, int64_t> PoolUse() override;
   Capacity OrchestratorCapacity(absl::string_view project, absl::string_view name) override;
   absl::StatusOr<AttemptIdentity> AuthenticateStep(absl::string_view token) override;
@@ -78,11 +84,14 @@ class EngineImpl : public Engine, private TurnSink {
     std::vector<OrchestratorRow> orchestrators;
     std::vector<PoolRow> pools;
     std::vector<StackRow> stacks;
+    std::vector<SecretRow> secrets;  // without what is sealed
   };
 
   // start
   absl::Status LoadComponents();
   absl::Status RestoreRuns();
+  absl::Status RestoreHooks();
+  absl::Status AdoptHooks();
   absl::StatusOr<std::unique_ptr<Backend>> MakeBackend(const OrchestratorRow& row);
   absl::Status PutInService(const OrchestratorRow& row);
 
@@ -127,6 +136,7 @@ class EngineImpl : public Engine, private TurnSink {
   std::unique_ptr<Catalog> catalog_;
   std::unique_ptr<RunGraphs> run_graphs_;
   std::unique_ptr<StepTokens> tokens_;
+  std::unique_ptr<Secrets> secrets_;
   std::unique_ptr<FileWorkshop> workshop_;
   ThreadExecutor executor_;
   std::unique_ptr<Outbox> outbox_;

@@ -48,14 +48,36 @@ Reason ReasonOfFailure(const absl::Status& status) {
 }  // namespace
 
 FileWorkshop::FileWorkshop(const EngineOptions& options, const StepTokens* tokens, store::Queries* queries,
-                           BlobStore* blobs, FileDigests* files, Inputs* inputs, Conditions* conditions)
+                           BlobStore* blobs, FileDigests* files, Inputs* inputs, Conditions* conditions,
+                           Secrets* secrets, Catalog* catalog)
     : options_(options),
       tokens_(tokens),
       queries_(queries),
       blobs_(blobs),
       files_(files),
       inputs_(inputs),
-      conditions_(conditions) {}
+      conditions_(conditions),
+      secrets_(secrets),
+      catalog_(catalog) {}
+
+absl::Status FileWorkshop::Resolve(const RunContext& run, const StepSpec& spec, std::vector<SecretValue>* out) {
+  for (const SecretUse& use : spec.options().secrets) {
+    const auto row = queries_->GetSecret(run.header.project, use.name);
+    if (row.status().code() == absl::StatusCode::kNotFound) {
+      return Error(absl::StatusCode::kNotFound, "SECRET_NOT_FOUND",
+                   absl::StrCat("secret `", use.name, "` was deleted; set it again: orchctl set-secret ", use.name));
+    }
+    RETURN_IF_ERROR(row.status());
+    if (!row->text && !use.file) {
+      return Error(
+          absl::StatusCode::kFailedPrecondition, "SECRET_BINARY",
+          absl::StrCat("secret `", use.name, "` has a zero byte now, which no variable can hold; use file: true"));
+    }
+    ASSIGN_OR_RETURN(std::string value, secrets_->Open(*row));
+    out->push_back({use.variable, std::move(value), use.file});
+  }
+  return absl::OkStatus();
+}
 
 Rendered FileWorkshop::Render(const RunContext& run, const Intent& intent, const std::string& flavor,
                               Backend* backend) {
@@ -88,6 +110,8 @@ Rendered FileWorkshop::Render(const RunContext& run, const Intent& intent, const
   facts.workspace = &*workspace;
   auto work = ::orch::Render(facts);
   if (!work.ok()) return refused(Reason::kSubmitRefused, work.status());
+  const absl::Status resolved = Resolve(run, spec, &work->secrets);
+  if (!resolved.ok()) return refused(Reason::kSecretMissing, resolved);
   work->grace_micros = options_.grace_micros;
   work->log_limit_bytes = options_.limits.log_bytes;
   for (const auto& [of, settings] : spec.options().settings) {

@@ -4,9 +4,11 @@
 #include <string>
 
 #include "server/engine/blob_store.h"
+#include "server/engine/catalog.h"
 #include "server/engine/conditions.h"
 #include "server/engine/engine.h"
 #include "server/engine/inputs.h"
+#include "server/engine/secrets.h"
 #include "server/engine/step_tokens.h"
 #include "server/engine/workshop.h"
 #include "server/store/queries.h"
@@ -17,9 +19,10 @@ class FileWorkshop : public Workshop {
  public:
   // All of them outlive it.
   FileWorkshop(const EngineOptions& options, const StepTokens* tokens, store::Queries* queries, BlobStore* blobs,
-               FileDigests* files, Inputs* inputs, Conditions* conditions);
+               FileDigests* files, Inputs* inputs, Conditions* conditions, Secrets* secrets, Catalog* catalog);
 
   Rendered Render(const RunContext& run, const Intent& intent, const std::string& flavor, Backend* backend) override;
+  Rendered RenderHook(const HookRow& hook, Backend* backend) override;
   OutputsStored Store(const RunContext& run, const Intent& intent) override;
   StepResolved Resolve(const RunContext& run, const Intent& intent) override;
   FanoutResolved ResolveFanout(const RunContext& run, const Intent& intent) override;
@@ -29,6 +32,8 @@ class FileWorkshop : public Workshop {
  private:
   absl::Status FindOutside(const RunContext& run, StepIx ix, std::vector<std::vector<ArtifactId>>* ids,
                            StepResolved* event);
+  // As they are now: a changed secret is used by the next attempt.
+  absl::Status Resolve(const RunContext& run, const StepSpec& spec, std::vector<SecretValue>* out);
 
   const EngineOptions& options_;
   const StepTokens* const tokens_;
@@ -37,6 +42,8 @@ class FileWorkshop : public Workshop {
   FileDigests* const files_;
   Inputs* const inputs_;
   Conditions* const conditions_;
+  Secrets* const secrets_;
+  Catalog* const catalog_;
 };
 
 }  // namespace orch

@@ -20,51 +20,75 @@ class Outbox::Reports : public Listener {
   Reports(Outbox* outbox, std::string orchestrator) : outbox_(outbox), orchestrator_(std::move(orchestrator)) {}
 
   void Accepted(absl::string_view key, std::string handle, std::string external_id, std::string url) override {
-    if (const auto ref = Find(key)) {
-      Put(ref->run, AttemptAccepted{*ref, std::move(handle), std::move(external_id), std::move(url)}, false);
-    }
+    const auto known = Find(key);
+    if (!known || known->hook) return;
+    Put(known->ref.run, AttemptAccepted{known->ref, std::move(handle), std::move(external_id), std::move(url)}, false);
   }
   void Refused(absl::string_view key, bool transient, Reason reason, std::string message) override {
-    if (const auto ref = Find(key)) Put(ref->run, AttemptRefused{*ref, transient, reason, std::move(message)}, false);
+    const auto known = Find(key);
+    if (!known) return;
+    if (!known->hook) {
+      return Put(known->ref.run, AttemptRefused{known->ref, transient, reason, std::move(message)}, false);
+    }
+    HookReported report{HookReported::What::kRefused, std::string(key), 0, {}};
+    report.end.reason = reason;
+    report.end.message = std::move(message);
+    outbox_->PutHook(known->ref.run, std::move(report));
   }
   void Unknown(absl::string_view key, std::string message) override {
-    const auto ref = Find(key);
-    if (!ref) return;
+    const auto known = Find(key);
+    if (!known) return;
     Log(LogLevel::kWarning, "submission unknown", {{"orchestrator", orchestrator_}, {"key", key}, {"why", message}});
     if (ORCH_PLANTED("drop_unknown")) return;
     // Asked again on the outbox: whatever the platform says then decides.
-    outbox_->executor_->InOrder(ref->run, [outbox = outbox_, name = orchestrator_, ref = *ref, k = std::string(key)] {
-      if (const auto backend = outbox->FindBackend(name)) {
-        KnownAttempt known;
-        known.name.key = k;
-        known.name.step_index = ref.ix;
-        known.name.attempt = ref.attempt;
-        backend->Adopt({std::move(known)});
-      }
-    });
+    outbox_->executor_->InOrder(known->ref.run,
+                                [outbox = outbox_, name = orchestrator_, ref = known->ref, k = std::string(key)] {
+                                  if (const auto backend = outbox->FindBackend(name)) {
+                                    KnownAttempt attempt;
+                                    attempt.name.key = k;
+                                    attempt.name.step_index = ref.ix;
+                                    attempt.name.attempt = ref.attempt;
+                                    backend->Adopt({std::move(attempt)});
+                                  }
+                                });
   }
   void Started(absl::string_view key, std::string external_id, std::string node, int64_t wall_micros) override {
-    if (const auto ref = Find(key)) {
-      Put(ref->run, AttemptStarted{*ref, std::move(external_id), std::move(node), wall_micros}, true);
+    const auto known = Find(key);
+    if (!known) return;
+    if (known->hook) {
+      return outbox_->PutHook(known->ref.run,
+                              {HookReported::What::kStarted, std::string(key), wall_micros, AttemptEnd()});
     }
+    Put(known->ref.run, AttemptStarted{known->ref, std::move(external_id), std::move(node), wall_micros}, true);
   }
   void Ended(absl::string_view key, AttemptEnd end) override {
-    const auto ref = Find(key);
-    if (!ref) return Release(key);
+    const auto known = Find(key);
+    if (!known) return Release(key);
+    if (known->hook) {
+      return outbox_->PutHook(known->ref.run, {HookReported::What::kEnded, std::string(key), 0, std::move(end)});
+    }
     if (!end.output_dir.empty()) outbox_->SetOutputDir(key, end.output_dir);
-    Put(ref->run, AttemptEnded{*ref, std::move(end)}, true);
+    Put(known->ref.run, AttemptEnded{known->ref, std::move(end)}, true);
   }
   void NotFound(absl::string_view key) override {
-    if (const auto ref = Find(key)) Put(ref->run, AttemptNotFound{*ref}, false);
+    const auto known = Find(key);
+    if (!known) return;
+    if (known->hook) {
+      return outbox_->PutHook(known->ref.run, {HookReported::What::kNotFound, std::string(key), 0, AttemptEnd()});
+    }
+    Put(known->ref.run, AttemptNotFound{known->ref}, false);
   }
   void Lost(absl::string_view key, std::string message) override {
-    const auto ref = Find(key);
-    if (!ref && ORCH_PLANTED("keep_lost_stranger")) return;
-    if (!ref) return Release(key);
+    const auto known = Find(key);
+    if (!known && ORCH_PLANTED("keep_lost_stranger")) return;
+    if (!known) return Release(key);
     AttemptEnd end;
     end.reason = Reason::kLost;
     end.message = std::move(message);
-    Put(ref->run, AttemptEnded{*ref, std::move(end)}, false);
+    if (known->hook) {
+      return outbox_->PutHook(known->ref.run, {HookReported::What::kEnded, std::string(key), 0, std::move(end)});
+    }
+    Put(known->ref.run, AttemptEnded{known->ref, std::move(end)}, false);
   }
   void HealthChanged(bool healthy, std::string message) override {
     Log(healthy ? LogLevel::kInfo : LogLevel::kWarning, healthy ? "orchestrator is back" : "orchestrator is away",
@@ -73,7 +97,7 @@ class Outbox::Reports : public Listener {
   }
 
  private:
-  std::optional<AttemptRef> Find(absl::string_view key) { return outbox_->FindRef(key); }
+  std::optional<Known> Find(absl::string_view key) { return outbox_->FindKnown(key); }
   // Its end is committed already, and the word of it did not reach the platform.
   void Release(absl::string_view key) {
     outbox_->executor_->InOrder(kOwnLane, [outbox = outbox_, name = orchestrator_, k = std::string(key)] {
@@ -201,17 +225,66 @@ void Outbox::Adopt(const std::vector<std::pair<AttemptRow, std::string>>& live, 
   }
 }
 
-std::optional<AttemptRef> Outbox::FindRef(absl::string_view key) {
+std::optional<Outbox::Known> Outbox::FindKnown(absl::string_view key) {
   MutexLock lock(&mutex_);
   const auto found = attempts_.find(key);
   if (found == attempts_.end()) return std::nullopt;
-  return found->second.ref;
+  return Known{found->second.ref, found->second.hook};
+}
+
+absl::StatusOr<std::shared_ptr<Backend>> Outbox::HookBackend() {
+  MutexLock making(&hook_backend_mutex_);
+  if (auto backend = FindBackend(kHookOrchestrator)) return backend;
+  if (!make_hook_backend_) return absl::UnimplementedError("there is nothing to run hooks with");
+  ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend, make_hook_backend_());
+  RETURN_IF_ERROR(AddBackend(kHookOrchestrator, std::move(backend)));
+  return FindBackend(kHookOrchestrator);
+}
+
+absl::Status Outbox::AdoptHooks(const std::vector<HookRow>& running, int64_t grace_micros) {
+  std::vector<KnownAttempt> known;
+  for (const HookRow& row : running) {
+    MutexLock lock(&mutex_);
+    attempts_[row.key] = {{row.run, 0, 0}, kHookOrchestrator, "", true};
+    KnownAttempt& attempt = known.emplace_back();
+    attempt.name.key = row.key;
+    attempt.grace_micros = grace_micros;
+  }
+  ASSIGN_OR_RETURN(const std::shared_ptr<Backend> backend, HookBackend());
+  backend->Adopt(std::move(known));
+  adopted_hooks_ = true;
+  return absl::OkStatus();
+}
+
+void Outbox::PutHook(RunKey run, HookReported event) {
+  Post post;
+  post.lane = run;
+  post.lazy = true;
+  post.event = std::move(event);
+  mailbox_->Put(std::move(post));
+}
+
+void Outbox::RunHook(const Intent& intent) {
+  ORCH_FAULT("hook.before");
+  const auto refuse = [&](Reason reason, absl::string_view message) {
+    HookReported report{HookReported::What::kRefused, intent.key, 0, {}};
+    report.end.reason = reason;
+    report.end.message = std::string(message);
+    PutHook(intent.ref.run, std::move(report));
+  };
+  const auto backend = HookBackend();
+  if (!backend.ok()) return refuse(Reason::kSubmitRefused, backend.status().message());
+  if (!std::exchange(adopted_hooks_, true)) (*backend)->Adopt({});
+  Rendered rendered = workshop_->RenderHook(*intent.hook, backend->get());
+  if (rendered.failure != Reason::kNone) return refuse(rendered.failure, rendered.message);
+  (*backend)->Submit(std::move(rendered.unit));
+  ORCH_FAULT("hook.submitted");
 }
 
 std::optional<Outbox::Attempt> Outbox::FindAttempt(absl::string_view key) {
   MutexLock lock(&mutex_);
   const auto found = attempts_.find(key);
-  if (found == attempts_.end()) return std::nullopt;
+  if (found == attempts_.end() || found->second.hook) return std::nullopt;
   return found->second;
 }
 
@@ -254,6 +327,14 @@ void Outbox::Start(std::vector<Intent> intents) {
       case Intent::Kind::kResolveFanout:
         executor_->Aside(run, [this, i = std::move(intent)] { ResolveFanout(i); });
         break;
+      case Intent::Kind::kRunHook: {
+        {
+          MutexLock lock(&mutex_);
+          attempts_.try_emplace(intent.key, Attempt{intent.ref, kHookOrchestrator, "", true});
+        }
+        executor_->InOrder(run, [this, i = std::move(intent)] { RunHook(i); });
+        break;
+      }
       case Intent::Kind::kSubmitAttempt:
       case Intent::Kind::kCancelAttempt:
       case Intent::Kind::kReleaseAttempt:

@@ -51,6 +51,14 @@ class Outbox {
   // Once, after the start's backends are in service: where are these?
   void Adopt(const std::vector<std::pair<AttemptRow, std::string>>& live, int64_t grace_micros);
 
+  // What makes the backend that runs hooks, once one is needed.
+  using MakeBackend = std::function<absl::StatusOr<std::unique_ptr<Backend>>()>;
+  void SetHookBackend(MakeBackend make) { make_hook_backend_ = std::move(make); }
+  // Made now if it is not there yet. Any thread.
+  absl::StatusOr<std::shared_ptr<Backend>> HookBackend();
+  // Once, after Adopt: where are these? Also with none, if there may be some that nobody waits for any more.
+  absl::Status AdoptHooks(const std::vector<HookRow>& running, int64_t grace_micros);
+
   // Behind what is in order.
   void Later(std::function<void()> work) { executor_->InOrder(kOwnLane, std::move(work)); }
 
@@ -62,7 +70,9 @@ class Outbox {
     AttemptRef ref;
     std::string orchestrator;
     std::string output_dir;
+    bool hook = false;
   };
+  // Not of hooks.
   std::optional<Attempt> FindAttempt(absl::string_view key);
 
  private:
@@ -74,7 +84,13 @@ class Outbox {
   void Store(const Intent& intent);
   void Resolve(const Intent& intent);
   void ResolveFanout(const Intent& intent);
-  std::optional<AttemptRef> FindRef(absl::string_view key);
+  void RunHook(const Intent& intent);
+  void PutHook(RunKey run, HookReported event);
+  struct Known {
+    AttemptRef ref;
+    bool hook = false;
+  };
+  std::optional<Known> FindKnown(absl::string_view key);
   void SetOutputDir(absl::string_view key, const std::string& dir);
   void Refuse(const AttemptRef& ref, Reason reason, absl::string_view message);
 
@@ -91,6 +107,9 @@ class Outbox {
   };
   std::map<std::string, Service> backends_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, std::string> flavors_ ABSL_GUARDED_BY(mutex_);
+  MakeBackend make_hook_backend_;
+  Mutex hook_backend_mutex_;              // one is made at a time
+  bool adopted_hooks_ = false;            // of what runs in order, and of the start before it
   static constexpr int64_t kOwnLane = 0;  // the others are runs
 };
 

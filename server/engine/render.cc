@@ -38,6 +38,26 @@ void ForEachTemplate(const StepSpec& step, const F& visit) {
   visit(step.options().working_dir);
 }
 
+// What every command begins with.
+std::vector<std::pair<std::string, std::string>> SubmittersEnvironment(const RenderFacts& facts) {
+  std::vector<std::pair<std::string, std::string>> out;
+  std::string path;
+  for (const auto& [name, value] : facts.run->header.environment) {
+    if (name == "PATH") {
+      path = value;
+    } else {
+      out.emplace_back(name, value);
+    }
+  }
+  if (path.empty()) {
+    const char* own = getenv("PATH");
+    path = own != nullptr ? own : "/usr/local/bin:/usr/bin:/bin";
+  }
+  if (!facts.binary_dir.empty()) absl::StrAppend(&path, ":", facts.binary_dir);
+  out.emplace_back("PATH", std::move(path));
+  return out;
+}
+
 }  // namespace
 
 std::string PlainText(const std::string& json) {
@@ -50,7 +70,7 @@ absl::StatusOr<std::string> Expand(const std::string& text, const TemplateScopes
   if (text.find('$') == std::string::npos) return text;
   ASSIGN_OR_RETURN(const std::vector<TemplatePiece> pieces, ParseTemplate(text));
   const RenderFacts& f = *scopes.facts;
-  const StepSpec& step = f.run->graph->SpecOf(f.ix);
+  const auto step = [&]() -> const StepSpec& { return f.run->graph->SpecOf(f.ix); };
   std::string out;
   const auto append = [&](absl::string_view value) {
     for (const char c : value) out.append(c == '$' && scopes.keep_paths ? 2 : 1, c);
@@ -66,7 +86,7 @@ absl::StatusOr<std::string> Expand(const std::string& text, const TemplateScopes
         break;
       }
       case TemplateScope::kInputs: {
-        const int i = IndexOf(step.inputs, piece.text);
+        const int i = IndexOf(step().inputs, piece.text);
         if (scopes.keep_paths) {
           absl::StrAppend(&out, "${inputs.", piece.text, "}");
         } else if (i >= 0) {
@@ -77,12 +97,15 @@ absl::StatusOr<std::string> Expand(const std::string& text, const TemplateScopes
       case TemplateScope::kOutputs:
         if (scopes.keep_paths) {
           absl::StrAppend(&out, "${outputs.", piece.text, "}");
+        } else if (f.outputs != nullptr) {
+          const auto found = f.outputs->find(piece.text);
+          if (found != f.outputs->end()) out += found->second;
         } else {
           absl::StrAppend(&out, f.workspace->output_dir, "/", piece.text);
         }
         break;
       case TemplateScope::kValues: {
-        const int i = IndexOf(step.inputs, piece.text);
+        const int i = IndexOf(step().inputs, piece.text);
         if (i >= 0) append((*f.inputs)[static_cast<size_t>(i)].value_json);
         break;
       }
@@ -172,21 +195,7 @@ absl::StatusOr<AttemptWork> Render(const RenderFacts& facts) {
     work.command.push_back(std::move(expanded));
   }
   ASSIGN_OR_RETURN(work.working_dir, WorkingDirOf(facts));
-
-  std::string path;
-  for (const auto& [name, value] : run.header.environment) {
-    if (name == "PATH") {
-      path = value;
-    } else {
-      work.env.emplace_back(name, value);
-    }
-  }
-  if (path.empty()) {
-    const char* own = getenv("PATH");
-    path = own != nullptr ? own : "/usr/local/bin:/usr/bin:/bin";
-  }
-  if (!facts.binary_dir.empty()) absl::StrAppend(&path, ":", facts.binary_dir);
-  work.env.emplace_back("PATH", std::move(path));
+  work.env = SubmittersEnvironment(facts);
   for (const auto& [name, value] : options.env) {
     ASSIGN_OR_RETURN(std::string expanded, Expand(value, scopes));
     bool replaced = false;
@@ -221,6 +230,47 @@ absl::StatusOr<AttemptWork> Render(const RenderFacts& facts) {
   }
   work.resources = options.resources;
   work.image = options.image;
+  return work;
+}
+
+absl::StatusOr<AttemptWork> RenderHookWork(const RenderFacts& facts, const HookRow& hook) {
+  const RunContext& run = *facts.run;
+  const PipelineSpec& spec = run.graph->spec();
+  const Hooks& hooks = hook.ix < 0 ? spec.hooks : run.graph->SpecOf(facts.ix).options().hooks;
+  AttemptWork work;
+  work.workspace = *facts.workspace;
+  const TemplateScopes scopes{&facts, false};
+  for (const std::string& word : (hook.on_failure ? hooks.on_failure : hooks.on_success).command) {
+    ASSIGN_OR_RETURN(std::string expanded, Expand(word, scopes));
+    work.command.push_back(std::move(expanded));
+  }
+  if (work.command.empty()) {
+    return Error(absl::StatusCode::kFailedPrecondition, "HOOK_GONE", "the pipeline has no such hook any more");
+  }
+  work.working_dir = run.source_dir.empty() ? facts.workspace->scratch_dir : run.source_dir;
+  work.env = SubmittersEnvironment(facts);
+  const auto set = [&](absl::string_view name, std::string value) {
+    work.env.emplace_back(std::string(name), std::move(value));
+  };
+  set("ORCH_RUN_ID", run.header.id);
+  set("ORCH_RUN_NAME", run.header.name);
+  set("ORCH_PROJECT", run.header.project);
+  set("ORCH_PIPELINE", run.header.pipeline);
+  set("ORCH_GENERATION", absl::StrCat(hook.generation));
+  set("ORCH_HOOK", hook.on_failure ? "on_failure" : "on_success");
+  set("ORCH_HOOK_ID", hook.id);
+  set("ORCH_FENCE", facts.key);
+  set("ORCH_SCRATCH", facts.workspace->scratch_dir);
+  const bool of_run = hook.ix < 0;
+  set("ORCH_STATE",
+      std::string(of_run ? Name(static_cast<RunState>(hook.of_state)) : Name(static_cast<StepState>(hook.of_state))));
+  set("ORCH_REASON", hook.reason == Reason::kNone ? "" : std::string(Name(hook.reason)));
+  set("ORCH_MESSAGE", hook.message);
+  if (!of_run) {
+    set("ORCH_STEP", hook.step);
+    set("ORCH_ATTEMPT", absl::StrCat(hook.attempt));
+    if (hook.of_exit_code) set("ORCH_EXIT_CODE", absl::StrCat(*hook.of_exit_code));
+  }
   return work;
 }
 

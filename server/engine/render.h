@@ -2,6 +2,7 @@
 // machine's own PATH.
 #pragma once
 
+#include <map>
 #include <set>
 #include <string>
 #include <utility>
@@ -29,6 +30,8 @@ struct RenderFacts {
   const Workspace* workspace = nullptr;
   const std::vector<ReadyInput>* inputs = nullptr;  // as StepSpec.inputs
   std::string params_path;
+  // Paths of outputs by name, where the step has ended; null: they are in the workspace.
+  const std::map<std::string, std::string>* outputs = nullptr;
   std::string endpoint;
   std::string token;
   std::string binary_dir;
@@ -58,6 +61,8 @@ std::string ParamsOf(const RunContext& run, const StepSpec& step);
 absl::StatusOr<std::string> WorkingDirOf(const RenderFacts& facts);
 
 absl::StatusOr<AttemptWork> Render(const RenderFacts& facts);
+// The command and environment of a hook; `facts.ix` is not looked at for a hook of the run.
+absl::StatusOr<AttemptWork> RenderHookWork(const RenderFacts& facts, const HookRow& hook);
 
 // A parameter or item in a template: a string without its quotes, anything else as compact JSON.
 std::string PlainText(const std::string& json);

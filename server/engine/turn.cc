@@ -37,12 +37,15 @@ void Merge(Batch* to, Batch* from) {
   Append(&to->blobs, &from->blobs);
   Append(&to->artifacts, &from->artifacts);
   Append(&to->cache_entries, &from->cache_entries);
+  Append(&to->hooks, &from->hooks);
   Append(&to->events, &from->events);
   Append(&to->requests, &from->requests);
   Append(&to->orchestrators, &from->orchestrators);
   Append(&to->deleted_orchestrators, &from->deleted_orchestrators);
   Append(&to->pools, &from->pools);
   Append(&to->deleted_pools, &from->deleted_pools);
+  Append(&to->secrets, &from->secrets);
+  Append(&to->deleted_secrets, &from->deleted_secrets);
   Append(&to->stacks, &from->stacks);
   Removals* removals = &to->removals;
   Append(&removals->runs, &from->removals.runs);

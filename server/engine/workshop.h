@@ -24,6 +24,11 @@ class Workshop {
   virtual ~Workshop() = default;
   // The attempt's command with everything filled in. `flavor` is the backend's, where the step has settings for one.
   virtual Rendered Render(const RunContext& run, const Intent& intent, const std::string& flavor, Backend* backend) = 0;
+  // The same for a hook, which knows its run itself.
+  virtual Rendered RenderHook(const HookRow& hook, Backend* backend) {
+    (void)hook, (void)backend;
+    return {{}, Reason::kSubmitRefused, "no hooks here"};
+  }
   virtual OutputsStored Store(const RunContext& run, const Intent& intent) = 0;
   virtual StepResolved Resolve(const RunContext& run, const Intent& intent) = 0;
   // Reads the lists and makes the instances' items and links of them.

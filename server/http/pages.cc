@@ -79,6 +79,16 @@ std::string Fact(absl::string_view name, absl::string_view html) {
   return absl::StrCat("<dt>", name, "</dt><dd>", html, "</dd>");
 }
 
+// `Hook on_failure: FAILED exit code 3`, one for each.
+std::string HookFacts(const google::protobuf::RepeatedPtrField<v1::HookRun>& hooks) {
+  std::string out;
+  for (const v1::HookRun& hook : hooks) {
+    out += Fact(absl::StrCat("Hook ", hook.event()),
+                absl::StrCat(StateText(v1::HookRun::State_Name(hook.state())), " ", HtmlEscape(hook.message())));
+  }
+  return out;
+}
+
 std::string StepRow(const v1::Run& run, const v1::Step& step) {
   const std::string log = rpc::StepLogUrl("", run.id(), step.name());
   return absl::StrCat(
@@ -233,7 +243,8 @@ Response Pages::Run(const rpc::CallContext& context, const Request& request, con
       Fact("Submitted", TimeText(run.has_create_time(), run.create_time())),
       Fact("Started", TimeText(run.has_start_time(), run.start_time())),
       Fact("Ended", TimeText(run.has_end_time(), run.end_time())), Fact("Took", Took(run)),
-      earlier.empty() ? "" : Fact("Generation", absl::StrCat(run.generation(), " (", earlier, ")")), "</dl>");
+      earlier.empty() ? "" : Fact("Generation", absl::StrCat(run.generation(), " (", earlier, ")")),
+      HookFacts(run.hooks()), "</dl>");
   if (live) {
     absl::StrAppend(&body, "<p class=\"dim\">", refresh ? "This page renews itself. <a href=\"" : "<a href=\"", here,
                     refresh ? "?refresh=off\">Stop that</a>" : "\">Renew this page by itself</a>", "</p>");
@@ -275,6 +286,7 @@ Response Pages::Log(const rpc::CallContext& context, const Request& request, con
                     other.number(), "</a>");
   }
   body += "</p>";
+  if (!found.hooks().empty()) absl::StrAppend(&body, "<dl>", HookFacts(found.hooks()), "</dl>");
   const bool first_error = request.argument("first_error") == "1";
   if (attempt > 0) {
     absl::StrAppend(&body, "<p><a href=\"", rpc::StepLogUrl("", run, step), "?attempt=", attempt,

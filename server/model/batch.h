@@ -39,21 +39,24 @@ struct Batch {
   std::vector<BlobRow> blobs;                                              // insert or ignore
   std::vector<ArtifactRow> artifacts;                                      // insert; the store numbers the versions
   std::vector<CacheEntryRow> cache_entries;                                // insert or replace
+  std::vector<HookRow> hooks;                                              // upsert
   std::vector<EventRow> events;                                            // insert; sequences are dense
   std::vector<RequestRow> requests;                                        // insert
   std::vector<OrchestratorRow> orchestrators;                              // upsert by (project, name)
   std::vector<std::pair<std::string, std::string>> deleted_orchestrators;  // project, name
   std::vector<PoolRow> pools;                                              // upsert by name
   std::vector<std::string> deleted_pools;
-  std::vector<StackRow> stacks;  // upsert by name; a new default replaces the old
-  Removals removals;             // after everything above
+  std::vector<SecretRow> secrets;                                    // upsert by (project, name)
+  std::vector<std::pair<std::string, std::string>> deleted_secrets;  // project, name
+  std::vector<StackRow> stacks;                                      // upsert by name; a new default replaces the old
+  Removals removals;                                                 // after everything above
 
   bool empty() const {
     return spec_slices.empty() && pipelines.empty() && new_runs.empty() && retried_runs.empty() && runs.empty() &&
            steps.empty() && fanouts.empty() && attempts.empty() && blobs.empty() && artifacts.empty() &&
-           cache_entries.empty() && events.empty() && requests.empty() && orchestrators.empty() &&
-           deleted_orchestrators.empty() && pools.empty() && deleted_pools.empty() && stacks.empty() &&
-           removals.empty();
+           cache_entries.empty() && hooks.empty() && events.empty() && requests.empty() && orchestrators.empty() &&
+           deleted_orchestrators.empty() && pools.empty() && deleted_pools.empty() && secrets.empty() &&
+           deleted_secrets.empty() && stacks.empty() && removals.empty();
   }
 };
 

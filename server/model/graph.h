@@ -86,6 +86,7 @@ struct StepTemplate {
   uint32_t output_base = 0;  // the first of its count × outputs slots in the run's table of outputs
   uint16_t outputs = 0;
   bool fan_out = false;                  // named with [i] even if count is 1
+  bool hook_data = false;                // a hook of it names inputs, values or outputs
   bool needs_resolve = false;            // a `when`, a cache or external inputs: asked about before it starts
   std::vector<Edge> edges;               // out
   std::vector<InputBinding> inputs;      // as StepSpec.inputs

@@ -72,6 +72,25 @@ struct RetryPolicy {
   std::vector<int> exit_codes;  // with on_failed: only these; empty: all
 };
 
+// A variable of a step that is set from a secret.
+struct SecretUse {
+  std::string variable;
+  std::string name;   // the secret's
+  bool file = false;  // the variable holds the path of a file with the value
+};
+
+// What is done when a step or run has ended.
+struct HookSpec {
+  std::vector<std::string> command;
+  std::string webhook;
+  bool empty() const { return command.empty() && webhook.empty(); }
+};
+struct Hooks {
+  HookSpec on_success;
+  HookSpec on_failure;
+  bool empty() const { return on_success.empty() && on_failure.empty(); }
+};
+
 // What most steps leave at its default.
 struct StepOptions {
   std::string when;
@@ -89,13 +108,13 @@ struct StepOptions {
   bool image_build = false;
   std::string working_dir;
   std::vector<std::pair<std::string, std::string>> env;
-  std::vector<std::string> secrets;  // names of the variables
+  std::vector<SecretUse> secrets;  // sorted by variable
   int priority = 0;
   std::vector<std::pair<std::string, int64_t>> pools;
   std::string orchestrator;
   std::vector<std::pair<std::string, std::string>> settings;  // flavor → compact JSON
   std::vector<std::pair<std::string, std::string>> labels;
-  bool has_hooks = false;
+  Hooks hooks;
   std::string source_path;
   std::vector<std::string> source_ignore;
 };
@@ -121,7 +140,7 @@ struct PipelineSpec {
   int64_t timeout_micros = 0;
   int max_parallel = 0;
   std::vector<std::pair<std::string, std::string>> labels;
-  bool has_hooks = false;
+  Hooks hooks;
 };
 
 }  // namespace orch

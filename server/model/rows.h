@@ -173,6 +173,34 @@ struct CacheEntryRow {
   int64_t created = 0;
 };
 
+// A hook of a run (ix -1) or of a step, in one generation of the run. What it is about is kept with it, since the run
+// may have left memory.
+struct HookRow {
+  RunKey run = 0;
+  int64_t ix = -1;
+  int generation = 1;
+  bool on_failure = false;
+  std::string id;    // [a-z2-7]{20}, the same however often it is begun
+  std::string step;  // `train[2]`; empty: of the run
+  // What has ended, and how.
+  uint32_t attempt = 0;
+  uint8_t of_state = 0;  // RunState or StepState
+  Reason reason = Reason::kNone;
+  std::string message;
+  std::optional<int> of_exit_code;
+  std::vector<std::vector<ArtifactId>> inputs;  // as Intent::inputs, then the step's outputs; only if it uses them
+  // The hook itself.
+  HookState state = HookState::kPending;
+  uint32_t tries = 0;
+  std::string key;     // of the newest try, on the supervisor
+  std::string result;  // why it failed
+  std::optional<int> exit_code;
+  std::optional<int> signal;
+  int64_t created = 0;
+  int64_t started = 0;
+  int64_t ended = 0;
+};
+
 enum class EventType : uint8_t {
   kRunSubmitted = 1,
   kRunStateChanged = 2,
@@ -211,6 +239,16 @@ struct PoolRow {
   std::string name;
   int64_t slots = 0;
   std::string description;
+};
+
+struct SecretRow {
+  std::string project;
+  std::string name;
+  std::string sealed;  // encrypted; empty in lists
+  bool text = true;    // the value has no zero byte
+  int64_t created = 0;
+  int64_t updated = 0;
+  int64_t version = 1;  // grows with each change
 };
 
 struct StackRow {

@@ -80,6 +80,22 @@ absl::string_view Name(AttemptState state) {
   return "STATE_UNSPECIFIED";
 }
 
+absl::string_view Name(HookState state) {
+  switch (state) {
+    case HookState::kPending:
+      return "PENDING";
+    case HookState::kRunning:
+      return "RUNNING";
+    case HookState::kSucceeded:
+      return "SUCCEEDED";
+    case HookState::kFailed:
+      return "FAILED";
+    case HookState::kTimedOut:
+      return "TIMED_OUT";
+  }
+  return "?";
+}
+
 absl::string_view Name(Reason reason) {
   switch (reason) {
     case Reason::kNone:
@@ -102,6 +118,8 @@ absl::string_view Name(Reason reason) {
       return "WORKING_DIR_INVALID";
     case Reason::kInputMissing:
       return "INPUT_MISSING";
+    case Reason::kSecretMissing:
+      return "SECRET_MISSING";
     case Reason::kStoreFailed:
       return "STORE_FAILED";
     case Reason::kQueueTimeout:

@@ -47,6 +47,14 @@ enum class AttemptState : uint8_t {
   kCancelled = 9,
 };
 
+enum class HookState : uint8_t {
+  kPending = 1,  // it waits for its turn
+  kRunning = 2,
+  kSucceeded = 3,
+  kFailed = 4,
+  kTimedOut = 5,
+};
+
 // Same numbers as orch.v1.Reason.Code.
 enum class Reason : uint8_t {
   kNone = 0,
@@ -60,6 +68,7 @@ enum class Reason : uint8_t {
   kWorkingDirInvalid = 8,
   kInputMissing = 9,
   kStoreFailed = 10,
+  kSecretMissing = 12,
   kQueueTimeout = 20,
   kRunTimeout = 21,
   kRunDeadline = 22,
@@ -94,6 +103,7 @@ constexpr bool IsTerminal(RunState s) {
   return s == RunState::kSucceeded || s == RunState::kFailed || s == RunState::kCancelled;
 }
 constexpr bool IsTerminal(StepState s) { return s >= StepState::kSucceeded; }
+constexpr bool IsTerminal(HookState s) { return s >= HookState::kSucceeded; }
 constexpr bool IsTerminal(AttemptState s) { return s >= AttemptState::kSucceeded; }
 // An upstream that counts as ok for trigger rules.
 constexpr bool IsOk(StepState s) { return s == StepState::kSucceeded || s == StepState::kCached; }
@@ -102,6 +112,7 @@ constexpr bool IsOk(StepState s) { return s == StepState::kSucceeded || s == Ste
 absl::string_view Name(RunState state);
 absl::string_view Name(StepState state);
 absl::string_view Name(AttemptState state);
+absl::string_view Name(HookState state);
 absl::string_view Name(Reason reason);
 
 }  // namespace orch

@@ -10,6 +10,7 @@
 #include "server/rpc/orchestrator_api.h"
 #include "server/rpc/pipeline_api.h"
 #include "server/rpc/run_api.h"
+#include "server/rpc/secret_api.h"
 
 namespace orch::rpc {
 
@@ -27,6 +28,7 @@ struct Api::Parts {
         artifacts(&context),
         logs(&context),
         orchestrators(&context, options.flavors, options.fake_flavor),
+        secrets(&context),
         admin(&context),
         table(&metrics),
         pool(4) {
@@ -36,6 +38,7 @@ struct Api::Parts {
     artifacts.Register(&table);
     logs.Register(&table);
     orchestrators.Register(&table);
+    secrets.Register(&table);
     admin.Register(&table);
   }
 
@@ -51,6 +54,7 @@ struct Api::Parts {
   ArtifactApi artifacts;
   LogApi logs;
   OrchestratorApi orchestrators;
+  SecretApi secrets;
   AdminApi admin;
   MethodTable table;
   WorkerPool pool;

@@ -16,6 +16,7 @@ namespace orch::rpc {
 namespace {
 
 constexpr int64_t kMaxMapEntries = 1000;
+constexpr int64_t kMaxSecrets = 64;  // of a step: their values go to its platform in one message
 constexpr size_t kMaxDescription = 10'000;
 constexpr size_t kMaxArgumentBytes = 128 << 10;  // what the kernel takes as one argument
 constexpr size_t kMaxTextBytes = 4096;
@@ -72,7 +73,8 @@ class Converter {
     if (in.has_timeout()) out.timeout_micros = checks_.Duration("timeout", in.timeout(), kMillisecond);
     checks_.Labels("labels", in.labels(), limits_.labels);
     out.labels = Pairs(in.labels());
-    out.has_hooks = in.hooks().has_on_success() || in.hooks().has_on_failure();
+    prefix_.clear();
+    out.hooks = ToHooks(in.hooks());
     checks_.Range("max_parallel", int64_t{in.max_parallel()}, 0, 1'000'000);
     out.max_parallel = in.max_parallel();
     if (in.steps().empty()) checks_.Add("steps", "REQUIRED", "a pipeline needs at least one step");
@@ -98,6 +100,33 @@ class Converter {
   bool Enum(const std::string& field, int value, bool valid) {
     if (!valid) checks_.Add(field, "WRONG_TYPE", absl::StrCat(value, " is none of the words of this field"));
     return valid;
+  }
+
+  Hooks ToHooks(const v1::Hooks& in) {
+    Hooks out;
+    if (in.has_on_success()) out.on_success = ToHook(in.on_success(), "hooks.on_success");
+    if (in.has_on_failure()) out.on_failure = ToHook(in.on_failure(), "hooks.on_failure");
+    return out;
+  }
+
+  HookSpec ToHook(const v1::Hook& in, absl::string_view field) {
+    HookSpec out;
+    if (in.has_webhook()) {
+      checks_.Text(At(field, ".webhook"), in.webhook(), kMaxTextBytes);
+      out.webhook = in.webhook();
+      if (out.webhook.empty()) checks_.Add(At(field, ".webhook"), "REQUIRED", "a web hook needs its URL");
+      return out;
+    }
+    const auto& words = in.command().command();
+    if (words.empty() || words.Get(0).empty()) {
+      checks_.Add(At(field), "REQUIRED", "a hook needs a command of at least one word");
+    }
+    checks_.Count(At(field, ".command.command"), words.size(), kMaxMapEntries);
+    for (int i = 0; i < words.size() && i < kMaxMapEntries; ++i) {
+      checks_.Text(At(field, ".command.command[", i, "]"), words.Get(i), kMaxArgumentBytes);
+      out.command.push_back(words.Get(i));
+    }
+    return out;
   }
 
   ParameterSpec Parameter(const std::string& name, const v1::Parameter& in) {
@@ -272,7 +301,7 @@ class Converter {
     checks_.Range(At("priority"), int64_t{in.priority()}, -1000, 1000);
     out.priority = in.priority();
     Placement(in, &out);
-    out.has_hooks = in.hooks().has_on_success() || in.hooks().has_on_failure();
+    out.hooks = ToHooks(in.hooks());
     checks_.Text(At("source.path"), in.source().path(), kMaxTextBytes);
     if (!in.source().path().empty() && in.source().path()[0] != '/') {
       checks_.Add(At("source.path"), "WRONG_TYPE", absl::StrCat(Quoted(in.source().path()), " is no absolute path"));
@@ -290,12 +319,13 @@ class Converter {
       checks_.Text(field, *value, kMaxArgumentBytes);
       out->env.emplace_back(name, *value);
     }
+    checks_.Count(At("secrets"), static_cast<int64_t>(in.secrets().size()), kMaxSecrets);
     for (const auto& [name, secret] : Sorted(in.secrets())) {
       const std::string field = At("secrets.", name.substr(0, 200));
       Variable(field, name);
       checks_.Name(absl::StrCat(field, ".name"), secret->name(), /*dots=*/true);
       if (in.env().contains(name)) checks_.Add(field, "DUPLICATE_NAME", "`env` sets this variable too");
-      out->secrets.push_back(name);
+      out->secrets.push_back({name, secret->name(), secret->file()});
     }
   }
 

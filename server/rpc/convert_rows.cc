@@ -150,6 +150,21 @@ v1::Attempt ToAttempt(const AttemptRow& row) {
   return out;
 }
 
+v1::HookRun ToHookRun(const HookRow& row) {
+  v1::HookRun out;
+  out.set_id(row.id);
+  out.set_event(row.on_failure ? "on_failure" : "on_success");
+  out.set_generation(row.generation);
+  out.set_state(static_cast<v1::HookRun::State>(row.state));
+  out.set_message(row.result);
+  SetExit(row, &out);
+  out.set_tries(static_cast<int32_t>(row.tries));
+  if (row.created != 0) *out.mutable_create_time() = ToTimestamp(row.created);
+  if (row.started != 0) *out.mutable_start_time() = ToTimestamp(row.started);
+  if (row.ended != 0) *out.mutable_end_time() = ToTimestamp(row.ended);
+  return out;
+}
+
 std::string ArtifactName(ArtifactId id) { return absl::StrCat("art-", id); }
 
 v1::Artifact ToArtifact(const store::ArtifactRecord& record) {
@@ -211,6 +226,17 @@ v1::Pool ToPool(const PoolRow& row, int64_t used) {
   out.set_slots(static_cast<int32_t>(row.slots));
   out.set_description(row.description);
   out.set_used(static_cast<int32_t>(used));
+  return out;
+}
+
+v1::Secret ToSecret(const SecretRow& row) {
+  v1::Secret out;
+  out.set_name(row.name);
+  out.set_project(row.project);
+  *out.mutable_create_time() = ToTimestamp(row.created);
+  *out.mutable_update_time() = ToTimestamp(row.updated);
+  out.set_version(row.version);
+  out.set_binary(!row.text);
   return out;
 }
 

@@ -8,6 +8,7 @@
 #include "orch/v1/orchestrator.pb.h"
 #include "orch/v1/pipeline.pb.h"
 #include "orch/v1/run.pb.h"
+#include "orch/v1/secret.pb.h"
 #include "server/engine/engine.h"
 #include "server/store/queries.h"
 
@@ -24,11 +25,13 @@ v1::Step ToStep(const store::RunRecord& run, const Graph& graph, const StepRow& 
 v1::Run::Generation ToGeneration(const GenerationRow& row);
 v1::Step ToWaitingStep(const store::RunRecord& run, const Graph& graph, StepIx ix);
 v1::Attempt ToAttempt(const AttemptRow& row);
+v1::HookRun ToHookRun(const HookRow& row);
 v1::Artifact ToArtifact(const store::ArtifactRecord& record);
 v1::PipelineVersion ToPipelineVersion(const PipelineRow& row);
 v1::Orchestrator ToOrchestrator(const OrchestratorRow& row, const Capacity& capacity);
 v1::Pool ToPool(const PoolRow& row, int64_t used);
 v1::Stack ToStack(const StackRow& row);
+v1::Secret ToSecret(const SecretRow& row);
 // `run` may be null: the run is gone. `step` is the step's name; empty for events of the run.
 v1::Event ToEvent(const EventRow& row, const RunHeader* run, std::string step);
 

@@ -55,6 +55,7 @@ absl::Status LogApi::ReadLogs(const CallContext& context, const v1::ReadLogsRequ
   if (request.max_bytes() < 0) checks.Add("request.max_bytes", "OUT_OF_RANGE", "it is negative");
   RETURN_IF_ERROR(checks.ToStatus("REQUEST_INVALID", "no log was read"));
   const int64_t want = request.max_bytes() == 0 ? kUsualPiece : std::min<int64_t>(request.max_bytes(), kMaxPiece);
+  if (!request.hook().empty()) return ReadHookLog(context, request, want, response);
   ASSIGN_OR_RETURN(const FoundRun found, FindRunWithGraph(api_, context, request.project(), request.run()));
   ASSIGN_OR_RETURN(const StepIx ix, FindStep(found, request.step()));
   // Whether it has ended is asked before the bytes: what is written in between is read by the next call.
@@ -72,6 +73,22 @@ absl::Status LogApi::ReadLogs(const CallContext& context, const v1::ReadLogsRequ
   ASSIGN_OR_RETURN(*response->mutable_data(), reader->Read(offset, want));
   response->set_next_offset(offset + static_cast<int64_t>(response->data().size()));
   response->set_end(IsTerminal(attempt->state) && response->next_offset() >= size);
+  return absl::OkStatus();
+}
+
+absl::Status LogApi::ReadHookLog(const CallContext& context, const v1::ReadLogsRequest& request, int64_t want,
+                                 v1::ReadLogsResponse* response) {
+  ASSIGN_OR_RETURN(const store::RunRecord run, FindRun(api_, context, request.project(), request.run()));
+  ASSIGN_OR_RETURN(const HookRow hook, api_.engine->queries().FindHook(run.header.key, request.hook()));
+  if (hook.tries == 0) return absl::OkStatus();
+  const LogStreamName stream =
+      request.stream() == v1::LogStream::STDERR ? LogStreamName::kStderr : LogStreamName::kStdout;
+  ASSIGN_OR_RETURN(const auto reader, api_.engine->OpenHookLog(run, hook, stream));
+  ASSIGN_OR_RETURN(const int64_t size, reader->Size());
+  const int64_t offset = request.offset() < 0 ? std::max<int64_t>(0, size + request.offset()) : request.offset();
+  ASSIGN_OR_RETURN(*response->mutable_data(), reader->Read(offset, want));
+  response->set_next_offset(offset + static_cast<int64_t>(response->data().size()));
+  response->set_end(IsTerminal(hook.state) && response->next_offset() >= size);
   return absl::OkStatus();
 }
 

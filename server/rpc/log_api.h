@@ -25,6 +25,9 @@ class LogApi {
   absl::Status ReadLogs(const CallContext& context, const v1::ReadLogsRequest& request, v1::ReadLogsResponse* response);
 
  private:
+  absl::Status ReadHookLog(const CallContext& context, const v1::ReadLogsRequest& request, int64_t want,
+                           v1::ReadLogsResponse* response);
+
   const ApiContext& api_;
 };
 

@@ -103,6 +103,8 @@ absl::Status RunApi::SubmitRun(const CallContext& context, const v1::SubmitRunRe
 absl::Status RunApi::GetRun(const CallContext& context, const v1::GetRunRequest& request, v1::Run* run) {
   ASSIGN_OR_RETURN(const store::RunRecord record, FindRun(api_, context, request.project(), request.name()));
   *run = ToRun(record, api_.facts->pages());
+  ASSIGN_OR_RETURN(const auto hooks, api_.engine->queries().ListHooks(record.header.key, -1));
+  for (const HookRow& hook : hooks) *run->add_hooks() = ToHookRun(hook);
   if (record.row.generation > 1) {
     ASSIGN_OR_RETURN(const auto earlier, api_.engine->queries().ListGenerations(record.header.key));
     for (const GenerationRow& row : earlier) *run->add_earlier_generations() = ToGeneration(row);
@@ -211,6 +213,8 @@ absl::Status RunApi::GetStep(const CallContext& context, const v1::GetStepReques
   for (const AttemptRow& attempt : attempts) *step->add_attempts() = ToAttempt(attempt);
   if (!attempts.empty() && attempts.back().state == AttemptState::kStoring) step->set_phase("STORING");
   AddCommand(found.record, found.graph(), ix, step);
+  ASSIGN_OR_RETURN(const auto hooks, api_.engine->queries().ListHooks(key, ix));
+  for (const HookRow& hook : hooks) *step->add_hooks() = ToHookRun(hook);
   return absl::OkStatus();
 }
 

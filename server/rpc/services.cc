@@ -10,6 +10,7 @@
 #include "orch/v1/orchestrator_service.grpc.pb.h"
 #include "orch/v1/pipeline_service.grpc.pb.h"
 #include "orch/v1/run_service.grpc.pb.h"
+#include "orch/v1/secret_service.grpc.pb.h"
 #include "server/base/check.h"
 #include "server/rpc/errors.h"
 #include "server/rpc/grpc_call.h"
@@ -148,6 +149,17 @@ class OrchestratorServiceImpl : public v1::OrchestratorService::Service {
   ORCH_UNARY(OrchestratorService, SetStack, SetStackRequest, Stack)
 };
 
+class SecretServiceImpl : public v1::SecretService::Service {
+ public:
+  explicit SecretServiceImpl(Unary unary) : unary_(unary) {}
+
+ private:
+  Unary unary_;
+  ORCH_UNARY(SecretService, SetSecret, SetSecretRequest, Secret)
+  ORCH_UNARY(SecretService, ListSecrets, ListSecretsRequest, ListSecretsResponse)
+  ORCH_UNARY(SecretService, DeleteSecret, DeleteSecretRequest, DeleteSecretResponse)
+};
+
 class AdminServiceImpl : public v1::AdminService::Service {
  public:
   explicit AdminServiceImpl(Unary unary) : unary_(unary) {}
@@ -171,6 +183,7 @@ std::vector<std::unique_ptr<grpc::Service>> MakeServices(const MethodTable* tabl
   services.push_back(std::make_unique<ArtifactServiceImpl>(unary));
   services.push_back(std::make_unique<LogServiceImpl>(unary, streams));
   services.push_back(std::make_unique<OrchestratorServiceImpl>(unary));
+  services.push_back(std::make_unique<SecretServiceImpl>(unary));
   services.push_back(std::make_unique<AdminServiceImpl>(unary));
   return services;
 }

@@ -76,6 +76,7 @@ void AddCommand(const store::RunRecord& run, const Graph& graph, StepIx ix, v1::
   auto& environment = *step->mutable_environment();
   for (const auto& [name, value] : run.header.environment) environment[name] = value;
   for (const auto& [name, value] : spec.options().env) environment[name] = filler.Fill(value);
+  for (const SecretUse& use : spec.options().secrets) environment[use.variable] = "***";
 }
 
 }  // namespace orch::rpc

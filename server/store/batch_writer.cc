@@ -61,6 +61,10 @@ struct BatchWriter::Statements {
         cache_entry(db,
                     "REPLACE INTO cache_entry (project, key, run, ix, attempt, parts_json, artifacts, created) "
                     "VALUES (?, ?, ?, ?, ?, ?, ?, ?)"),
+        hook(db,
+             "REPLACE INTO hook (run, ix, generation, on_failure, id, step, attempt, of_state, reason, message, "
+             "of_exit_code, inputs, state, tries, key, result, exit_code, signal, created, started, ended) "
+             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"),
         event(db,
               "INSERT INTO event (sequence, run, time, type, ix, attempt, state, reason, message, exit_code, artifact, "
               "output) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"),
@@ -73,6 +77,10 @@ struct BatchWriter::Statements {
         delete_orchestrator(db, "DELETE FROM orchestrator WHERE project = ? AND name = ?"),
         pool(db, "REPLACE INTO pool (name, slots, description) VALUES (?, ?, ?)"),
         delete_pool(db, "DELETE FROM pool WHERE name = ?"),
+        secret(db,
+               "REPLACE INTO secret (project, name, sealed, text, created, updated, version) "
+               "VALUES (?, ?, ?, ?, ?, ?, ?)"),
+        delete_secret(db, "DELETE FROM secret WHERE project = ? AND name = ?"),
         no_default_stack(db, "UPDATE stack SET is_default = 0 WHERE is_default = 1 AND name <> ?"),
         stack(db,
               "INSERT INTO stack (name, orchestrator, artifact_store, image_registry, is_default) "
@@ -81,8 +89,8 @@ struct BatchWriter::Statements {
               "is_default = excluded.is_default") {}
 
   HotStatement slice, pipeline, run, run_name, run_header, keep_generation, retried_header, run_label, run_progress,
-      run_state, step, attempt, fanout, release, released, blob, artifact_name, artifact, cache_entry, event, request,
-      orchestrator, delete_orchestrator, pool, delete_pool, no_default_stack, stack;
+      run_state, step, attempt, fanout, release, released, blob, artifact_name, artifact, cache_entry, hook, event,
+      request, orchestrator, delete_orchestrator, pool, delete_pool, secret, delete_secret, no_default_stack, stack;
 };
 
 namespace {
@@ -125,6 +133,7 @@ int64_t BatchWriter::Write(Batch* batch) {
     s_->cache_entry.Text(row.project).Blob(row.key).Int(row.run).Int(row.ix).Int(row.attempt).Text(row.parts_json);
     s_->cache_entry.Text(ids).Int(row.created).Run();
   }
+  for (const HookRow& row : batch->hooks) WriteHook(row);
   for (const EventRow& row : batch->events) WriteEvent(row);
   for (const RequestRow& row : batch->requests) {
     s_->request.Text(row.project).Text(row.method).Text(row.request_id).Blob(row.fingerprint).Blob(row.answer);
@@ -132,12 +141,12 @@ int64_t BatchWriter::Write(Batch* batch) {
   }
   WriteRegistry(*batch);
   const int64_t removed = removals_.Write(batch->removals);
-  const size_t rows = batch->spec_slices.size() + batch->pipelines.size() + batch->new_runs.size() +
-                      batch->retried_runs.size() + batch->runs.size() + batch->steps.size() + batch->fanouts.size() +
-                      batch->attempts.size() + batch->blobs.size() + batch->artifacts.size() +
-                      batch->cache_entries.size() + batch->events.size() + batch->requests.size() +
-                      batch->orchestrators.size() + batch->deleted_orchestrators.size() + batch->pools.size() +
-                      batch->deleted_pools.size() + batch->stacks.size();
+  const size_t rows =
+      batch->spec_slices.size() + batch->pipelines.size() + batch->new_runs.size() + batch->retried_runs.size() +
+      batch->runs.size() + batch->steps.size() + batch->fanouts.size() + batch->attempts.size() + batch->blobs.size() +
+      batch->artifacts.size() + batch->cache_entries.size() + batch->hooks.size() + batch->events.size() +
+      batch->requests.size() + batch->orchestrators.size() + batch->deleted_orchestrators.size() + batch->pools.size() +
+      batch->deleted_pools.size() + batch->secrets.size() + batch->deleted_secrets.size() + batch->stacks.size();
   return static_cast<int64_t>(rows) + removed;
 }
 
@@ -201,6 +210,15 @@ void BatchWriter::WriteArtifact(ArtifactRow* r) {
   (r->value_json ? s.Text(*r->value_json) : s.Null()).Int(r->early).TextOrNull(r->metadata_json).Int(r->created).Run();
 }
 
+void BatchWriter::WriteHook(const HookRow& r) {
+  const std::string inputs = EncodeGroups(r.inputs);
+  HotStatement& s = s_->hook;
+  s.Int(r.run).Int(r.ix).Int(r.generation).Int(r.on_failure).Text(r.id).TextOrNull(r.step).Int(r.attempt);
+  s.Int(r.of_state).Int(Number(r.reason)).TextOrNull(r.message).IntOrNull(r.of_exit_code).TextOrNull(inputs);
+  s.Int(static_cast<int64_t>(r.state)).Int(r.tries).TextOrNull(r.key).TextOrNull(r.result).IntOrNull(r.exit_code);
+  s.IntOrNull(r.signal).Int(r.created).Int(r.started).Int(r.ended).Run();
+}
+
 void BatchWriter::WriteEvent(const EventRow& r) {
   HotStatement& s = s_->event;
   s.Int(r.sequence).Int(r.run).Int(r.time).Int(static_cast<int64_t>(r.type));
@@ -217,6 +235,11 @@ void BatchWriter::WriteRegistry(const Batch& batch) {
   }
   for (const std::string& name : batch.deleted_pools) s_->delete_pool.Text(name).Run();
   for (const PoolRow& r : batch.pools) s_->pool.Text(r.name).Int(r.slots).TextOrNull(r.description).Run();
+  for (const auto& [project, name] : batch.deleted_secrets) s_->delete_secret.Text(project).Text(name).Run();
+  for (const SecretRow& r : batch.secrets) {
+    s_->secret.Text(r.project).Text(r.name).Blob(r.sealed).Int(r.text).Int(r.created).Int(r.updated).Int(r.version);
+    s_->secret.Run();
+  }
   for (const StackRow& r : batch.stacks) {
     if (r.is_default) s_->no_default_stack.Text(r.name).Run();
     s_->stack.Text(r.name).Text(r.orchestrator).Text(r.artifact_store).TextOrNull(r.image_registry).Int(r.is_default);

@@ -29,6 +29,7 @@ class BatchWriter {
   void WriteStep(const StepRow& row);
   void WriteAttempt(const AttemptRow& row);
   void WriteArtifact(ArtifactRow* row);
+  void WriteHook(const HookRow& r);
   void WriteEvent(const EventRow& row);
   void WriteRegistry(const Batch& batch);
 

@@ -71,6 +71,21 @@ std::vector<int64_t> DecodeIds(absl::string_view text) {
   return out;
 }
 
+std::string EncodeGroups(const std::vector<std::vector<int64_t>>& groups) {
+  std::string out;
+  for (const std::vector<int64_t>& group : groups) absl::StrAppend(&out, EncodeIds(group), ";");
+  return out;
+}
+
+std::vector<std::vector<int64_t>> DecodeGroups(absl::string_view text) {
+  std::vector<std::vector<int64_t>> out;
+  for (size_t end = text.find(';'); end != absl::string_view::npos; end = text.find(';')) {
+    out.push_back(DecodeIds(text.substr(0, end)));
+    text.remove_prefix(end + 1);
+  }
+  return out;
+}
+
 std::string EscapeLike(absl::string_view text) {
   std::string out;
   for (char c : text) {

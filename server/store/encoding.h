@@ -24,6 +24,9 @@ std::string EncodeCounts(const std::array<int64_t, kStepStateCount>& counts);
 std::array<int64_t, kStepStateCount> DecodeCounts(absl::string_view text);
 
 std::string EncodeIds(const std::vector<int64_t>& ids);
+// Lists of ids with semicolons between: `1,2;3;;4`. Empty: no list at all.
+std::string EncodeGroups(const std::vector<std::vector<int64_t>>& groups);
+std::vector<std::vector<int64_t>> DecodeGroups(absl::string_view text);
 std::vector<int64_t> DecodeIds(absl::string_view text);
 
 // `text` for LIKE … ESCAPE '\': every character stands for itself.

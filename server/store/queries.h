@@ -170,6 +170,11 @@ class Queries {
   // What became of its fan-outs made at run time, in the order of `first`, without the first `skip`.
   virtual absl::StatusOr<std::vector<FanoutRow>> ListFanouts(RunKey run, int skip) = 0;
 
+  // Of a step, or of the run (ix -1), oldest generation first.
+  virtual absl::StatusOr<std::vector<HookRow>> ListHooks(RunKey run, int64_t ix) = 0;
+  // NOT_FOUND (HOOK_NOT_FOUND).
+  virtual absl::StatusOr<HookRow> FindHook(RunKey run, absl::string_view id) = 0;
+
   // Oldest first, sequences above `after`, of one run or of all (0).
   virtual absl::StatusOr<std::vector<EventRow>> ListEvents(RunKey run, int64_t after, int limit) = 0;
   virtual absl::StatusOr<int64_t> CompactedSequence() = 0;
@@ -252,6 +257,10 @@ class Queries {
   virtual absl::StatusOr<std::vector<OrchestratorRow>> ListOrchestrators(absl::string_view project) = 0;
   virtual absl::StatusOr<std::vector<PoolRow>> ListPools() = 0;
   virtual absl::StatusOr<std::vector<StackRow>> ListStacks() = 0;
+  // By name, without what is sealed.
+  virtual absl::StatusOr<std::vector<SecretRow>> ListSecrets(absl::string_view project) = 0;
+  // NOT_FOUND (SECRET_NOT_FOUND).
+  virtual absl::StatusOr<SecretRow> GetSecret(absl::string_view project, absl::string_view name) = 0;
 
   // The stored answer to a request, if there is one.
   virtual absl::StatusOr<std::optional<RequestRow>> FindRequest(absl::string_view method, absl::string_view project,

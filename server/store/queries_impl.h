@@ -28,6 +28,8 @@ class QueriesImpl : public Queries {
   absl::StatusOr<std::vector<StepOutput>> ListOutputs(RunKey run, const std::vector<StepIx>& ixs) override;
   absl::StatusOr<std::vector<AttemptRow>> ListAttempts(RunKey run, StepIx ix) override;
   absl::StatusOr<std::vector<FanoutRow>> ListFanouts(RunKey run, int skip) override;
+  absl::StatusOr<std::vector<HookRow>> ListHooks(RunKey run, int64_t ix) override;
+  absl::StatusOr<HookRow> FindHook(RunKey run, absl::string_view id) override;
   absl::StatusOr<std::vector<EventRow>> ListEvents(RunKey run, int64_t after, int limit) override;
   absl::StatusOr<int64_t> CompactedSequence() override;
 
@@ -69,6 +71,8 @@ class QueriesImpl : public Queries {
   absl::StatusOr<std::vector<OrchestratorRow>> ListOrchestrators(absl::string_view project) override;
   absl::StatusOr<std::vector<PoolRow>> ListPools() override;
   absl::StatusOr<std::vector<StackRow>> ListStacks() override;
+  absl::StatusOr<std::vector<SecretRow>> ListSecrets(absl::string_view project) override;
+  absl::StatusOr<SecretRow> GetSecret(absl::string_view project, absl::string_view name) override;
   absl::StatusOr<std::optional<RequestRow>> FindRequest(absl::string_view method, absl::string_view project,
                                                         absl::string_view request_id) override;
 

@@ -64,6 +64,14 @@ bool ReadLiveRun(SQLite::Database& db, RunKey key, LiveRun* out) {
   return true;
 }
 
+std::vector<HookRow> ReadOpenHooks(SQLite::Database& db) {
+  std::vector<HookRow> out;
+  SQLite::Statement s(db, absl::StrCat("SELECT ", kHookColumns,
+                                       " FROM hook INDEXED BY hook_open WHERE state < 3 ORDER BY created, run, ix"));
+  while (s.executeStep()) out.push_back(ReadHook(s));
+  return out;
+}
+
 std::vector<AttemptRow> ReadPendingReleases(SQLite::Database& db) {
   std::vector<AttemptRow> out;
   SQLite::Statement s(db, absl::StrCat("SELECT ", kAttemptColumns,

@@ -13,6 +13,7 @@ namespace orch::store {
 std::vector<RunKey> ReadLiveRunKeys(SQLite::Database& db);
 // False if there is no such run.
 bool ReadLiveRun(SQLite::Database& db, RunKey key, LiveRun* out);
+std::vector<HookRow> ReadOpenHooks(SQLite::Database& db);
 std::vector<AttemptRow> ReadPendingReleases(SQLite::Database& db);
 
 // Counts one more start, with this boot, makes monotonic times of another boot those of this one, and removes pieces of

@@ -12,6 +12,7 @@ struct RemovalWriter::Statements {
   explicit Statements(SQLite::Database& db)
       : forget_name(db, "INSERT INTO run_name (run_name, rowid, name) VALUES ('delete', ?, ?)"),
         run(db, "DELETE FROM run WHERE key = ?"),
+        hooks(db, "DELETE FROM hook WHERE run = ?"),
         deleted_run(db,
                     "INSERT INTO deleted_run (run, id, name, pipeline, last_sequence, deleted) "
                     "VALUES (?, ?, ?, ?, ?, ?)"),
@@ -49,8 +50,8 @@ struct RemovalWriter::Statements {
              "AND EXISTS (SELECT 1 FROM blob_removal r WHERE r.digest = ?1)"),
         cleaned(db, "DELETE FROM deleted_run WHERE run = ?") {}
 
-  HotStatement forget_name, run, deleted_run, run_floor, steps, attempts, releases, events, artifact, artifact_floor,
-      list_blob, cache_entry, pruned_artifact, compact, compaction_mark, checked, unlist, blob, cleaned;
+  HotStatement forget_name, run, hooks, deleted_run, run_floor, steps, attempts, releases, events, artifact,
+      artifact_floor, list_blob, cache_entry, pruned_artifact, compact, compaction_mark, checked, unlist, blob, cleaned;
 };
 
 RemovalWriter::RemovalWriter(SQLite::Database& db) : s_(std::make_unique<Statements>(db)) {}
@@ -61,6 +62,7 @@ int64_t RemovalWriter::Write(const Removals& removals) {
   for (const DeletedRunRow& r : removals.runs) {
     s_->forget_name.Int(r.key).Text(r.name).Run();
     s_->run.Int(r.key).Run();
+    s_->hooks.Int(r.key).Run();
     s_->deleted_run.Int(r.key).Text(r.id).Text(r.name).Text(r.pipeline).Int(r.last_sequence).Int(r.deleted).Run();
     s_->run_floor.Int(r.key).Int(r.last_sequence).Run();
   }
@@ -94,7 +96,10 @@ int64_t RemovalWriter::Write(const Removals& removals) {
     s_->blob.Blob(digest).Run();
     s_->unlist.Blob(digest).Run();
   }
-  for (const RunKey run : removals.cleaned_runs) s_->cleaned.Int(run).Run();
+  for (const RunKey run : removals.cleaned_runs) {
+    s_->hooks.Int(run).Run();  // one that was on its way
+    s_->cleaned.Int(run).Run();
+  }
   return static_cast<int64_t>(removals.runs.size() + removals.steps.size() + removals.events.size() +
                               removals.artifacts.size() + removals.cache_entries.size() +
                               removals.pruned_artifacts.size() + removals.checked_blobs.size() +

@@ -172,6 +172,33 @@ EventRow ReadEvent(SQLite::Statement& s) {
   return r;
 }
 
+HookRow ReadHook(SQLite::Statement& s) {
+  Columns c(s);
+  HookRow r;
+  r.run = c.Int();
+  r.ix = c.Int();
+  r.generation = c.As<int>();
+  r.on_failure = c.Int() != 0;
+  r.id = c.Text();
+  r.step = c.Text();
+  r.attempt = c.As<uint32_t>();
+  r.of_state = c.As<uint8_t>();
+  r.reason = c.As<Reason>();
+  r.message = c.Text();
+  r.of_exit_code = c.OptionalInt();
+  r.inputs = DecodeGroups(c.Text());
+  r.state = c.As<HookState>();
+  r.tries = c.As<uint32_t>();
+  r.key = c.Text();
+  r.result = c.Text();
+  r.exit_code = c.OptionalInt();
+  r.signal = c.OptionalInt();
+  r.created = c.Int();
+  r.started = c.Int();
+  r.ended = c.Int();
+  return r;
+}
+
 ArtifactRow ReadArtifact(SQLite::Statement& s) {
   Columns c(s);
   ArtifactRow r;

@@ -37,6 +37,12 @@ inline constexpr char kEventColumns[] =
     "sequence, run, time, type, ix, attempt, state, reason, message, exit_code, artifact, output";
 EventRow ReadEvent(SQLite::Statement& s);
 
+inline constexpr char kHookColumns[] =
+    "run, ix, generation, on_failure, id, step, attempt, of_state, reason, message, of_exit_code, inputs, state, "
+    "tries, "
+    "key, result, exit_code, signal, created, started, ended";
+HookRow ReadHook(SQLite::Statement& s);
+
 // Of `artifact a JOIN artifact_name n`, see kArtifactFrom; the second without the value.
 inline constexpr char kArtifactColumns[] =
     "a.id, a.run, a.ix, a.attempt, a.output, n.project, n.name, a.version, a.type, a.digest, a.size, a.value_json, "

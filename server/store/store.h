@@ -75,6 +75,8 @@ class Writer {
   virtual absl::StatusOr<LiveRun> LoadRun(RunKey key) = 0;
   // Attempts of ended runs whose backend still has to clean up.
   virtual absl::StatusOr<std::vector<AttemptRow>> PendingReleases() = 0;
+  // Hooks that have not ended, oldest first.
+  virtual absl::StatusOr<std::vector<HookRow>> OpenHooks() { return std::vector<HookRow>(); }
   // Counters of syncs and batches since open, for metrics and benchmarks.
   struct Stats {
     int64_t commits = 0;

@@ -133,6 +133,14 @@ class WriterImpl : public Writer {
     }
   }
 
+  absl::StatusOr<std::vector<HookRow>> OpenHooks() override {
+    try {
+      return ReadOpenHooks(*db_);
+    } catch (const SQLite::Exception& e) {
+      return FromSqlite(e, "reading the hooks that are open");
+    }
+  }
+
   absl::StatusOr<std::vector<AttemptRow>> PendingReleases() override {
     try {
       return ReadPendingReleases(*db_);

@@ -198,11 +198,28 @@ TEST(CompileTest, NamesThatMeetInTheEnvironment) {
 
 TEST(CompileTest, WhatIsNotInThisBuild) {
   PipelineBuilder p;
-  p.Step("a").options().secrets = {"PW"};
-  p.options().has_hooks = true;
-  EXPECT_EQ(Faults(p), "steps[0].secrets NOT_IN_THIS_BUILD, steps[0].hooks NOT_IN_THIS_BUILD");
+  p.Step("a").options().hooks.on_failure.webhook = "http://x";
+  EXPECT_EQ(Faults(p), "steps[0].hooks.on_failure.webhook NOT_IN_THIS_BUILD");
   EXPECT_EQ(Faults(PipelineBuilder().Step("a").Uri("x", "https://example.org/x")), "steps[0].inputs.x.uri WRONG_TYPE");
   EXPECT_EQ(Faults(PipelineBuilder().Step("a").Uri("x", "file:///x")), "");
+}
+
+TEST(CompileTest, HooksKnowWhatTheyAreAbout) {
+  PipelineBuilder p;
+  p.Step("a").Out("x").options().hooks.on_success.command = {"say", "${outputs.x} ${step.name} ${run.name} ${attempt}"};
+  p.Step("b").In("i", "a.x").options().hooks.on_failure.command = {"${inputs.j}", "${outputs.x", "${HOME}"};
+  p.spec().hooks.on_failure.command = {"${run.name}", "${step.name}", "${params.none}"};
+  EXPECT_EQ(Faults(p),
+            "steps[1].hooks.on_failure.command.command[0] UNKNOWN_REFERENCE, "
+            "steps[1].hooks.on_failure.command.command[1] TEMPLATE_INVALID, "
+            "hooks.on_failure.command.command[1] UNKNOWN_REFERENCE, "
+            "hooks.on_failure.command.command[2] UNKNOWN_REFERENCE");
+  PipelineBuilder good;
+  good.Step("a").Out("x").options().hooks.on_success.command = {"${outputs.x}"};
+  good.Step("b").options().hooks.on_success.command = {"plain"};
+  const auto graph = good.Graph();
+  EXPECT_TRUE(graph->templates()[0].hook_data);
+  EXPECT_FALSE(graph->templates()[1].hook_data);
 }
 
 TEST(CompileTest, Demands) {

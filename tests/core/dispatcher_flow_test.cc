@@ -507,6 +507,24 @@ TEST(SlotsTest, AStepThatHasWaitedLongReservesWhatItNeeds) {
   EXPECT_EQ(s.State("late"), StepState::kSubmitting);
 }
 
+TEST(SecretsTest, OneThatAStepStillNeedsStays) {
+  Scene s;
+  PipelineBuilder pipeline = std::move(PipelineBuilder().Step("a").Step("b").After({"a"}));
+  pipeline.options().secrets.push_back({"PW", "db", false});
+  s.Submit(pipeline);
+  EXPECT_TRUE(s.Apply(SecretRemoved{"default", "other", false}).ok());
+  EXPECT_TRUE(s.Apply(SecretRemoved{"elsewhere", "db", false}).ok());
+  EXPECT_EQ(orch::ReasonOf(s.Apply(SecretRemoved{"default", "db", false})), "SECRET_IN_USE");
+  s.Restart();
+  EXPECT_EQ(orch::ReasonOf(s.Apply(SecretRemoved{"default", "db", false})), "SECRET_IN_USE");
+  EXPECT_TRUE(s.Apply(SecretRemoved{"default", "db", true}).ok());
+  s.Succeed("a");
+  s.Start("b");
+  EXPECT_FALSE(s.Apply(SecretRemoved{"default", "db", false}).ok()) << "it may be tried again";
+  s.End("b");
+  EXPECT_TRUE(s.Apply(SecretRemoved{"default", "db", false}).ok());
+}
+
 TEST(SlotsTest, AnUnhealthyOrAbsentOrchestratorGetsNothing) {
   Scene s;
   EXPECT_TRUE(s.Apply(OrchestratorHealthChanged{"o", false}).ok());

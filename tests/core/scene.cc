@@ -230,22 +230,52 @@ void Scene::Restart() {
   core_ = std::make_unique<Dispatcher>(store_.Continue(policy_));
   intents_.clear();
   for (StoredRun& run : store_.Open()) core_->Restore(std::move(run), Time());
+  for (HookRow& row : store_.OpenHooks()) core_->RestoreHook(std::move(row), Time());
   Offer(capacity_, max_parallel_);
 }
 
 std::vector<std::string> Scene::Wants() {
   std::vector<std::string> out;
   for (const Intent& intent : intents_) {
-    static const std::map<Intent::Kind, std::string> kWords = {
-        {Intent::Kind::kSubmitAttempt, "submit"},   {Intent::Kind::kCancelAttempt, "cancel"},
-        {Intent::Kind::kReleaseAttempt, "release"}, {Intent::Kind::kStoreOutputs, "store"},
-        {Intent::Kind::kResolveStep, "resolve"},    {Intent::Kind::kResolveFanout, "fan out"}};
+    static const std::map<Intent::Kind, std::string> kWords = {{Intent::Kind::kSubmitAttempt, "submit"},
+                                                               {Intent::Kind::kCancelAttempt, "cancel"},
+                                                               {Intent::Kind::kReleaseAttempt, "release"},
+                                                               {Intent::Kind::kStoreOutputs, "store"},
+                                                               {Intent::Kind::kResolveStep, "resolve"},
+                                                               {Intent::Kind::kResolveFanout, "fan out"},
+                                                               {Intent::Kind::kRunHook, "hook"}};
+    if (intent.orchestrator == kHookOrchestrator) {
+      out.push_back(absl::StrCat(intent.kind == Intent::Kind::kRunHook ? "" : "hook ", kWords.at(intent.kind),
+                                 intent.forced ? "!" : ""));
+      continue;
+    }
     out.push_back(absl::StrCat(kWords.at(intent.kind), intent.forced ? "! " : " ",
                                graphs_.at(intent.ref.run)->StepName(intent.ref.ix)));
   }
   std::sort(out.begin(), out.end());
   intents_.clear();
   return out;
+}
+
+const HookRow* Scene::Hook(const std::string& step) const {
+  const HookRow* out = nullptr;
+  for (const auto& [id, row] : store_.hooks()) {
+    if (row.run == run_ && row.step == step) out = &row;
+  }
+  return out;
+}
+
+void Scene::Hook(const std::string& step, HookReported::What what, Reason reason, bool stopped) {
+  const HookRow* row = Hook(step);
+  ASSERT_NE(row, nullptr) << step << " has no hook";
+  HookReported report;
+  report.what = what;
+  report.key = row->key;
+  report.end.reason = reason;
+  report.end.stopped = stopped;
+  if (reason == Reason::kNone) report.end.exit_code = 0;
+  if (reason == Reason::kExitCode) report.end.exit_code = 3;
+  EXPECT_TRUE(Apply(std::move(report)).ok());
 }
 
 StepState Scene::State(const std::string& step) const {

@@ -77,6 +77,9 @@ class Scene {
   // What is wanted of the outside and has not been asked for: `submit a`, `cancel! b`, `store a`, `resolve c`,
   // `release a`; sorted. Empties the list.
   std::vector<std::string> Wants();
+  // Reports about the newest try of a step's hook, or of the run's (an empty name).
+  const HookRow* Hook(const std::string& step = "") const;
+  void Hook(const std::string& step, HookReported::What what, Reason reason = Reason::kNone, bool stopped = false);
   std::vector<Intent>& intents() { return intents_; }
 
   StepState State(const std::string& step) const;

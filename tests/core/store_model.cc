@@ -64,6 +64,42 @@ void StoreModel::Put(AttemptRow row) {
   old = std::move(row);
 }
 
+void StoreModel::Put(HookRow row) {
+  Run* run = Writable(row.run);
+  if (run == nullptr) return;
+  const auto [it, fresh] = hooks_.try_emplace(row.id, row);
+  if (fresh) {
+    const bool over =
+        row.ix < 0 ? IsTerminal(run->row.state) : IsTerminal(run->steps[static_cast<size_t>(row.ix)].state);
+    if (!over) Broken("hook ", row.id, " is on record before what it is about has ended");
+    hook_order_.push_back(row.id);
+    return;
+  }
+  const HookRow& old = it->second;
+  if (IsTerminal(old.state)) Broken("hook ", row.id, " changed after its end");
+  if (row.tries < old.tries || row.tries > old.tries + 1) Broken("hook ", row.id, " miscounts its tries");
+  if (row.tries == old.tries && row.key != old.key) Broken("hook ", row.id, " changed its key");
+  it->second = std::move(row);
+}
+
+std::vector<HookRow> StoreModel::OpenHooks() const {
+  std::vector<HookRow> out;
+  for (const std::string& id : hook_order_) {
+    const auto found = hooks_.find(id);
+    if (found != hooks_.end() && !IsTerminal(found->second.state)) out.push_back(found->second);
+  }
+  return out;
+}
+
+bool StoreModel::HasHooks(RunKey run) const {
+  return std::any_of(hooks_.begin(), hooks_.end(), [run](const auto& entry) { return entry.second.run == run; });
+}
+
+const HookRow* StoreModel::FindHook(const std::string& id) const {
+  const auto found = hooks_.find(id);
+  return found == hooks_.end() ? nullptr : &found->second;
+}
+
 void StoreModel::Tell(const EventRow& event) {
   const int64_t last = events_.empty() ? 0 : events_.back().sequence;
   if (event.sequence != last + 1) Broken("event ", event.sequence, " after ", last);
@@ -163,6 +199,7 @@ void StoreModel::Commit(Batch* batch) {
     if (std::count(row.artifacts.begin(), row.artifacts.end(), 0) > 0) Broken("cache entry with a missing artifact");
     cache_.push_back(row);
   }
+  for (const HookRow& row : batch->hooks) Put(row);
   for (const EventRow& row : batch->events) Tell(row);
   for (const RunHeader& header : batch->retried_runs) Writable(header.key)->reopened = 0;
   for (const DeletedRunRow& row : batch->removals.runs) Remove(row);
@@ -208,6 +245,11 @@ void StoreModel::Remove(const DeletedRunRow& row) {
   runs_.erase(found);
   latest_ = nullptr;
   deleted_.insert(row.key);
+  for (auto it = hooks_.begin(); it != hooks_.end();) {
+    const bool of_it = it->second.run == row.key;
+    if (of_it && !IsTerminal(it->second.state)) Broken("run ", row.key, " is deleted before its hook ", it->first);
+    it = of_it ? hooks_.erase(it) : std::next(it);
+  }
 }
 
 void StoreModel::Reboot(Now now) {

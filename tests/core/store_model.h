@@ -37,6 +37,12 @@ class StoreModel {
 
   // Every run that has not ended, as Restore wants it.
   std::vector<StoredRun> Open() const;
+  // Hooks that have not ended, in the order in which they were made.
+  std::vector<HookRow> OpenHooks() const;
+  const std::map<std::string, HookRow>& hooks() const { return hooks_; }  // by id
+  bool HasHooks(RunKey run) const;
+  // nullptr if it was never stored.
+  const HookRow* FindHook(const std::string& id) const;
   // One run, open or not.
   StoredRun Load(const Run& run) const;
   // The machine begins anew: monotonic times of what is open are made again from the wall clock, as the store does.
@@ -70,6 +76,7 @@ class StoreModel {
   void Remove(const DeletedRunRow& row);
   void Put(StepRow row);
   void Put(AttemptRow row);
+  void Put(HookRow row);
   void Tell(const EventRow& event);
 
   std::map<std::string, std::shared_ptr<const Graph>> graphs_;
@@ -81,6 +88,8 @@ class StoreModel {
   std::unordered_map<std::string, std::string> requests_;
   std::vector<ArtifactRow> artifacts_;  // ids grow
   std::vector<CacheEntryRow> cache_;
+  std::map<std::string, HookRow> hooks_;
+  std::vector<std::string> hook_order_;
   std::vector<EventRow> events_;
   std::vector<std::string> faults_;
 };

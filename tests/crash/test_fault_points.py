@@ -137,6 +137,23 @@ class FaultPoints(unittest.TestCase):
             fresh.start()
             self.assertEqual(fresh.run("name: ok\nsteps:\n  - {name: a, command: ['true']}\n")["a"]["state"], "SUCCEEDED")
 
+    def by_first_secret(self, point: str, passes: int) -> None:
+        fresh = Daemon()
+        with contextlib.closing(fresh):
+            once = fresh.home / "once"
+            once.touch()
+            fresh.faults = f"{point}=kill@{once}"
+            fresh.start()
+            fresh.ctl("set-secret", "s", "--timeout", "2s", stdin="a value", code=None)
+            assert fresh.process is not None
+            self.assertEqual(fresh.process.wait(30), -signal.SIGKILL)
+            self.assertFalse(once.exists())
+            fresh.faults = ""
+            fresh.start()
+            fresh.ctl("set-secret", "s", stdin="another value")
+            step = "{name: a, command: [sh, -c, 'test \"$S\" = \"another value\"'], secrets: {S: s}}"
+            self.assertEqual(fresh.run(f"name: ok\nsteps:\n  - {step}\n")["a"]["state"], "SUCCEEDED")
+
     def by_deletion(self, point: str, passes: int) -> None:
         """Of a run with logs, outputs and steps; the next daemon goes on with it."""
         fresh = Daemon()
@@ -302,6 +319,8 @@ class FaultPoints(unittest.TestCase):
     def way(self, point: str) -> Callable[[str, int], None]:
         if point == "start.migrating":
             return self.by_first_start
+        if point.startswith("secret."):
+            return self.by_first_secret
         if point.startswith("start."):
             return self.by_restart
         if point.startswith(("delete.", "clean.")):

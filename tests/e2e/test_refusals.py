@@ -80,7 +80,7 @@ steps:
         self.assertEqual(flavors["tekton"], "NOT_IN_THIS_BUILD")
 
     def test_what_this_build_cannot_do(self) -> None:
-        for field in ("when: 'true'", "secrets: {PW: x}", "hooks: {on_failure: {command: [x]}}"):
+        for field in ("when: 'true'", "hooks: {on_failure: {webhook: 'http://x'}}"):
             with self.subTest(field):
                 self.refused(self.step(f"    {field}\n"), "not in this build")
 

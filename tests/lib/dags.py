@@ -51,7 +51,7 @@ def chain(marks: str, rng: random.Random) -> Dag:
         dag.logs[f"c{i}"] = f"out-{i}\n".encode()
         if i:
             dag.edges.append((f"c{i - 1}", f"c{i}"))
-    dag.described = {"name": "chain", "steps": steps}
+    dag.described = {"name": "chain", "steps": steps, "hooks": {"on_success": {"command": ["true"]}}}
     return dag
 
 

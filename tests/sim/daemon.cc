@@ -17,6 +17,7 @@ CorePolicy PolicyOf(const Plan& plan, const testing::StoreModel& tables) {
   policy.instance = "simulation";
   policy.slice = plan.slice;
   policy.grants = plan.grants;
+  policy.hooks.at_once = plan.hooks_at_once;
   return tables.Continue(policy);
 }
 
@@ -154,6 +155,29 @@ void SimWorkshop::CheckOrder(const Intent& intent) {
   }
 }
 
+// A hook runs only when what it is about has come to its end, durably.
+Rendered SimWorkshop::RenderHook(const HookRow& hook, Backend*) {
+  const testing::StoreModel::Run* run = tables_->Find(hook.run);
+  const HookRow* stored = tables_->FindHook(hook.id);
+  if (run == nullptr || stored == nullptr || stored->key != hook.key) {
+    fate_->Break("hook ", hook.id, " is begun and is not on record");
+  } else if (hook.generation != run->row.generation) {
+    // The run has been retried since.
+  } else if (hook.ix < 0 ? !IsTerminal(run->row.state) : !IsTerminal(run->steps[static_cast<size_t>(hook.ix)].state)) {
+    fate_->Break("hook ", hook.id, " is begun before what it is about has ended");
+  }
+  Rendered out;
+  if (fate_->Happens(Fault::kRenderFails)) {
+    out.failure = Reason::kSubmitRefused;
+    return out;
+  }
+  out.unit.key = hook.key;
+  AttemptWork& work = out.unit.attempts.emplace_back();
+  work.name.key = hook.key;
+  work.name.log = hook.id;
+  return out;
+}
+
 OutputsStored SimWorkshop::Store(const RunContext&, const Intent& intent) {
   OutputsStored stored{intent.ref, {}, Reason::kNone, "", false};
   if (fate_->Happens(Fault::kStoreFails)) {
@@ -222,12 +246,13 @@ FanoutResolved SimWorkshop::ResolveFanout(const RunContext& run, const Intent& i
 
 // --- the daemon ---
 
-SimDaemon::SimDaemon(Fate* fate, const Plan& plan, testing::StoreModel* tables, Platform* platform, uint32_t life,
-                     Ledger* ledger)
+SimDaemon::SimDaemon(Fate* fate, const Plan& plan, testing::StoreModel* tables, Platform* platform, HookPlatform* hooks,
+                     uint32_t life, Ledger* ledger)
     : fate_(fate),
       plan_(plan),
       tables_(tables),
       platform_(platform),
+      hooks_(hooks),
       born_(fate->mono()),
       writer_(fate, tables, ledger),
       executor_(fate, life),
@@ -252,10 +277,17 @@ SimDaemon::SimDaemon(Fate* fate, const Plan& plan, testing::StoreModel* tables, 
   }
   const absl::Status sane = core_.CheckInvariants();
   if (!sane.ok()) fate->Break("the restored state: ", sane.ToString());
+  for (HookRow& row : tables->OpenHooks()) core_.RestoreHook(std::move(row), fate->Now());
   outbox_.Adopt(core_.LiveAttempts(), 10'000'000);
+  outbox_.SetHookBackend([hooks]() -> absl::StatusOr<std::unique_ptr<Backend>> { return hooks->Connect(); });
+  const absl::Status adopted = outbox_.AdoptHooks(core_.RunningHooks(), 10'000'000);
+  if (!adopted.ok()) fate->Break(adopted.ToString());
 }
 
-SimDaemon::~SimDaemon() { platform_->Disconnect(); }
+SimDaemon::~SimDaemon() {
+  platform_->Disconnect();
+  hooks_->Disconnect();
+}
 
 bool SimDaemon::Play() {
   return turn_.Play(mailbox_.Drain(*fate_, 0, plan_.posts_per_turn), fate_->Now()).ok() && !writer_.doomed();

@@ -20,6 +20,7 @@
 #include "server/store/store.h"
 #include "tests/core/store_model.h"
 #include "tests/sim/fate.h"
+#include "tests/sim/hooks.h"
 #include "tests/sim/plan.h"
 #include "tests/sim/platform.h"
 
@@ -85,6 +86,7 @@ class SimWorkshop : public Workshop {
  public:
   SimWorkshop(Fate* fate, const testing::StoreModel* tables) : fate_(fate), tables_(tables) {}
   Rendered Render(const RunContext& run, const Intent& intent, const std::string& flavor, Backend* backend) override;
+  Rendered RenderHook(const HookRow& hook, Backend* backend) override;
   OutputsStored Store(const RunContext& run, const Intent& intent) override;
   StepResolved Resolve(const RunContext& run, const Intent& intent) override;
   FanoutResolved ResolveFanout(const RunContext& run, const Intent& intent) override;
@@ -104,8 +106,8 @@ StoredOutput OutputOf(const std::string& key, uint32_t output);
 
 class SimDaemon : private TurnSink {
  public:
-  SimDaemon(Fate* fate, const Plan& plan, testing::StoreModel* tables, Platform* platform, uint32_t life,
-            Ledger* ledger);
+  SimDaemon(Fate* fate, const Plan& plan, testing::StoreModel* tables, Platform* platform, HookPlatform* hooks,
+            uint32_t life, Ledger* ledger);
   ~SimDaemon() override;
 
   // Posts wait for the next turn.
@@ -131,6 +133,7 @@ class SimDaemon : private TurnSink {
   const Plan& plan_;
   const testing::StoreModel* const tables_;
   Platform* const platform_;
+  HookPlatform* const hooks_;
   const int64_t born_;
   Mailbox mailbox_{100'000};
   SimWriter writer_;

@@ -92,7 +92,8 @@ enum class What : uint8_t {
   kRetryRun,    // a: run, b: how often it has found the run open
   kDeleteRun,   // a: run, b: the same
   kWatch,
-  kHealth,  // b: healthy
+  kHealth,   // b: healthy
+  kHookEnd,  // a: job, b: by a stop
   kWallJump,
   kStart,  // of the daemon
 };

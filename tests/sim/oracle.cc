@@ -1,5 +1,8 @@
 // What must hold while a world plays, and what must have come to pass at its end.
 #include <algorithm>
+#include <map>
+#include <set>
+#include <utility>
 
 #include "server/core/rules.h"
 #include "tests/sim/world.h"
@@ -76,6 +79,11 @@ void World::CheckEnd() {
   if (!daemon_->core().PoolUse().empty()) {
     return broken("slots do not come back: ", daemon_->core().PoolUse().begin()->first);
   }
+  if (daemon_->core().hooks().size() > 0) return broken("a hook never ends");
+  for (const HookPlatform::Job& job : hooks_->jobs()) {
+    if (!job.ended || !job.released) return broken("the job of hook ", job.id, " is left");
+  }
+  if (daemon_->outbox().HasAttempts(kHookOrchestrator)) return broken("the outbox still knows a hook");
   if (daemon_->outbox().HasAttempts("o")) return broken("the outbox still knows an attempt");
   for (const Platform::Job& job : platform_->jobs()) {
     if (job.made && !job.ended) return broken("a job of run ", job.run, " step ", job.ix, " is left running");
@@ -99,6 +107,7 @@ void World::CheckEnd() {
     const testing::StoreModel::Run* run = tables_.FindById(client.event.header.id);
     if (run == nullptr && tables_.WasDeleted(client.key)) continue;
     CheckSteps(*run, client);
+    CheckHooks(*run);
     if (client.plain) CheckJudgement(*run);
   }
 }
@@ -164,6 +173,40 @@ void World::CheckSteps(const testing::StoreModel::Run& run, const Client& client
   }
   if (client.plain && run.row.state != (failed ? RunState::kFailed : RunState::kSucceeded)) {
     fate_.Break("the end of run ", run.header.key, " does not follow from its steps: ", Name(run.row.state));
+  }
+}
+
+// Each end that has a hook had it, once in each generation, and no other had one.
+void World::CheckHooks(const testing::StoreModel::Run& run) {
+  std::map<int64_t, const HookRow*> newest;
+  std::set<std::pair<int64_t, int>> seen;
+  for (const auto& [id, row] : tables_.hooks()) {
+    if (row.run != run.header.key) continue;
+    if (!seen.emplace(row.ix, row.generation).second) return fate_.Break("two hooks of step ", row.ix);
+    const HookRow*& latest = newest[row.ix];
+    if (latest == nullptr || latest->generation < row.generation) latest = &row;
+    if (!IsTerminal(row.state)) return fate_.Break("hook ", id, " is on record as ", Name(row.state));
+    if (row.state != HookState::kSucceeded) continue;
+    const bool ran = std::any_of(hooks_->jobs().begin(), hooks_->jobs().end(), [hook = row.id](const auto& job) {
+      return job.id == hook && job.end.reason == Reason::kNone;
+    });
+    if (!ran) return fate_.Break("hook ", id, " succeeded and never ran");
+  }
+  const auto check = [&](int64_t ix, const Hooks& hooks, bool ok, bool failed) {
+    const bool wanted = (ok && !hooks.on_success.empty()) || (failed && !hooks.on_failure.empty());
+    const auto row = newest.find(ix);
+    // What ended in an earlier generation had its hook then.
+    const bool now = row != newest.end() && row->second->generation == run.row.generation;
+    if (wanted && row == newest.end()) fate_.Break("run ", run.header.key, " step ", ix, " has had no hook");
+    if (!wanted && now) fate_.Break("run ", run.header.key, " step ", ix, " has had a hook");
+    if (wanted && row != newest.end() && row->second->on_failure != failed) {
+      fate_.Break("run ", run.header.key, " step ", ix, " has had the wrong hook");
+    }
+  };
+  check(-1, run.graph->spec().hooks, run.row.state == RunState::kSucceeded, run.row.state == RunState::kFailed);
+  for (StepIx ix = 0; ix < run.steps.size(); ++ix) {
+    const StepState state = run.steps[ix].state;
+    check(ix, run.graph->SpecOf(ix).options().hooks, IsOk(state), state == StepState::kFailed);
   }
 }
 

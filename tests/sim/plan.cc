@@ -71,8 +71,12 @@ PipelineBuilder RandomPipeline(Dice& dice, uint32_t steps) {
     if (dice.Percent(20)) builder.Cache();
     if (dice.Percent(20)) builder.Pool("db", 1);
     if (dice.Percent(50)) builder.Cpu(500 * static_cast<int64_t>(dice.Draw(3)));
+    if (dice.Percent(20)) builder.options().hooks.on_success.command = {"hook"};
+    if (dice.Percent(20)) builder.options().hooks.on_failure.command = {"hook"};
     if (dice.Percent(20)) builder.Priority(static_cast<int>(dice.Draw(5)));
   }
+  if (dice.Percent(30)) builder.spec().hooks.on_success.command = {"hook"};
+  if (dice.Percent(30)) builder.spec().hooks.on_failure.command = {"hook"};
   Dice more(steps + 77);
   for (StepSpec& step : builder.spec().steps) {
     if (more.Percent(10)) step.mutable_options().heartbeat_micros = more.Delay(10 * kSecond);
@@ -132,6 +136,7 @@ Plan SwarmPlan(uint64_t seed) {
   }
   if (dice.Percent(60)) plan.cpu_millis = 1000 * static_cast<int64_t>(1 + dice.Draw(4));
   if (dice.Percent(30)) plan.parallel = 1 + static_cast<int>(dice.Draw(6));
+  if (dice.Percent(50)) plan.hooks_at_once = 1 + static_cast<int>(dice.Draw(3));
   plan.accept_is_start = dice.Percent(30);
   plan.reports_strangers = dice.Percent(50);
   if (dice.Percent(50)) plan.posts_per_turn = 1 + dice.Draw(8);

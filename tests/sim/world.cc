@@ -43,6 +43,7 @@ World::World(Plan plan) : plan_(std::move(plan)), fate_(plan_.seed, plan_.faults
   }
   watchers_.push_back({});
   platform_ = std::make_unique<Platform>(&fate_, plan_, &graphs_);
+  hooks_ = std::make_unique<HookPlatform>(&fate_, plan_.hooks_at_once);
   if (fate_.Happens(Fault::kHealthFlap)) {
     const int64_t away = fate_.dice.Delay(20 * kSecond);
     fate_.Later(away, What::kHealth, 0, 0);
@@ -120,6 +121,8 @@ void World::Do(const Action& action) {
     case What::kStart:
       Start();
       return;
+    case What::kHookEnd:
+      return hooks_->End(action.a, action.b != 0);
     case What::kJobEnd:
       CheckStops(action.a);
       return platform_->Do(action);
@@ -153,7 +156,7 @@ void World::Start() {
   }
   fate_.Note(reboot ? "start after a reboot" : "start", life_ + 1);
   turn_scheduled_ = false;
-  daemon_ = std::make_unique<SimDaemon>(&fate_, plan_, &tables_, platform_.get(), ++life_, &ledger_);
+  daemon_ = std::make_unique<SimDaemon>(&fate_, plan_, &tables_, platform_.get(), hooks_.get(), ++life_, &ledger_);
 }
 
 void World::Crash() {
@@ -332,6 +335,10 @@ void World::AnswerControl(const Call& call, const absl::Status& status) {
       }
       return;
     case Call::Kind::kDelete:
+      if (reason == "RUN_NOT_ENDED" && tables_.HasHooks(run->header.key)) {  // they had not ended
+        fate_.Later(fate_.dice.Delay(20 * plan_.delay), What::kDeleteRun, call.run);
+        return;
+      }
       return broken("was to be deleted and is there");
     case Call::Kind::kSubmit:
     case Call::Kind::kCancelRun:

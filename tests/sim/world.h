@@ -91,6 +91,7 @@ class World {
   void CheckStops(uint32_t job);
   void CheckEnd();
   void CheckSteps(const testing::StoreModel::Run& run, const Client& client);
+  void CheckHooks(const testing::StoreModel::Run& run);
   void CheckJudgement(const testing::StoreModel::Run& run);
   std::string Report() const;
 
@@ -100,6 +101,7 @@ class World {
   std::vector<std::shared_ptr<const Graph>> graphs_;
   testing::StoreModel tables_;
   std::unique_ptr<Platform> platform_;
+  std::unique_ptr<HookPlatform> hooks_;
   Ledger ledger_;
   std::unique_ptr<SimDaemon> daemon_;
   std::vector<Call> calls_;

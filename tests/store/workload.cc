@@ -97,6 +97,21 @@ Batch Workload::Next() {
   if (Below(4) == 0) batch.orchestrators.push_back({"default", "o", "local", Text(), 0, 1, sequence_, 1});
   if (Below(4) == 0) batch.pools.push_back({absl::StrCat("pool-", Below(3)), sequence_, Text()});
   if (Below(4) == 0) batch.stacks.push_back({absl::StrCat("stack-", Below(3)), "local", "default", "", true});
+  if (Below(4) == 0) {
+    batch.secrets.push_back(
+        {"default", absl::StrCat("secret-", Below(3)), std::string(60, 's'), true, 1, sequence_, 1});
+  }
+  if (Below(4) == 0) {
+    HookRow hook;
+    hook.run = 1 + Below(runs_);
+    hook.ix = Below(3) - 1;
+    hook.id = absl::StrCat("hook-", hook.run, "-", hook.ix);
+    hook.inputs = {{1, sequence_}, {}};
+    hook.state = Below(2) == 0 ? HookState::kRunning : HookState::kSucceeded;
+    hook.ended = hook.state == HookState::kSucceeded ? sequence_ : 0;
+    batch.hooks.push_back(std::move(hook));
+  }
+  if (Below(5) == 0) batch.deleted_secrets.emplace_back("default", absl::StrCat("secret-", Below(3)));
   if (Below(5) == 0) batch.deleted_pools.push_back(absl::StrCat("pool-", Below(3)));
   RunRow r;
   r.key = 1 + Below(runs_);

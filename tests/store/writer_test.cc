@@ -428,6 +428,87 @@ TEST_F(StoreTest, RequestsAndRegistry) {
   EXPECT_FALSE((*stacks)[1].is_default);
 }
 
+TEST_F(StoreTest, HooksAreReadAsTheyWere) {
+  HookRow hook;
+  hook.run = 7;
+  hook.ix = 3;
+  hook.generation = 2;
+  hook.on_failure = true;
+  hook.id = "id";
+  hook.step = "train[1]";
+  hook.attempt = 4;
+  hook.of_state = static_cast<uint8_t>(StepState::kFailed);
+  hook.reason = Reason::kExitCode;
+  hook.message = "exit code 5";
+  hook.of_exit_code = 5;
+  hook.inputs = {{1, 2}, {}, {3}};
+  hook.state = HookState::kRunning;
+  hook.tries = 1;
+  hook.key = "key";
+  hook.created = 10;
+  hook.started = 11;
+  HookRow done = hook;
+  done.ix = -1;
+  done.id = "done";
+  done.state = HookState::kFailed;
+  done.result = "exit code 1";
+  done.exit_code = 1;
+  done.ended = 12;
+  Batch batch;
+  batch.hooks = {hook, done};
+  Commit(batch);
+  const auto open = writer_->OpenHooks();
+  ASSERT_TRUE(open.ok());
+  ASSERT_THAT(*open, SizeIs(1)) << "one has ended";
+  const HookRow& read = open->front();
+  EXPECT_EQ(read.run, 7);
+  EXPECT_EQ(read.ix, 3);
+  EXPECT_EQ(read.generation, 2);
+  EXPECT_TRUE(read.on_failure);
+  EXPECT_EQ(read.id, "id");
+  EXPECT_EQ(read.step, "train[1]");
+  EXPECT_EQ(read.attempt, 4u);
+  EXPECT_EQ(read.of_state, static_cast<uint8_t>(StepState::kFailed));
+  EXPECT_EQ(read.reason, Reason::kExitCode);
+  EXPECT_EQ(read.message, "exit code 5");
+  EXPECT_EQ(read.of_exit_code, 5);
+  EXPECT_EQ(read.inputs, hook.inputs);
+  EXPECT_EQ(read.key, "key");
+  EXPECT_EQ(read.started, 11);
+  EXPECT_THAT(*queries_->ListHooks(7, 3), SizeIs(1));
+  EXPECT_EQ(queries_->ListHooks(7, -1)->front().result, "exit code 1");
+  EXPECT_EQ(queries_->FindHook(7, "done")->exit_code, 1);
+  EXPECT_EQ(ReasonOf(queries_->FindHook(8, "done").status()), "HOOK_NOT_FOUND");
+  hook.state = HookState::kSucceeded;
+  hook.ended = 13;
+  Batch next;
+  next.hooks = {hook};
+  Commit(next);
+  EXPECT_THAT(*writer_->OpenHooks(), SizeIs(0));
+}
+
+TEST_F(StoreTest, SecretsAreListedWithoutWhatIsSealed) {
+  const std::string sealed(50, '\xee');
+  Batch batch;
+  batch.secrets = {{"default", "pw", sealed, true, 1, 2, 3}, {"default", "key", sealed, false, 4, 5, 6}};
+  Commit(batch);
+  const auto listed = queries_->ListSecrets("default");
+  ASSERT_TRUE(listed.ok());
+  ASSERT_THAT(*listed, SizeIs(2));
+  EXPECT_EQ((*listed)[0].name, "key");
+  EXPECT_EQ((*listed)[0].sealed, "");
+  EXPECT_FALSE((*listed)[0].text);
+  EXPECT_EQ(queries_->GetSecret("default", "pw")->sealed, sealed);
+  EXPECT_EQ(queries_->GetSecret("default", "pw")->updated, 2);
+  EXPECT_EQ(ReasonOf(queries_->GetSecret("other", "pw").status()), "SECRET_NOT_FOUND");
+  Batch next;
+  next.secrets = {{"default", "pw", sealed, true, 1, 7, 4}};
+  next.deleted_secrets = {{"default", "key"}};
+  Commit(next);
+  EXPECT_THAT(*queries_->ListSecrets("default"), SizeIs(1));
+  EXPECT_EQ(queries_->GetSecret("default", "pw")->version, 4);
+}
+
 TEST_F(StoreTest, AFailedCommitLeavesNothingAndIsFinal) {
   Batch batch;
   AddRun(&batch, 1, "same");

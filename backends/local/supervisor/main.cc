@@ -51,6 +51,10 @@ int main(int argc, char** argv) {
       return 2;
     }
   }
+  if (const char* state = getenv(orch::local::kStateVariable)) {  // from the image before
+    options.state_fd = atoi(state);
+    unsetenv(orch::local::kStateVariable);
+  }
   if (options.data_dir.empty() || options.socket_path.empty()) {
     fprintf(stderr, "orch-supervisor: --data-dir and --socket are needed; orchd starts this program by itself\n");
     return 2;

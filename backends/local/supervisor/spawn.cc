@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -15,6 +16,9 @@
 
 namespace orch::local {
 namespace {
+
+rlimit core_limit{};  // as this program was given it
+bool dumps_no_core = false;
 
 // Where the child says why it could not become the program; shared between both.
 struct Failure {
@@ -80,6 +84,7 @@ std::vector<int> IgnoredSignals() {
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);
+  if (dumps_no_core) setrlimit(RLIMIT_CORE, &core_limit);
   // The three are above 2, so that no dup2 overwrites one that is still needed.
   dup2(in_fd, 0);
   dup2(out_fd, 1);
@@ -106,6 +111,17 @@ std::vector<int> IgnoredSignals() {
 }
 
 }  // namespace
+
+void DumpNoCore() {
+  if (dumps_no_core || getrlimit(RLIMIT_CORE, &core_limit) != 0) return;
+  const rlimit none{0, core_limit.rlim_max};
+  dumps_no_core = setrlimit(RLIMIT_CORE, &none) == 0;
+}
+
+void AllowCore() {
+  if (dumps_no_core) setrlimit(RLIMIT_CORE, &core_limit);
+  dumps_no_core = false;
+}
 
 SpawnResult SpawnProcess(const Spawn& spawn, int in_fd, int out_fd, int err_fd, int cgroup_fd) {
   const std::vector<std::string> candidates = Candidates(spawn);

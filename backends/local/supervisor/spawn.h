@@ -20,4 +20,8 @@ struct SpawnResult {
 // own PATH. Returns when the program runs or has failed to.
 SpawnResult SpawnProcess(const Spawn& spawn, int in_fd, int out_fd, int err_fd, int cgroup_fd);
 
+// This process leaves no core dump, its steps may as they might have; and the way back.
+void DumpNoCore();
+void AllowCore();
+
 }  // namespace orch::local

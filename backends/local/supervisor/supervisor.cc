@@ -103,6 +103,7 @@ int Supervisor::Open() {
   if (options_.lock_fd >= 0) ORCH_FAULT("supervisor.upgrade.after_exec");
   if (!TakeLock()) return 3;  // another one serves this data directory
   prctl(PR_SET_CHILD_SUBREAPER, 1);
+  DumpNoCore();  // this memory has secrets
   null_ = fcntl(open("/dev/null", O_RDONLY | O_CLOEXEC), F_DUPFD_CLOEXEC, 3);
   sigset_t mask;
   sigemptyset(&mask);
@@ -119,6 +120,7 @@ int Supervisor::Open() {
   ORCH_FAULT("supervisor.start.before_restore");
   RestoreJournal();
   ORCH_FAULT("supervisor.start.restored");
+  RestoreCaptures();
   if (!Listen()) {
     fprintf(stderr, "orch-supervisor: cannot listen on %s: %s\n", options_.socket_path.c_str(), strerror(errno));
     return 4;
@@ -260,6 +262,10 @@ int Supervisor::Run() {
           OnTick();
         }
       } else {
+        if (pipes_.count(fd) > 0) {
+          OnPipe(fd);
+          continue;
+        }
         const auto client = clients_.find(fd);
         if (client == clients_.end()) continue;
         if ((events[i].events & EPOLLOUT) != 0) Flush(client->second);
@@ -427,7 +433,14 @@ void Supervisor::OnSpawn(Client& client, const Spawn& spawn) {
   if (error == 0 && !journal_.Append(frames)) error = ENOSPC;
   SpawnResult result;
   ORCH_FAULT("supervisor.spawn.journaled");
-  if (error == 0) {
+  std::unique_ptr<Capture> capture;
+  if (error == 0 && !spawn.secrets.empty()) capture = Capture::Start(spawn.secrets, &error);
+  if (capture != nullptr) {
+    Spawn with_secrets = spawn;
+    for (const std::string& variable : capture->variables()) with_secrets.env.push_back(variable);
+    result = SpawnProcess(with_secrets, null_, capture->write_fd(0), capture->write_fd(1), group);
+    capture->CloseWriteEnds();
+  } else if (error == 0) {
     result = SpawnProcess(spawn, null_, slot.out_fd(), slot.err_fd(), group);
   } else {
     result.end.kind = End::Kind::kSpawnFailed;
@@ -451,6 +464,10 @@ void Supervisor::OnSpawn(Client& client, const Spawn& spawn) {
   step.end.started_wall = wall;
   step.end.pid = result.pid;
   by_pid_[result.pid] = spawn.key;
+  if (capture != nullptr) {
+    step.capture = std::move(capture);
+    Watch(spawn.key, *step.capture);
+  }
   (void)journal_.Append(Encode(Spawned{spawn.key, result.pid, wall}));  // without it the step is found by its mark
   ORCH_FAULT("supervisor.spawn.recorded");
   untold_.push_back({spawn.key, Mono() + kTellMicros});
@@ -525,6 +542,13 @@ void Supervisor::MaybeUpgrade() {
     if (step.live) Sample(step);
   }
   fcntl(options_.lock_fd, F_SETFD, 0);
+  const int state = SaveCaptures();
+  // A variable, not a flag: a program that knows nothing of it goes on all the same.
+  const std::string variable = std::string(kStateVariable) + "=" + std::to_string(state);
+  std::vector<char*> environment;
+  for (char** entry = environ; *entry != nullptr; ++entry) environment.push_back(*entry);
+  if (state >= 0) environment.push_back(const_cast<char*>(variable.c_str()));
+  environment.push_back(nullptr);
   const std::string lock = std::to_string(options_.lock_fd);
   std::vector<const char*> argv = {
       path.c_str(), "--data-dir", options_.data_dir.c_str(), "--socket", options_.socket_path.c_str(),
@@ -533,8 +557,14 @@ void Supervisor::MaybeUpgrade() {
   if (faults_armed) argv.push_back("--fault-points");
   argv.push_back(nullptr);
   ORCH_FAULT("supervisor.upgrade.before_exec");
-  execv(path.c_str(), const_cast<char* const*>(argv.data()));
+  AllowCore();
+  execve(path.c_str(), const_cast<char* const*>(argv.data()), environment.data());
+  DumpNoCore();
   fcntl(options_.lock_fd, F_SETFD, FD_CLOEXEC);  // still the old one, which serves as well
+  if (state >= 0) close(state);
+  for (const auto& [key, step] : steps_) {
+    if (step.capture != nullptr) step.capture->KeepOverExec(false);
+  }
 }
 
 void Supervisor::Send(Client& client, const std::string& frame) {
@@ -597,6 +627,7 @@ void Supervisor::OnChildren() {
     const std::string key = it->second;
     it = by_pid_.erase(it);
     EndLost(key, step, cgroups_->base());
+    EndCapture(step);
     --live_;
     (void)journal_.Append(Encode(Exited{key, step.end}));
     Tell(step.record.slot, Encode(Exited{key, step.end}));
@@ -642,6 +673,7 @@ bool Supervisor::Finish(const std::string& key, Step& step) {
   }
   if (!cgroups_->on() && MayBeHidden(key, step)) return false;
   if (step.killed) cgroups_->Renew(step.record.slot);
+  EndCapture(step);
   Sample(step);
   step.end.stdout_bytes = SlotOf(step.record.slot).stdout_bytes();
   step.end.stderr_bytes = SlotOf(step.record.slot).stderr_bytes();

@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "backends/local/supervisor/capture.h"
 #include "backends/local/supervisor/cgroup.h"
 #include "backends/local/supervisor/journal.h"
 #include "backends/local/supervisor/slot.h"
@@ -20,12 +21,16 @@
 
 namespace orch::local {
 
+// How an image of this program tells the next one the descriptor of what it had in memory alone.
+inline constexpr char kStateVariable[] = "ORCH_SUPERVISOR_STATE";
+
 struct SupervisorOptions {
   std::string data_dir;
   std::string socket_path;
   std::string version;
   bool cgroups = true;
-  int lock_fd = -1;  // held already, after an upgrade
+  int lock_fd = -1;   // held already, after an upgrade
+  int state_fd = -1;  // what the image before had in memory alone, after an upgrade; -1: nothing
   int64_t idle_exit_micros = 10'000'000;
 };
 
@@ -47,9 +52,10 @@ class Supervisor {
     bool main_gone = false;
     bool stop_sent = false;
     bool killed = false;
-    int looks = 0;             // for children in the middle of an exec, after its end
-    bool adopted = false;      // started by an earlier image of this process
-    int64_t kill_at_mono = 0;  // when the grace is over; 0: no stop
+    int looks = 0;                     // for children in the middle of an exec, after its end
+    bool adopted = false;              // started by an earlier image of this process
+    int64_t kill_at_mono = 0;          // when the grace is over; 0: no stop
+    std::unique_ptr<Capture> capture;  // of one with secrets
     End end;
   };
   struct Untold {
@@ -99,6 +105,12 @@ class Supervisor {
   void EndOrphans();
   void KillStep(const std::string& key, Step& step);
   void Sample(Step& step);
+  // Steps with secrets: what they write comes through here.
+  void Watch(const std::string& key, const Capture& capture);
+  void OnPipe(int fd);
+  void EndCapture(Step& step);
+  int SaveCaptures();
+  void RestoreCaptures();
   Slot& SlotOf(const std::string& name);
 
   void Send(Client& client, const std::string& frame);
@@ -115,6 +127,11 @@ class Supervisor {
   std::map<std::string, std::string> holders_;  // key, by slot
   std::map<pid_t, std::string> by_pid_;         // main processes
   std::map<int, Client> clients_;
+  struct Pipe {
+    std::string key;
+    int stream;
+  };
+  std::map<int, Pipe> pipes_;  // by the descriptor of this end
   std::deque<Untold> untold_;  // starts that nobody has been told of, oldest first
   int live_ = 0;
   int epoll_ = -1;

@@ -13,6 +13,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
 
   const std::vector<int64_t> ids = store::DecodeIds(bytes);
   REQUIRE(store::DecodeIds(store::EncodeIds(ids)) == ids);
+  const auto groups = store::DecodeGroups(bytes);
+  REQUIRE(store::DecodeGroups(store::EncodeGroups(groups)) == groups);
   const auto counts = store::DecodeCounts(bytes);
   REQUIRE(store::DecodeCounts(store::EncodeCounts(counts)) == counts);
 

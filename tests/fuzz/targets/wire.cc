@@ -41,6 +41,7 @@ void AsEach(std::string_view body) {
   RoundTrip<Spawned>(FrameType::kSpawned, body);
   RoundTrip<Stopping>(FrameType::kStopping, body);
   RoundTrip<Holding>(FrameType::kHolding, body);
+  RoundTrip<CaptureState>(FrameType::kCapture, body);
 }
 
 std::vector<std::string> Frames(std::string_view bytes, size_t piece, bool* broken) {

@@ -184,6 +184,7 @@ class Dispatcher {
   void Expand(RunInMemory& run, uint32_t t);
   void FanOutAgain(RunInMemory& run, StepIx ix, Items items);
   void SkipInstances(RunInMemory& run, StepIx group);
+  void SkipInstance(RunInMemory& run, StepIx ix);
   void CloseFrom(RunInMemory& run, const Edge& edge, StepIx producer, uint8_t seen);
   void Propagate(RunInMemory& run, StepIx ix);
   void DrainEnded(int limit);

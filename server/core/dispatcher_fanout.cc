@@ -16,7 +16,6 @@ void Dispatcher::JudgeGroup(RunInMemory& run, StepIx ix) {
   const Reason unmet = JudgeTrigger(TriggerRule::kAllSuccess, run.cells[ix].seen);
   if (unmet != Reason::kNone) {
     EndStep(run, ix, StepEvent::kUpstreamsUnmet, StepState::kSkipped, unmet, UnmetMessage(run, ix, unmet));
-    SkipInstances(run, ix);
     return;
   }
   SetStep(run, ix, StepEvent::kUpstreamsMet, StepState::kReady, Reason::kNone, "");
@@ -57,7 +56,6 @@ absl::Status Dispatcher::On(FanoutResolved& event) {
   Detail(*run, event.ix).resolving = false;
   if (event.failure != Reason::kNone) {
     EndStep(*run, event.ix, StepEvent::kResolveFailed, StepState::kFailed, event.failure, std::move(event.message));
-    SkipInstances(*run, event.ix);
     return absl::OkStatus();
   }
   if (run->graph->step(event.fanout.step).expanded) {
@@ -97,21 +95,27 @@ void Dispatcher::FanOutAgain(RunInMemory& run, StepIx ix, Items items) {
   if (items != before) {
     EndStep(run, ix, StepEvent::kResolveFailed, StepState::kFailed, Reason::kFanoutInvalid,
             "its list has other items than in the generation before; submit the pipeline as a new run");
-    SkipInstances(run, ix);
     return;
   }
   EndStep(run, ix, StepEvent::kFannedOut, StepState::kSucceeded, Reason::kNone, "the items are those of before");
   AddSweep(Sweep::Kind::kOpenRoots, run, step.first, step.first + step.count, 0);
 }
 
-// Its group came to nothing in a later generation.
+// Its group came to nothing in a later generation, however.
 void Dispatcher::SkipInstances(RunInMemory& run, StepIx group) {
   const StepTemplate& step = run.graph->step(run.graph->TemplateOf(group));
   for (StepIx ix = step.first; ix < step.first + step.count; ++ix) {
-    if (run.cells[ix].state != StepState::kWaiting) continue;
-    EndStep(run, ix, StepEvent::kUpstreamsUnmet, StepState::kSkipped, Reason::kUpstreamFailed,
-            absl::StrCat("`", run.graph->StepName(group), "` is ", Name(run.cells[group].state)));
+    if (run.cells[ix].state == StepState::kWaiting) SkipInstance(run, ix);
   }
+}
+
+void Dispatcher::SkipInstance(RunInMemory& run, StepIx ix) {
+  const StepIx group = run.graph->step(run.graph->TemplateOf(ix)).group;
+  const StepCell& cell = run.cells[group];
+  const bool bad = OutcomeOf(cell.state, cell.reason) == kSeenBad;
+  EndStep(run, ix, StepEvent::kUpstreamsUnmet, StepState::kSkipped,
+          bad ? Reason::kUpstreamFailed : Reason::kUpstreamSkipped,
+          absl::StrCat("`", run.graph->StepName(group), "` is ", Name(cell.state)));
 }
 
 // The new instances are WAITING, with what has come to them already.

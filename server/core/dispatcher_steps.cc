@@ -72,6 +72,7 @@ void Dispatcher::EndStep(RunInMemory& run, StepIx ix, StepEvent event, StepState
   ended_.emplace_back(run.header.key, ix);
   if (--run.open_steps == 0) finished_runs_.push_back(run.header.key);
   if (to == StepState::kFailed) OnStepFailed(run, ix);
+  if (to != StepState::kSucceeded && run.graph->IsGroup(ix)) SkipInstances(run, ix);
 }
 
 void Dispatcher::DrainEnded(int limit) {
@@ -166,6 +167,7 @@ void Dispatcher::Judge(RunInMemory& run, StepIx ix) {
   if (step.group == ix) return JudgeGroup(run, ix);
   // In a later generation it was there before its list.
   if (step.at_run_time() && !IsTerminal(run.cells[step.group].state)) return;
+  if (step.at_run_time() && run.cells[step.group].state != StepState::kSucceeded) return SkipInstance(run, ix);
   const Reason unmet = JudgeTrigger(run.graph->SpecOf(ix).options().trigger_rule, run.cells[ix].seen);
   if (unmet != Reason::kNone) {
     EndStep(run, ix, StepEvent::kUpstreamsUnmet, StepState::kSkipped, unmet, UnmetMessage(run, ix, unmet));

@@ -262,7 +262,8 @@ void World::CheckJudgement(const testing::StoreModel::Run& run) {
     const StepRow& row = run.steps[ix];
     const StepTemplate& of = graph.step(graph.TemplateOf(ix));
     if (of.at_run_time() && of.group != ix && run.steps[of.group].state != StepState::kSucceeded) {
-      if (row.state != StepState::kSkipped) return fate_.Break("step ", row.name, " is there without its group");
+      if (row.state != StepState::kSkipped && row.state != StepState::kCancelled)
+        return fate_.Break("step ", row.name, " is there without its group");
       continue;
     }
     if (unmet == Reason::kNone && !options.when.empty() && row.reason == Reason::kWhenFalse) continue;

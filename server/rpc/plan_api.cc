@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/rpc/checks.h"
+#include "server/rpc/convert_pipeline.h"
 #include "server/rpc/explain_api.h"
 #include "server/rpc/submit.h"
 
@@ -14,15 +15,6 @@ namespace {
 constexpr int64_t kUsualSteps = 10'000;
 constexpr int64_t kMostSteps = 1'000'000;
 constexpr size_t kMostCritical = 100;
-
-void AddViolations(const std::vector<Violation>& from, google::protobuf::RepeatedPtrField<v1::Violation>* to) {
-  for (const Violation& v : from) {
-    v1::Violation* out = to->Add();
-    out->set_field(v.field);
-    out->set_description(v.description);
-    out->set_reason(v.reason);
-  }
-}
 
 }  // namespace
 

@@ -1,6 +1,7 @@
 // why, diff-runs.
 #include <algorithm>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "client/cli/run_text.h"
 #include "client/cli/table.h"
@@ -18,21 +19,32 @@ std::string Short(const std::string& text) {
   return clean.size() > kPartWidth ? Fit(clean, static_cast<int>(kPartWidth)) : clean;
 }
 
+// Of a digest enough to tell it from another.
+std::string ShortDigest(const std::string& text) {
+  const bool digest = text.size() == 64 && text.find_first_not_of("0123456789abcdef") == std::string::npos;
+  return digest ? text.substr(0, 12) : Short(text);
+}
+
 std::string ChangeLine(const v1::PartChange& change) {
-  const auto side = [](const std::string& text) { return text.empty() ? std::string("(none)") : Short(text); };
+  const auto side = [](const std::string& text) { return text.empty() ? std::string("(none)") : ShortDigest(text); };
   return absl::StrCat("    ", change.part(), ": ", side(change.before()), " → ", side(change.after()), "\n");
 }
 
 std::string ExplanationText(const v1::Explanation& e, const Style& style) {
   std::string out = absl::StrCat(style.Paint(Clean(e.summary()), Color::kBold), "\n");
+  if (e.item().fields_size() > 0) absl::StrAppend(&out, "  its item: ", ItemText(e.item()), "\n");
   for (const v1::Cause& cause : e.causes()) {
+    if (cause.holders().empty() && absl::EndsWith(e.summary(), cause.text())) continue;  // said already
     absl::StrAppend(&out, "  ", Clean(cause.text()), "\n");
     for (const v1::Cause::Holder& holder : cause.holders()) {
       absl::StrAppend(&out, "    held by ", holder.step(), " of run ", holder.run(), " (attempt ", holder.attempt(),
                       ", ", holder.slots(), ")\n");
     }
   }
-  if (e.has_cache() && e.cache().outcome() != v1::CacheDecision::NOT_ENABLED) {
+  // Of a hit the summary tells all; a step that was skipped will never ask.
+  const v1::CacheDecision::Outcome outcome = e.cache().outcome();
+  const bool never = outcome == v1::CacheDecision::NOT_ASKED && e.step_state() == v1::Step::SKIPPED;
+  if (e.has_cache() && outcome != v1::CacheDecision::NOT_ENABLED && outcome != v1::CacheDecision::HIT && !never) {
     absl::StrAppend(&out, "  ", Clean(e.cache().text()), "\n");
     for (const v1::PartChange& change : e.cache().changes()) out += ChangeLine(change);
   }
@@ -42,13 +54,21 @@ std::string ExplanationText(const v1::Explanation& e, const Style& style) {
     for (const std::string& line : failure.last_lines()) absl::StrAppend(&out, "    | ", Clean(line), "\n");
   }
   if (e.steps_size() > 0) {
-    Table table({"STEP", "STATE", "WHY"});
+    const bool items = std::any_of(e.steps().begin(), e.steps().end(),
+                                   [](const v1::StepInBrief& step) { return step.item().fields_size() > 0; });
+    Table table(items ? std::vector<std::string>{"STEP", "STATE", "ITEM", "WHY"}
+                      : std::vector<std::string>{"STEP", "STATE", "WHY"});
     for (const v1::StepInBrief& step : e.steps()) {
-      const std::string text = step.text().empty() ? ReasonName(step.reason()) : Clean(step.text());
-      table.Add({step.step(), {v1::Step::State_Name(step.state()), ColorOf(step.state())}, text});
+      std::vector<Cell> row = {step.step(), {v1::Step::State_Name(step.state()), ColorOf(step.state())}};
+      if (items) row.emplace_back(ItemText(step.item()));
+      row.emplace_back(step.text().empty() ? ReasonName(step.reason()) : Clean(step.text()));
+      table.Add(std::move(row));
     }
     out += table.Render(style);
-    absl::StrAppend(&out, "more about one: orchctl why ", e.run(), " STEP\n");
+    // So that it can be pasted into a shell.
+    const std::string& first = e.steps(0).step();
+    const char* quote = absl::StrContains(first, '[') ? "'" : "";
+    absl::StrAppend(&out, "more about one: orchctl why ", e.run(), " ", quote, first, quote, "\n");
   }
   return out;
 }
@@ -74,16 +94,32 @@ class WhyVerb : public Verb {
   std::string run_, step_;
 };
 
-std::string SideText(bool there, const v1::StepChange::StepSide& side) {
+std::string SideText(bool there, const v1::StepChange::StepSide& side, bool duration) {
   if (!there) return "(no such step)";
   std::string out = v1::Step::State_Name(side.state());
   if (side.attempts() > 1) absl::StrAppend(&out, ", ", side.attempts(), " attempts");
   if (side.has_exit_code() && side.exit_code() != 0) absl::StrAppend(&out, ", exit code ", side.exit_code());
-  if (side.has_duration()) {
+  if (duration && side.has_duration()) {
     absl::StrAppend(&out, ", ", Elapsed(side.duration().seconds() * 1'000'000 + side.duration().nanos() / 1000));
   }
   if (!side.cached_from().empty()) absl::StrAppend(&out, ", from ", side.cached_from());
   return out;
+}
+
+// The last of the instances of one fan-out, from `first` on, that differ in the same way but for how long they took.
+int LastAlike(const v1::RunDiff& diff, int first) {
+  const auto words = [&diff](int i) {
+    const v1::StepChange& step = diff.steps(i);
+    return absl::StrCat(SideText(step.has_before(), step.before(), false), " → ",
+                        SideText(step.has_after(), step.after(), false));
+  };
+  int last = first;
+  while (last + 1 < diff.steps_size() && diff.steps(first).outputs().empty() &&
+         diff.steps(last + 1).outputs().empty() && Follows(diff.steps(last).name(), diff.steps(last + 1).name()) &&
+         words(first) == words(last + 1)) {
+    ++last;
+  }
+  return last;
 }
 
 std::string DiffText(const v1::RunDiff& diff, const Style& style) {
@@ -91,12 +127,12 @@ std::string DiffText(const v1::RunDiff& diff, const Style& style) {
   const v1::Run& a = diff.before();
   const v1::Run& b = diff.after();
   const int64_t now = WallNow();
-  Table head({"", "RUN", "STATE", "PIPELINE", "TIME"});
+  Table head({"SIDE", "RUN", "STATE", "PIPELINE", "TIME"});
   for (const v1::Run* run : {&a, &b}) {
     head.Add({run == &a ? "before" : "after",
               run->name(),
               {v1::Run::State_Name(run->state()), ColorOf(run->state())},
-              absl::StrCat(run->pipeline(), " v", run->pipeline_version()),
+              absl::StrCat(run->pipeline(), "@", run->pipeline_version()),
               RunTime(*run, now)});
   }
   out += head.Render(style);
@@ -118,9 +154,18 @@ std::string DiffText(const v1::RunDiff& diff, const Style& style) {
   values("Pipeline", diff.pipeline());
   if (diff.steps_size() > 0) {
     absl::StrAppend(&out, style.Paint("Steps", Color::kBold), "\n");
-    for (const v1::StepChange& step : diff.steps()) {
-      absl::StrAppend(&out, "  ", step.name(), ": ", SideText(step.has_before(), step.before()), " → ",
-                      SideText(step.has_after(), step.after()), "\n");
+    for (int i = 0; i < diff.steps_size(); ++i) {
+      const v1::StepChange& step = diff.steps(i);
+      const int last = LastAlike(diff, i);
+      if (last > i) {
+        absl::StrAppend(&out, "  ", RangeName(step.name(), diff.steps(last).name()), ": ",
+                        SideText(step.has_before(), step.before(), false), " → ",
+                        SideText(step.has_after(), step.after(), false), "\n");
+        i = last;
+        continue;
+      }
+      absl::StrAppend(&out, "  ", step.name(), ": ", SideText(step.has_before(), step.before(), true), " → ",
+                      SideText(step.has_after(), step.after(), true), "\n");
       for (const v1::ValueChange& output : step.outputs()) {
         absl::StrAppend(&out, "    output ", output.name(), ": ",
                         output.before().empty() ? "(none)" : output.before().substr(0, 19), " → ",

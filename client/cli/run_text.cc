@@ -37,6 +37,17 @@ std::string StepsText(const v1::Run& run) {
   return words.empty() ? absl::StrCat(run.step_count()) : absl::StrCat(run.step_count(), " (", words, ")");
 }
 
+// `2 (1: FAILED, 1 step failed)`; nothing of a run that was never retried.
+std::string GenerationText(const v1::Run& run) {
+  if (run.generation() <= 1) return "";
+  std::vector<std::string> earlier;
+  for (const v1::Run::Generation& generation : run.earlier_generations()) {
+    earlier.push_back(absl::StrCat(generation.number(), ": ", v1::Run::State_Name(generation.state()),
+                                   generation.message().empty() ? "" : ", ", generation.message()));
+  }
+  return absl::StrCat(run.generation(), earlier.empty() ? "" : absl::StrCat(" (", absl::StrJoin(earlier, "; "), ")"));
+}
+
 // The newest lines that a step wrote, indented.
 std::string LastLines(client::Client& client, const v1::Step& step) {
   v1::TailLogsRequest request;
@@ -94,7 +105,7 @@ std::string RunFacts(const v1::Run& run, const Style& style) {
                       {"Reason", ReasonName(run.reason())},
                       {"Message", run.message()},
                       {"Steps", StepsText(run)},
-                      {"Generation", run.generation() > 1 ? absl::StrCat(run.generation()) : ""},
+                      {"Generation", GenerationText(run)},
                       {"Pipeline", absl::StrCat(run.pipeline(), "@", run.pipeline_version())},
                       {"Orchestrator", run.orchestrator()},
                       {"Labels", LabelsText(run.labels())},
@@ -124,6 +135,7 @@ std::string HooksText(const google::protobuf::RepeatedPtrField<v1::HookRun>& hoo
 std::string Why(v1::Reason::Code reason, bool has_exit_code, int exit_code, absl::string_view message) {
   std::string text = ReasonName(reason);
   if (has_exit_code && exit_code != 0) absl::StrAppend(&text, text.empty() ? "" : " ", exit_code);
+  if (has_exit_code && message == absl::StrCat("exit code ", exit_code)) return text;  // said already
   if (!message.empty()) absl::StrAppend(&text, text.empty() ? "" : ": ", message);
   return text;
 }
@@ -131,6 +143,9 @@ std::string Why(v1::Reason::Code reason, bool has_exit_code, int exit_code, absl
 std::string StepsTable(const std::vector<v1::Step>& steps, const Style& style, bool wide) {
   std::vector<std::string> headers = {"STEP", "STATE", "ATTEMPT", "TIME"};
   if (wide) headers.insert(headers.end(), {"EXIT", "ORCHESTRATOR", "STARTED"});
+  const bool items =
+      std::any_of(steps.begin(), steps.end(), [](const v1::Step& step) { return step.item().fields_size() > 0; });
+  if (items) headers.emplace_back("ITEM");
   headers.emplace_back("REASON");
   Table table(headers);
   const int64_t now = WallNow();
@@ -146,6 +161,7 @@ std::string StepsTable(const std::vector<v1::Step>& steps, const Style& style, b
       row.emplace_back(step.orchestrator());
       row.emplace_back(step.has_start_time() ? ClockTime(Micros(step.start_time())) : "");
     }
+    if (items) row.emplace_back(wide ? ItemText(step.item()) : Fit(ItemText(step.item()), 40));
     std::string why = Why(step.reason(), step.has_exit_code(), step.exit_code(), step.message());
     row.emplace_back(wide ? why : Fit(Clean(why), 80));
     table.Add(std::move(row));
@@ -185,7 +201,9 @@ void PrintSummary(Session& session, client::Client& client, const v1::Run& run) 
         absl::StrAppend(&text, "  more: orchctl list-steps ", run.name(), " --filter state=FAILED\n");
         break;
       }
-      absl::StrAppend(&text, style.Paint(step.name(), Color::kBold), " ", style.Paint("FAILED", Color::kRed), " ",
+      const std::string item = ItemText(step.item());
+      absl::StrAppend(&text, style.Paint(step.name(), Color::kBold), item.empty() ? "" : absl::StrCat(" (", item, ")"),
+                      " ", style.Paint("FAILED", Color::kRed), " ",
                       Clean(Why(step.reason(), step.has_exit_code(), step.exit_code(), step.message())), "\n",
                       LastLines(client, step), "    all of it: orchctl logs ", run.name(), " '", step.name(), "'\n");
     }
@@ -194,7 +212,9 @@ void PrintSummary(Session& session, client::Client& client, const v1::Run& run) 
   const std::string counts = CountsInWords(run.step_counts());
   absl::StrAppend(&text, run.name(), " ", style.Paint(v1::Run::State_Name(run.state()), ColorOf(run.state())),
                   time.empty() ? "" : " in ", time, counts.empty() ? "" : ": ", counts, "\n");
-  if (!run.message().empty() && run.state() != v1::Run::SUCCEEDED) absl::StrAppend(&text, Clean(run.message()), "\n");
+  // How many failed is in the counts already.
+  const bool more = run.state() != v1::Run::SUCCEEDED && run.reason() != v1::Reason::STEP_FAILED;
+  if (!run.message().empty() && more) absl::StrAppend(&text, Clean(run.message()), "\n");
   if (const std::string url = UrlOf(run); !url.empty()) absl::StrAppend(&text, url, "\n");
   WriteErr(text);
 }

@@ -106,7 +106,7 @@ std::string AttemptsTable(const v1::Step& step, const Style& style) {
     const std::string where = attempt.url().empty() ? attempt.external_id() : attempt.url();
     table.Add({absl::StrCat(attempt.number()), v1::Attempt::State_Name(attempt.state()), RunTime(attempt, now), exit,
                where, attempt.peak_memory() > 0 ? Bytes(attempt.peak_memory()) : "",
-               Why(attempt.reason(), false, 0, attempt.message())});
+               Why(attempt.reason(), attempt.has_exit_code(), attempt.exit_code(), attempt.message())});
   }
   return table.empty() ? "" : table.Render(style);
 }
@@ -132,6 +132,7 @@ class GetStepVerb : public Verb {
       std::sort(environment.begin(), environment.end());
       std::string text = RenderFacts({{"Name", step.name()},
                                       {"Run", step.run()},
+                                      {"Item", ItemText(step.item())},
                                       {"State", {v1::Step::State_Name(step.state()), ColorOf(step.state())}},
                                       {"Reason", ReasonName(step.reason())},
                                       {"Message", step.message()},

@@ -4,12 +4,15 @@
 
 #include <algorithm>
 #include <cmath>
+#include <nlohmann/json.hpp>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "client/cli/json.h"
 #include "server/base/clock.h"
 
 namespace orch::cli {
@@ -102,6 +105,45 @@ std::optional<std::chrono::milliseconds> ParseDuration(absl::string_view text) {
 
 std::string ReasonName(v1::Reason::Code reason) {
   return reason == v1::Reason::REASON_UNSPECIFIED ? "" : v1::Reason::Code_Name(reason);
+}
+
+std::string ItemText(const google::protobuf::Struct& item) {
+  std::vector<std::string> parts;
+  for (const auto& [key, value] : item.fields()) {
+    const bool text = value.kind_case() == google::protobuf::Value::kStringValue;
+    parts.push_back(Clean(absl::StrCat(key, "=", text ? value.string_value() : ToJson(value).dump())));
+  }
+  std::sort(parts.begin(), parts.end());
+  return absl::StrJoin(parts, ", ");
+}
+
+namespace {
+
+// `train[2]` → 2, with `head` as `train`.
+std::optional<int64_t> InstanceOf(absl::string_view name, absl::string_view* head) {
+  int64_t number = 0;
+  const size_t at = name.rfind('[');
+  if (at == absl::string_view::npos || !absl::EndsWith(name, "]") ||
+      !absl::SimpleAtoi(name.substr(at + 1, name.size() - at - 2), &number)) {
+    return std::nullopt;
+  }
+  *head = name.substr(0, at);
+  return number;
+}
+
+}  // namespace
+
+bool Follows(absl::string_view name, absl::string_view next) {
+  absl::string_view head, next_head;
+  const std::optional<int64_t> number = InstanceOf(name, &head), next_number = InstanceOf(next, &next_head);
+  return number.has_value() && next_number.has_value() && *number + 1 == *next_number && head == next_head;
+}
+
+std::string RangeName(absl::string_view first, absl::string_view last) {
+  absl::string_view head, last_head;
+  const std::optional<int64_t> from = InstanceOf(first, &head), to = InstanceOf(last, &last_head);
+  if (!from.has_value() || !to.has_value()) return absl::StrCat(first, " … ", last);
+  return absl::StrCat(head, "[", *from, "…", *to, "]");
 }
 
 std::string CountsInWords(const google::protobuf::Map<std::string, int64_t>& counts) {

@@ -12,6 +12,7 @@
 #include "absl/strings/string_view.h"
 #include "client/cli/style.h"
 #include "google/protobuf/map.h"
+#include "google/protobuf/struct.pb.h"
 #include "google/protobuf/timestamp.pb.h"
 #include "orch/v1/run.pb.h"
 
@@ -33,6 +34,12 @@ std::optional<std::chrono::milliseconds> ParseDuration(absl::string_view text);
 
 // `EXIT_CODE`; empty for unspecified.
 std::string ReasonName(v1::Reason::Code reason);
+// `day=7, station=oulu` of an instance's item.
+std::string ItemText(const google::protobuf::Struct& item);
+// Whether two names are those of neighbours in a fan-out: `train[2]`, `train[3]`.
+bool Follows(absl::string_view name, absl::string_view next);
+// `train[2…7]` of `train[2]` and `train[7]`.
+std::string RangeName(absl::string_view first, absl::string_view last);
 // How long something ran: from `start` to `end`, or to `now`; empty before the start.
 template <typename Message>
 std::string RunTime(const Message& m, int64_t now) {

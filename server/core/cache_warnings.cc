@@ -11,7 +11,7 @@ std::vector<Violation> CacheWarnings(const PipelineSpec& spec) {
   int64_t count = 0;
   for (size_t t = 0; t < spec.steps.size(); ++t) {
     const StepOptions& options = spec.steps[t].options();
-    if (!options.cache_enabled || !options.source_path.empty()) continue;
+    if (!options.cache_enabled || !options.source_path.empty() || !options.cache_key.empty()) continue;
     if (count++ == 0) first = t;
     if (count <= kNamed) absl::StrAppend(&names, count > 1 ? ", " : "", "`", spec.steps[t].name, "`");
   }

@@ -9,6 +9,7 @@
 namespace orch {
 
 // One warning for all steps that are cached without a declared `source`: what their files import is not in their keys.
+// Not of those whose author has given them a `key` of their own.
 std::vector<Violation> CacheWarnings(const PipelineSpec& spec);
 
 }  // namespace orch

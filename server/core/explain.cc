@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 
@@ -64,11 +65,14 @@ std::string EndInWords(Reason reason, const std::optional<int>& exit_code, const
   } else {
     out = std::string(Name(reason));
   }
+  // Backends say much the same in their words.
+  const bool said = absl::StartsWith(message, out);
+  if (said) out = message;
   const bool of_memory = reason == Reason::kOutOfMemory || (reason == Reason::kSignaled && signal == 9);
   if (of_memory && peak_memory > 0) {
     absl::StrAppend(&out, absl::StrFormat(", memory peaked at %.1f MiB", static_cast<double>(peak_memory) / (1 << 20)));
   }
-  if (!message.empty()) absl::StrAppend(&out, ": ", message);
+  if (!message.empty() && !said) absl::StrAppend(&out, ": ", message);
   return out;
 }
 

@@ -19,16 +19,22 @@ absl::StatusOr<std::shared_ptr<const StepHistory::Of>> StepHistory::Read(const s
   store::RunFilter filter;
   filter.project = project;
   filter.pipeline = pipeline;
-  filter.states = {RunState::kSucceeded};
+  // What succeeded in a run that failed took as long as ever.
+  filter.states = {RunState::kSucceeded, RunState::kFailed};
   ASSIGN_OR_RETURN(const std::vector<store::RunRecord> runs, queries_->ListRuns(filter, 0, kRunsRead));
   const RunKey newest = runs.empty() ? 0 : runs.front().header.key;
+  int64_t generations = 0;
+  for (const store::RunRecord& run : runs) generations += run.row.generation;
   {
     MutexLock lock(&mutex_);
     const auto found = known_.find({project, pipeline});
-    if (found != known_.end() && found->second->newest == newest) return found->second;
+    if (found != known_.end() && found->second->newest == newest && found->second->generations == generations) {
+      return found->second;
+    }
   }
   auto out = std::make_shared<Of>();
   out->newest = newest;
+  out->generations = generations;
   std::unordered_map<std::string, std::vector<int64_t>> samples;
   for (const store::RunRecord& run : runs) {
     const int64_t cached = run.row.counts[static_cast<size_t>(StepState::kCached)];

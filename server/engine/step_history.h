@@ -1,6 +1,6 @@
 // How long the steps of a pipeline took in its last runs.
 //
-// Any thread. What was read of a pipeline is kept until a newer run of it has succeeded.
+// Any thread. What was read of a pipeline is kept until a newer run of it has ended.
 #pragma once
 
 #include <cstdint>
@@ -22,6 +22,7 @@ class StepHistory {
   struct Of {
     int runs = 0;  // looked at
     RunKey newest = 0;
+    int64_t generations = 0;  // of all runs looked at: a retry changes what they took
     std::unordered_map<std::string, std::pair<int64_t, int>> steps;  // name → median in microseconds, samples
   };
 

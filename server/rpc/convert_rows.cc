@@ -103,7 +103,7 @@ v1::Step ToWaitingStep(const store::RunRecord& run, const Graph& graph, StepIx i
   out.set_name(graph.StepName(ix));
   const StepSpec& spec = graph.SpecOf(ix);
   out.set_template_name(spec.name);
-  if (!spec.foreach.empty()) (void)FromJson(graph.ItemJson(ix), out.mutable_item());  // was JSON when it was stored
+  SetItem(graph, ix, &out);
   if (!spec.options().orchestrator.empty()) out.set_orchestrator(spec.options().orchestrator);
   return out;
 }

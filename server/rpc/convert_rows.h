@@ -10,6 +10,7 @@
 #include "orch/v1/run.pb.h"
 #include "orch/v1/secret.pb.h"
 #include "server/engine/engine.h"
+#include "server/rpc/values.h"
 #include "server/store/queries.h"
 
 namespace orch::rpc {
@@ -23,6 +24,13 @@ v1::Run ToRun(const store::RunRecord& record, absl::string_view pages);
 v1::Step ToStep(const store::RunRecord& run, const Graph& graph, const StepRow& row);
 // A step that has no row yet.
 v1::Run::Generation ToGeneration(const GenerationRow& row);
+// The item of an instance of a fan-out; nothing of other steps.
+template <typename Message>
+void SetItem(const Graph& graph, StepIx ix, Message* out) {
+  // It was JSON when it was stored.
+  if (!graph.SpecOf(ix).foreach.empty()) (void)FromJson(graph.ItemJson(ix), out->mutable_item());
+}
+
 v1::Step ToWaitingStep(const store::RunRecord& run, const Graph& graph, StepIx ix);
 v1::Attempt ToAttempt(const AttemptRow& row);
 v1::HookRun ToHookRun(const HookRow& row);

@@ -150,6 +150,7 @@ absl::Status ExplainApi::ExplainStep(const CallContext& context, const FoundRun&
                                      v1::Explanation* out) {
   const RunKey key = found.record.header.key;
   out->set_step(found.graph().StepName(ix));
+  SetItem(found.graph(), ix, out);
   std::optional<Explained> explained;
   if (!IsTerminal(found.record.row.state)) {
     ASSIGN_OR_RETURN(explained, api_.engine->Explain(key, ix, context.deadline_micros));
@@ -187,12 +188,17 @@ absl::Status ExplainApi::ExplainWhole(const CallContext& context, const FoundRun
   for (const BriefStep& step : explained->steps) {
     v1::StepInBrief* brief = out->add_steps();
     brief->set_step(found.graph().StepName(step.ix));
+    SetItem(found.graph(), step.ix, brief);
     brief->set_state(static_cast<v1::Step::State>(step.state));
     brief->set_reason(static_cast<v1::Reason::Code>(step.reason));
     brief->set_text(step.text);
     if (step.state != StepState::kFailed) continue;
     ASSIGN_OR_RETURN(const std::optional<StepRow> row, api_.engine->queries().GetStep(key, step.ix));
-    if (row.has_value()) brief->set_text(EndInWords(row->reason, row->exit_code, row->signal, 0, row->message));
+    if (!row.has_value()) continue;
+    brief->set_text(EndInWords(row->reason, row->exit_code, row->signal, 0, row->message));
+    for (v1::Cause& cause : *out->mutable_causes()) {
+      if (cause.step() == brief->step()) cause.set_text(absl::StrCat("`", brief->step(), "` failed: ", brief->text()));
+    }
   }
   return absl::OkStatus();
 }
@@ -206,6 +212,11 @@ absl::Status ExplainApi::AddFailures(const FoundRun& found, StepIx ix, const Ste
   }
   if (bad.size() > kMostFailures) bad.erase(bad.begin(), bad.end() - kMostFailures);
   const RetryPolicy& policy = found.graph().SpecOf(ix).options().retry;
+  // Between an attempt and the next one lies the end of a generation if it was retry-run that began the next.
+  std::vector<GenerationRow> earlier;
+  if (row != nullptr && row->earlier_attempts > 0 && !bad.empty()) {
+    ASSIGN_OR_RETURN(earlier, api_.engine->queries().ListGenerations(found.record.header.key));
+  }
   for (const AttemptRow* attempt : bad) {
     v1::FailedAttempt* failure = out->add_failures();
     failure->set_attempt(static_cast<int32_t>(attempt->number));
@@ -223,7 +234,14 @@ absl::Status ExplainApi::AddFailures(const FoundRun& found, StepIx ix, const Ste
         attempt->platform_failure
             ? absl::StrCat("its command never began; platform_attempts is ", policy.platform_attempts)
             : absl::StrCat("max_attempts is ", policy.max_attempts);
-    if (next != attempts.end()) {
+    const bool retried =
+        next != attempts.end() && std::any_of(earlier.begin(), earlier.end(), [&](const GenerationRow& generation) {
+          return attempt->ended <= generation.ended && generation.ended <= next->created;
+        });
+    if (retried) {
+      failure->set_then(
+          absl::StrCat("not tried again: ", budget, "; run again by retry-run at ", ClockWords(next->created)));
+    } else if (next != attempts.end()) {
       failure->set_then(absl::StrCat("tried again at ", ClockWords(next->created), ": ", budget));
     } else if (row != nullptr && row->state == StepState::kBackoff) {
       failure->set_then(absl::StrCat("tried again at ", ClockWords(row->retry_at), ": ", budget));

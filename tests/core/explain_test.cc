@@ -159,6 +159,11 @@ TEST(ExplainTest, EndsInWords) {
   EXPECT_EQ(EndInWords(Reason::kSignaled, std::nullopt, 11, 5 << 20, ""), "ended by signal 11");
   EXPECT_EQ(EndInWords(Reason::kOutOfMemory, std::nullopt, 9, 512 << 20, ""),
             "out of memory, memory peaked at 512.0 MiB");
+  // What the backend's message says already is said once.
+  EXPECT_EQ(EndInWords(Reason::kExitCode, 3, std::nullopt, 0, "exit code 3"), "exit code 3");
+  EXPECT_EQ(EndInWords(Reason::kSignaled, std::nullopt, 9, 1 << 20, "ended by signal 9 (Killed)"),
+            "ended by signal 9 (Killed), memory peaked at 1.0 MiB");
+  EXPECT_EQ(EndInWords(Reason::kOutputMissing, 0, std::nullopt, 0, "no `x`"), "OUTPUT_MISSING: no `x`");
 }
 
 EstimateInput Input(const Graph& graph, std::vector<int64_t> seconds) {

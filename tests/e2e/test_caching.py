@@ -45,7 +45,7 @@ steps:
         step = self.daemon.steps("two")["heavy"]
         self.assertEqual((step["state"], step["cached_from"]), ("CACHED", "one"))
         self.assertEqual(self.marks.read_text().split(), ["one"])
-        self.assertIn("cached, from run `one`", self.daemon.ctl("why", "two", "heavy").stdout)
+        self.assertIn("was cached: the outputs are those of run `one`", self.daemon.ctl("why", "two", "heavy").stdout)
 
     def test_kill_9_while_one_waits_for_the_other(self) -> None:
         self.daemon.submit(self.expensive(), "--name", "one")

@@ -97,7 +97,7 @@ steps:
         self.assertEqual(bad["failures"][1]["last_lines"], [f"line {i}" for i in range(3, 13)])
         killed = self.why(run, "killed")
         self.assertEqual(killed["failures"][0]["signal"], 9)
-        self.assertIn("ended by signal 9", killed["summary"])
+        self.assertRegex(killed["summary"], r"failed: ended by signal 9 \(Killed\)$")
         after = self.why(run, "after")
         self.assertIn("its rule `all_success` was not met", after["summary"])
         self.assertEqual((after["causes"][0]["step"], after["causes"][0]["step_state"]), ("bad", "FAILED"))
@@ -105,7 +105,7 @@ steps:
         self.assertEqual(self.why(run, "fine")["cache"]["outcome"], "NOT_ENABLED")
         whole = self.daemon.ctl("why", run).stdout
         self.assertIn("exit code 3", whole)
-        self.assertIn(f"orchctl why {run} STEP", whole)
+        self.assertIn(f"orchctl why {run} bad\n", whole)
         page = self.daemon.http(f"/runs/{run}/steps/bad/log")[1].decode()
         self.assertIn("failed after 2 attempts: exit code 3", page)
         self.assertEqual(self.daemon.ctl("why", run, "nope", code=3).stdout, "")
@@ -152,6 +152,42 @@ steps:
         self.assertEqual(len(self.daemon.json("list-runs")["runs"]), 1)  # nothing was started
         broken = self.daemon.ctl("plan", self.daemon.file("name: x\nsteps:\n  - name: a\n    command: ['true']\n    after: [z]\n"), code=8)
         self.assertIn(":5:", broken.stderr)
+
+    def test_items_and_what_retry_run_did(self) -> None:
+        ready = self.daemon.home / "ready"
+        file = self.daemon.file(f"""
+name: items
+steps:
+  - name: a
+    foreach: {{town: [oulu, pisa], day: [1, 2]}}
+    command: [sh, -c, 'test ${{item.day}} = 1 || test -e {ready}', '${{item.town}}']
+    cache: {{enabled: true, key: mine}}
+""")
+        submitted = self.daemon.ctl("submit", file, "--name", "items", "--wait", code=1)
+        self.assertNotIn("warning", submitted.stderr)  # its author has a key
+        self.assertIn("a[1] (day=2, town=oulu) FAILED EXIT_CODE 1\n", submitted.stderr)
+        self.assertEqual(submitted.stderr.count("1 step failed"), 0)
+        why = self.why("items", "a[3]")
+        self.assertEqual(why["item"], {"town": "pisa", "day": 2})
+        self.assertEqual(why["failures"][0]["text"], "exit code 1")
+        whole = self.why("items")
+        self.assertEqual(whole["causes"][0]["text"], "`a[1]` failed: exit code 1")
+        self.assertEqual([step["item"]["town"] for step in whole["steps"]], ["oulu", "pisa"])
+        self.assertRegex(self.daemon.ctl("list-steps", "items").stdout, r"a\[1\] +FAILED +1 +\S+ +day=2, town=oulu +EXIT_CODE 1\n")
+        self.assertRegex(self.daemon.ctl("get-step", "items", "a[1]").stdout, r"Item: +day=2, town=oulu\n")
+        self.assertIsNotNone(self.daemon.json("plan", file, "--no-cache").get("expected"))  # of what succeeded in the failed run
+        ready.touch()
+        self.daemon.ctl("retry-run", "items", "--wait")
+        self.assertRegex(self.why("items", "a[1]")["failures"][0]["then"],
+                         r"^not tried again: max_attempts is 1; run again by retry-run at \d\d:\d\d:\d\d UTC$")
+        self.assertIn("Generation:        2 (1: FAILED, 2 steps failed)", self.daemon.ctl("get-run", "items").stdout)
+        self.daemon.ctl("submit", file, "--name", "more", "--wait")
+        cached = [line.split() for line in self.daemon.ctl("plan", file).stdout.splitlines() if "be cached" in line]
+        self.assertEqual([line[0] for line in cached], ["a[0…3]"])
+        self.assertEqual(len([line for line in self.daemon.ctl("plan", file, "-o", "wide").stdout.splitlines() if "be cached" in line]), 4)
+        self.assertIn("a[0]: SUCCEEDED, ", self.daemon.ctl("diff-runs", "items", "more").stdout)
+        self.daemon.ctl("submit", file, "--name", "anew", "--no-cache", "--wait")
+        self.assertIn("  a[0…3]: SUCCEEDED → CACHED, from items\n0 steps", self.daemon.ctl("diff-runs", "anew", "more").stdout)
 
     def test_diff_runs(self) -> None:
         before = """

@@ -409,6 +409,11 @@ class FakeBackend : public Backend {
         end.reason = Reason::kLost;
         end.message = "lost as its settings say";
         break;
+      case Outcome::kUnschedulable:
+        end.reason = Reason::kUnschedulable;
+        end.never_started = true;
+        end.message = "unschedulable as its settings say";
+        break;
     }
     return end;
   }

@@ -102,7 +102,8 @@ void ReadScript(Fields& fields, Script* script) {
                        {{"success", Outcome::kSuccess},
                         {"fail", Outcome::kFail},
                         {"lost", Outcome::kLost},
-                        {"oom", Outcome::kOutOfMemory}},
+                        {"oom", Outcome::kOutOfMemory},
+                        {"unschedulable", Outcome::kUnschedulable}},
                        &script->outcome);
   fields.Int("exit_code", 1, 255, &script->exit_code);
   fields.Int("fail_attempts", 0, 1'000'000, &script->fail_attempts);
@@ -169,7 +170,7 @@ constexpr char kDuration[] = R"({"type":["string","integer"],"description":"10ms
 Json ScriptProperties() {
   Json p;
   p["duration"] = p["start_delay"] = Json::parse(kDuration);
-  p["outcome"]["enum"] = {"success", "fail", "lost", "oom"};
+  p["outcome"]["enum"] = {"success", "fail", "lost", "oom", "unschedulable"};
   p["exit_code"] = {{"type", "integer"}, {"minimum", 1}, {"maximum", 255}};
   p["fail_attempts"] = p["refuse_attempts"] = {{"type", "integer"}, {"minimum", 0}};
   p["refuse"]["enum"] = {"none", "transient", "permanent"};

@@ -12,7 +12,7 @@
 
 namespace orch::fake {
 
-enum class Outcome : uint8_t { kSuccess, kFail, kLost, kOutOfMemory };
+enum class Outcome : uint8_t { kSuccess, kFail, kLost, kOutOfMemory, kUnschedulable };
 enum class Refusal : uint8_t { kNone, kTransient, kPermanent };
 
 struct Script {

@@ -4,6 +4,7 @@ import subprocess
 import unittest
 from pathlib import Path
 
+from tests.docs import pipeline_fields
 from tests.lib.daemon import BIN, ROOT, Daemon
 
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/**/*.md"), *ROOT.glob("backends/**/*.md")])
@@ -37,6 +38,27 @@ class Docs(unittest.TestCase):
             for field in re.findall(r"^  (?:repeated |optional )?[\w.<>, ]+ ([a-z_]+) = \d+;", body[1], re.M):
                 with self.subTest(message=message, field=field):
                     self.assertTrue(f"`{field}`" in page, f"{field} is not described")
+
+    def test_every_field_of_a_pipeline_has_a_test(self) -> None:
+        _, faults = pipeline_fields.collect()
+        self.assertEqual(faults, [])
+
+    def test_a_field_without_a_test_is_found(self) -> None:
+        file = ROOT / "tests/docs/test_docs.py"
+        entries, faults = pipeline_fields.collect([
+            pipeline_fields.Test(file, "good", "cache: {ttl: 1h}", ["Cache.ttl"]),
+            pipeline_fields.Test(file, "silent", "cache: {ttl: 1h}", ["Cache.key"]),
+            pipeline_fields.Test(file, "unknown", "cache: {size: 3}", ["Cache.size"])])
+        self.assertEqual([test.name for entry in entries if entry.key == "Cache.ttl" for test in entry.tests], ["good"])
+        self.assertNotIn("Cache.ttl: no test says that it covers it", faults)
+        for fault in ("tests/docs/test_docs.py, silent: covers Cache.key, but does not mention it", "Cache.key: no test says that it covers it",
+                      "tests/docs/test_docs.py, unknown: covers Cache.size, which is no field of a pipeline"):
+            self.assertIn(fault, faults)
+
+    def test_the_table_of_fields_is_what_is(self) -> None:
+        entries, _ = pipeline_fields.collect()
+        self.assertIn(pipeline_fields.BEGIN + pipeline_fields.table(entries) + pipeline_fields.END,
+                      (ROOT / "docs/pipelines.md").read_text(), "run tests/docs/pipeline_fields.py --write")
 
     def test_every_verb_is_described(self) -> None:
         page = (ROOT / "docs/cli.md").read_text()

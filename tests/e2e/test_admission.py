@@ -45,6 +45,7 @@ class Admission(unittest.TestCase):
         self.refused("pools: {db: 2}", "pool `db` has 1 slots, the step takes 2")
 
     def test_shares_of_a_cpu_and_custom_things_add_up(self) -> None:
+        # covers: Resources.cpu Resources.custom
         marks = self.daemon.home / "marks"
         run = self.daemon.submit(f"""
 name: shares
@@ -77,6 +78,7 @@ steps:
         self.daemon.ctl("wait-run", run)
 
     def test_priority_then_the_longest_way_then_age(self) -> None:
+        # covers: StepSpec.priority
         order = self.daemon.home / "order"
         self.daemon.ctl("create-pool", "single", "--slots", 1)
         run = self.daemon.submit(f"""
@@ -114,6 +116,7 @@ steps:
         self.assertLess(self.daemon.steps(big)["a"]["start_time"], self.daemon.steps(late)["a"]["start_time"])
 
     def test_max_parallel_of_a_run(self) -> None:
+        # covers: Pipeline.max_parallel
         run = self.daemon.submit(f"""
 name: narrow
 max_parallel: 2
@@ -129,6 +132,7 @@ steps:
         self.daemon.ctl("wait-run", run)
 
     def test_gpus_are_given_out_one_by_one_also_over_a_kill(self) -> None:
+        # covers: Resources.gpu Resources.Gpu.count Resources.Gpu.kind
         run = self.daemon.submit(f"""
 name: gpus
 defaults: {{resources: {{cpu: 1, gpu: {{count: 1, kind: a100}}}}}}
@@ -159,6 +163,7 @@ steps:
         self.daemon.ctl("wait-run", run)
 
     def test_pools_by_their_verbs(self) -> None:
+        # covers: StepSpec.pools
         ctl = self.daemon.ctl
         self.assertIn("pool db has 2 slots", ctl("create-pool", "db", "--slots", 2, "--description", "the warehouse").stdout)
         ctl("create-pool", "db", "--slots", 3)

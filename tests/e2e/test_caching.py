@@ -92,6 +92,7 @@ steps:
         self.assertEqual(steps["b"]["cached_from"], "cut-1")
 
     def test_key_ttl_and_enabled(self) -> None:
+        # covers: Cache.enabled Cache.key Cache.ttl
         def text(cache: str) -> str:
             return f"name: opts\nsteps:\n  - name: a\n    command: ['true']\n    cache: {cache}\n"
 
@@ -131,6 +132,7 @@ steps:
         self.assertEqual(self.daemon.run(text)["a"]["state"], "SUCCEEDED")
 
     def test_a_declared_source_is_in_the_key_whole(self) -> None:
+        # covers: StepSpec.source Source.path Source.ignore
         source = self.daemon.home / "src"
         source.mkdir()
         (source / "main.sh").write_text(". ./helper.sh\n")

@@ -290,6 +290,7 @@ steps:
     # --- heartbeat ---
 
     def test_heartbeat(self) -> None:
+        # covers: StepSpec.heartbeat
         gate = self.gate()
         beats = f"[sh, -c, 'while [ ! -e {gate} ]; do orch-launch heartbeat || exit 9; sleep 0.2; done']"
         quiet = "[sh, -c, 'orch-launch heartbeat; exec sleep 1000']"

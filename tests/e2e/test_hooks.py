@@ -29,6 +29,7 @@ class Hooks(unittest.TestCase):
         return self.daemon.ctl("logs", run, "--hook", hook["id"], *more).stdout
 
     def test_what_a_hook_gets(self) -> None:
+        # covers: Pipeline.hooks StepSpec.hooks Hooks.on_success Hook.command Hook.Command.command
         run = self.daemon.submit("""
 name: p
 parameters: {word: {type: string, default: a word}}
@@ -65,6 +66,7 @@ steps:
         self.assertRegex(self.daemon.ctl("get-run", run).stdout, r"on_success +SUCCEEDED")
 
     def test_a_failure_is_told_and_changes_nothing(self) -> None:
+        # covers: Hooks.on_failure
         run = self.daemon.submit("""
 name: p
 hooks: {on_failure: {command: [no-such-program]}, on_success: {command: [touch, never]}}
@@ -167,6 +169,7 @@ steps:
         self.daemon.ctl("delete-run", run)
 
     def test_what_is_refused(self) -> None:
+        # covers: Hook.webhook
         for more, words in {
             "hooks: {on_failure: {webhook: 'https://x'}}": "not in this build",
             "hooks: {on_failure: {command: [x, '${outputs.none}']}}": "outputs.none",

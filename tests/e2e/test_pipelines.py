@@ -19,6 +19,8 @@ class Pipelines(unittest.TestCase):
         cls.daemon.close()
 
     def test_data_values_templates_and_fan_outs(self) -> None:
+        # covers: Pipeline.name Pipeline.parameters Pipeline.steps StepSpec.name StepSpec.command StepSpec.inputs
+        # covers: StepSpec.outputs StepSpec.foreach ForeachKey.values Output.value
         steps = self.daemon.run("""
 name: data
 parameters: {greeting: {type: string, default: hi}, n: 3}
@@ -54,6 +56,7 @@ steps:
         self.assertEqual(json.loads(self.daemon.ctl("logs", "data-1", "gen").stdout), {"greeting": "hello world", "n": 3})
 
     def test_environment_is_exact(self) -> None:
+        # covers: StepSpec.env
         self.daemon.run("name: env\nsteps:\n  - name: a\n    command: [env]\n    env: {MINE: 'x ${step.name}'}\n",
                         "--name", "env-1")
         names = dict(line.split("=", 1) for line in self.daemon.ctl("logs", "env-1", "a").stdout.splitlines())
@@ -70,6 +73,7 @@ steps:
         self.assertEqual(self.daemon.ctl("logs", "out-1", "a", "--stream", "stderr").stdout, "err")
 
     def test_cache_on_the_second_run(self) -> None:
+        # covers: StepSpec.cache
         text = """
 name: cached
 defaults: {cache: {enabled: true}}
@@ -96,6 +100,7 @@ steps:
         self.assertEqual(self.daemon.run(text)["a"]["state"], "SUCCEEDED")
 
     def test_external_file(self) -> None:
+        # covers: Input.uri
         path = self.daemon.file("outside", "outside.txt")
         self.daemon.run(f"name: ext\nsteps:\n  - name: a\n    command: [cat, '${{inputs.f}}']\n"
                         f"    inputs: {{f: {{uri: 'file://{path}'}}}}\n", "--name", "ext-1")
@@ -119,6 +124,7 @@ steps:
         self.assertGreaterEqual(times[2] - times[1], 0.4)
 
     def test_time_outs(self) -> None:
+        # covers: Pipeline.timeout StepSpec.timeout
         steps = self.daemon.run("name: slow\nsteps:\n  - name: a\n    command: [sleep, '60']\n    timeout: 300ms\n",
                                 code=1)
         self.assertEqual((steps["a"]["state"], steps["a"]["reason"]), ("FAILED", "RUN_TIMEOUT"))
@@ -129,6 +135,8 @@ steps:
         self.assertEqual(self.daemon.steps(name)["b"]["state"], "SKIPPED")
 
     def test_execution_modes(self) -> None:
+        # covers: Pipeline.execution_mode Pipeline.ExecutionMode.CONTINUE_ON_FAILURE Pipeline.ExecutionMode.FAIL_FAST
+        # covers: Pipeline.ExecutionMode.STOP_ON_FAILURE
         text = """
 name: modes
 execution_mode: MODE
@@ -194,6 +202,7 @@ steps:
         self.assertFalse(alive(int(pid_file.read_text())))
 
     def test_early_publication(self) -> None:
+        # covers: Input.early Input.from
         gate = self.daemon.home / "early-gate"
         steps = self.daemon.run(f"""
 name: early
@@ -216,6 +225,7 @@ steps:
         self.assertGreaterEqual(steps["patient"]["start_time"], steps["producer"]["end_time"])
 
     def test_pools_limit_what_runs(self) -> None:
+        # covers: StepSpec.pools
         self.daemon.ctl("apply", "-f", self.daemon.file("pools: [{name: db, slots: 1}]\n", "pools.yaml"), "--yes")
         marks = self.daemon.home / "pool-marks"
         self.daemon.run(f"""
@@ -230,6 +240,7 @@ steps:
         self.assertEqual(marks.read_text().split(), ["in", "out"] * 4)
 
     def test_priority_goes_first(self) -> None:
+        # covers: StepSpec.priority
         order = self.daemon.home / "order"
         self.daemon.ctl("apply", "-f", self.daemon.file("pools: [{name: one, slots: 1}]\n", "pools.yaml"), "--yes")
         self.daemon.run(f"""

@@ -28,6 +28,7 @@ class Retries(unittest.TestCase):
         return [a["state"] for a in self.daemon.json("get-step", run, step)["attempts"]]
 
     def test_each_word_of_on(self) -> None:
+        # covers: StepSpec.retry Retry.on Retry.Condition.FAILED Retry.Condition.LOST Retry.Condition.OOM
         outcomes = {"failed": "fail", "lost": "lost", "oom": "oom"}
         steps, expected = [], {}
         for word in ("failed", "lost", "oom", "timeout"):
@@ -41,6 +42,7 @@ class Retries(unittest.TestCase):
         self.assertEqual({n: s["attempt"] for n, s in self.daemon.steps(run).items()}, expected)
 
     def test_time_outs_are_tried_again_if_asked_for(self) -> None:
+        # covers: Retry.max_attempts Retry.Condition.TIMEOUT
         run = self.daemon.submit(
             "name: p\nsteps:\n"
             "  - {name: again, command: [sleep, '1000'], timeout: 200ms, retry: {max_attempts: 2, backoff: {initial: 1ms}, on: [timeout]}}\n"
@@ -51,12 +53,14 @@ class Retries(unittest.TestCase):
         self.assertEqual(self.daemon.steps(run)["once"]["reason"], "RUN_TIMEOUT")
 
     def test_queue_time_out(self) -> None:
+        # covers: Timeout.queue
         run = self.daemon.submit("name: p\nsteps:\n  - {name: a, command: ['-'], timeout: {queue: 300ms}, "
                                  "settings: {fake: {start_delay: 1h}}}\n", "--orchestrator", "fake")
         self.daemon.ctl("wait-run", run, code=1)
         self.assertEqual(self.daemon.steps(run)["a"]["reason"], "QUEUE_TIMEOUT")
 
     def test_exit_codes(self) -> None:
+        # covers: Retry.exit_codes
         run = self.daemon.submit("name: p\nsteps:\n" + "".join(
             f"  - {{name: c{code}, command: [sh, -c, 'exit {code}'], retry: {{max_attempts: 3, backoff: {{initial: 1ms}}, exit_codes: [75, 111]}}}}\n"
             for code in (1, 75, 111)))
@@ -70,6 +74,7 @@ class Retries(unittest.TestCase):
         self.assertEqual(self.attempts(run, "a"), ["SUCCEEDED"])
 
     def test_back_off_grows_and_survives_a_kill(self) -> None:
+        # covers: Retry.backoff Retry.Backoff.initial Retry.Backoff.multiplier Retry.Backoff.max Retry.Backoff.jitter
         run = self.daemon.submit(
             "name: p\nsteps:\n  - {name: a, command: [sh, -c, 'exit 1'], retry: {max_attempts: 4, "
             "backoff: {initial: 400ms, multiplier: 2, max: 1s, jitter: 0.2}}}\n")
@@ -88,6 +93,7 @@ class Retries(unittest.TestCase):
             self.assertGreaterEqual(wait, least - 0.001)
 
     def test_the_whole_run(self) -> None:
+        # covers: Pipeline.timeout
         run = self.daemon.submit("name: p\ntimeout: 2s\nsteps:\n  - {name: a, command: [sleep, '1000']}\n  - {name: b, command: ['true'], after: [a]}\n")
         wait_for("a to run", lambda: self.daemon.steps(run)["a"]["state"] == "RUNNING")
         self.daemon.restart(signal.SIGKILL)

@@ -7,6 +7,7 @@ from tests.lib.daemon import ROOT, Daemon
 
 class Secrets(unittest.TestCase):
     def test_a_password_and_a_key(self) -> None:
+        # covers: StepSpec.secrets SecretRef.name SecretRef.file
         with Daemon() as daemon:
             pipeline = ROOT / "examples/secrets/pipeline.yaml"
             refused = daemon.ctl("submit", pipeline, code=8).stderr

@@ -31,6 +31,14 @@ class Caching(unittest.TestCase):
             self.assertEqual(why["cache"]["run"], "first")
             self.assertIn("params.minimum", {change["part"] for change in why["cache"]["changes"]})
 
+            other = folder / "other.yaml"
+            other.write_text(file.read_text().replace('key: "1"', 'key: "2"'))
+            by_name = {step["name"]: step for step in daemon.json("plan", other)["steps"]}
+            self.assertIn("key", {change["part"] for change in by_name["clean"]["changes"]})
+            self.assertEqual({name: step["action"] for name, step in by_name.items() if step["action"] != "CACHED"},
+                             {"clean": "RUN", "report": "DEPENDS"})
+            other.unlink()  # it would be part of the source
+
             (folder / "count.sh").write_text((folder / "count.sh").read_text() + "# changed\n")
             daemon.ctl("submit", file, "--name", "third", "--wait")
             why = daemon.json("why", "third", "words")

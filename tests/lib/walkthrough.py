@@ -96,6 +96,7 @@ def walk(page: Path, folder: Path, environment: dict[str, str], stand_for: dict[
     with contextlib.suppress(BrokenPipeError):
         shell.stdin.close()
     shell.wait(30)
+    shell.stdout.close()
     if UPDATE:
         for block, printed in reversed(changes):
             text = text[:block.begin] + printed + text[block.end:]

@@ -1,0 +1,29 @@
+"""examples/artifacts: a file from outside, a name that counts up, a folder."""
+import json
+import unittest
+
+from tests.lib.daemon import ROOT, Daemon
+
+
+class Artifacts(unittest.TestCase):
+    def test_a_name_that_outlives_its_run(self) -> None:
+        # covers: Input.uri Output.as Output.type
+        with Daemon() as daemon:
+            file = ROOT / "examples/artifacts/pipeline.yaml"
+            first = daemon.ctl("submit", file, "--wait").stdout.strip()
+            second = daemon.ctl("submit", file, "--wait").stdout.strip()
+            self.assertEqual(daemon.steps(second)["read"]["state"], "CACHED")  # the file is as it was
+            newest = daemon.json("get-artifact", "system-facts")
+            self.assertEqual((newest["version"], newest["type"]), (2, "json"))
+            daemon.ctl("get-artifact", "system-facts", "--output", daemon.home / "facts.json")
+            facts = json.loads((daemon.home / "facts.json").read_text())
+            with open("/etc/os-release") as release:
+                self.assertIn(f'NAME="{facts["system"]}"\n', release.read().replace("'", '"'))
+            self.assertEqual(daemon.json("get-artifact", "artifacts.describe.parts@1")["type"], "dir")
+            daemon.ctl("delete-run", first)
+            self.assertEqual(daemon.json("get-artifact", "system-facts@1")["version"], 1)
+            self.assertIn(f"{second} read", daemon.ctl("lineage", "system-facts").stdout)
+
+
+if __name__ == "__main__":
+    unittest.main()

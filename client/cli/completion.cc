@@ -19,6 +19,8 @@ const char* NamesOf(Kind kind) {
       return "orchctl list-orchestrators -o name -q --timeout 2s 2>/dev/null";
     case Kind::kPool:
       return "orchctl list-pools -o name -q --timeout 2s 2>/dev/null";
+    case Kind::kPipeline:
+      return "orchctl list-pipelines -o name -q --timeout 2s 2>/dev/null";
     case Kind::kSecret:
       return "orchctl list-secrets -o name -q --timeout 2s 2>/dev/null";
     case Kind::kText:

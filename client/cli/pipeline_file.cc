@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -18,6 +19,21 @@
 #include "server/base/status.h"
 
 namespace orch::cli {
+namespace {
+
+// Only these reach a local step.
+constexpr const char* kTakenOver[] = {"PATH", "HOME", "USER", "LANG", "TZ", "VIRTUAL_ENV"};
+
+}  // namespace
+
+void FillSubmitter(const std::string& folder, v1::SubmitRunRequest::Submitter* submitter) {
+  char host[256] = "";
+  if (gethostname(host, sizeof(host) - 1) == 0) submitter->set_host(host);
+  submitter->set_source_dir(folder);
+  for (const char* name : kTakenOver) {
+    if (const char* value = getenv(name); value != nullptr) (*submitter->mutable_environment())[name] = value;
+  }
+}
 
 absl::StatusOr<std::string> ReadInput(const std::string& path, int64_t limit) {
   const bool standard = path == "-";

@@ -7,6 +7,7 @@
 
 #include "absl/status/statusor.h"
 #include "client/spec/parse.h"
+#include "orch/v1/run_service.pb.h"
 
 namespace orch::cli {
 
@@ -21,6 +22,9 @@ absl::StatusOr<std::string> ReadInput(const std::string& path, int64_t limit);
 
 // Reads and parses, and makes relative `source` folders absolute. The parsed problems are the caller's to print.
 absl::StatusOr<PipelineFile> LoadPipeline(const std::string& path);
+
+// What a local step takes over from this process: the host, the pipeline file's folder, and six variables.
+void FillSubmitter(const std::string& folder, v1::SubmitRunRequest::Submitter* submitter);
 
 // Faults as lines `FILE:LINE:COLUMN: …` in the order of the file.
 std::string FormatProblems(const std::string& shown, std::vector<spec::Problem> problems);

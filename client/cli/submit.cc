@@ -1,7 +1,4 @@
 // submit, validate.
-#include <stdlib.h>
-#include <unistd.h>
-
 #include <algorithm>
 
 #include "absl/strings/match.h"
@@ -15,18 +12,6 @@
 
 namespace orch::cli {
 namespace {
-
-// Only these reach a local step.
-constexpr const char* kTakenOver[] = {"PATH", "HOME", "USER", "LANG", "TZ", "VIRTUAL_ENV"};
-
-void FillSubmitter(const std::string& folder, v1::SubmitRunRequest::Submitter* submitter) {
-  char host[256] = "";
-  if (gethostname(host, sizeof(host) - 1) == 0) submitter->set_host(host);
-  submitter->set_source_dir(folder);
-  for (const char* name : kTakenOver) {
-    if (const char* value = getenv(name); value != nullptr) (*submitter->mutable_environment())[name] = value;
-  }
-}
 
 std::string Counted(size_t n, const char* one) { return absl::StrCat(n, " ", one, n == 1 ? "" : "s"); }
 
@@ -79,6 +64,11 @@ class SubmitVerb : public Verb {
     absl::StatusOr<v1::Run> run = client->SubmitRun(request);
     if (!run.ok()) return Refused(file, request, *client, run.status());
 
+    std::vector<spec::Problem> warnings;
+    for (const v1::Violation& v : run->warnings()) {
+      warnings.push_back(Locate(file.parsed.map, v.field(), absl::StrCat("warning: ", v.description()), v.reason()));
+    }
+    if (!session.globals().quiet) WriteErr(FormatProblems(file.shown, warnings));
     const std::string name = run->name();
     const auto url = run->run_metadata().find("orchestrator_url");
     const bool known_url = url != run->run_metadata().end();

@@ -110,6 +110,22 @@ absl::StatusOr<v1::PipelineVersion> Client::GetPipeline(v1::GetPipelineRequest r
   return impl_->Call(*impl_->pipelines, &v1::PipelineService::Stub::GetPipeline, std::move(request));
 }
 
+absl::StatusOr<v1::Explanation> Client::ExplainRun(v1::ExplainRunRequest request) {
+  return impl_->Call(*impl_->runs, &v1::RunService::Stub::ExplainRun, std::move(request));
+}
+
+absl::StatusOr<v1::RunDiff> Client::CompareRuns(v1::CompareRunsRequest request) {
+  return impl_->Call(*impl_->runs, &v1::RunService::Stub::CompareRuns, std::move(request));
+}
+
+absl::StatusOr<v1::PlanRunResponse> Client::PlanRun(v1::PlanRunRequest request) {
+  return impl_->Call(*impl_->pipelines, &v1::PipelineService::Stub::PlanRun, std::move(request));
+}
+
+absl::StatusOr<v1::InvalidateCacheResponse> Client::InvalidateCache(v1::InvalidateCacheRequest request) {
+  return impl_->Call(*impl_->pipelines, &v1::PipelineService::Stub::InvalidateCache, std::move(request));
+}
+
 absl::StatusOr<v1::ListPipelinesResponse> Client::ListPipelines(v1::ListPipelinesRequest request) {
   return impl_->Call(*impl_->pipelines, &v1::PipelineService::Stub::ListPipelines, std::move(request));
 }

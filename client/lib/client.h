@@ -80,6 +80,9 @@ class Client {
   absl::StatusOr<v1::ListStepsResponse> ListSteps(v1::ListStepsRequest request);
   absl::StatusOr<v1::Step> GetStep(v1::GetStepRequest request);
   absl::StatusOr<v1::ListEventsResponse> ListEvents(v1::ListEventsRequest request);
+  // Why a run (`step` empty) or a step is where it is.
+  absl::StatusOr<v1::Explanation> ExplainRun(v1::ExplainRunRequest request);
+  absl::StatusOr<v1::RunDiff> CompareRuns(v1::CompareRunsRequest request);
   // Waits until the run has ended or `timeout` is over, through restarts of the daemon, and answers the run as it is
   // then. CANCELLED if `cancel` was.
   absl::StatusOr<v1::Run> WaitRun(absl::string_view name, std::chrono::milliseconds timeout,
@@ -104,6 +107,9 @@ class Client {
   absl::StatusOr<v1::PipelineVersion> RegisterPipeline(v1::RegisterPipelineRequest request);
   absl::StatusOr<v1::PipelineVersion> GetPipeline(v1::GetPipelineRequest request);
   absl::StatusOr<v1::ListPipelinesResponse> ListPipelines(v1::ListPipelinesRequest request);
+  // What a submission would do; changes nothing.
+  absl::StatusOr<v1::PlanRunResponse> PlanRun(v1::PlanRunRequest request);
+  absl::StatusOr<v1::InvalidateCacheResponse> InvalidateCache(v1::InvalidateCacheRequest request);
 
   // Artifacts.
   absl::StatusOr<v1::Artifact> GetArtifact(absl::string_view name);

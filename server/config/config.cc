@@ -2,6 +2,7 @@
 
 #include <yaml.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <functional>
@@ -15,6 +16,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/strip.h"
 #include "server/base/json.h"
 #include "server/base/utf8.h"
@@ -336,6 +338,26 @@ std::string WordOf(LogLevel level) {
   return "info";
 }
 
+// In double quotes, with escapes for what JSON leaves as it is and YAML refuses or folds.
+std::string YamlQuote(const std::string& text) {
+  const std::string json = JsonQuote(text);
+  std::string out;
+  for (size_t at = 0; at < json.size();) {
+    const size_t length = std::max<size_t>(Utf8Length(json, at), 1);
+    if (!IsControl(json, at, length)) {
+      out.append(json, at, length);
+    } else if (length == 1) {
+      absl::StrAppendFormat(&out, "\\x%02X", static_cast<uint8_t>(json[at]));
+    } else {
+      uint32_t character = static_cast<uint8_t>(json[at]) & (length == 2 ? 0x1F : 0x0F);
+      for (size_t i = 1; i < length; ++i) character = character << 6 | (static_cast<uint8_t>(json[at + i]) & 0x3F);
+      absl::StrAppendFormat(&out, "\\u%04X", character);
+    }
+    at += length;
+  }
+  return out;
+}
+
 void CheckAddress(absl::string_view flag, const std::string& address, std::vector<std::string>* faults) {
   const auto parsed = http::ParseAddress(address);
   if (!parsed.ok()) {
@@ -386,8 +408,8 @@ std::vector<std::string> Finish(Config* config) {
 
 std::string ToYaml(const Config& config) {
   std::string out =
-      absl::StrCat("data_dir: ", JsonQuote(config.data_dir), "\nlisten: ", JsonQuote(config.listen),
-                   "\nhttp_listen: ", JsonQuote(config.http_listen), "\npublic_url: ", JsonQuote(config.public_url),
+      absl::StrCat("data_dir: ", YamlQuote(config.data_dir), "\nlisten: ", YamlQuote(config.listen),
+                   "\nhttp_listen: ", YamlQuote(config.http_listen), "\npublic_url: ", YamlQuote(config.public_url),
                    "\nlog_level: ", WordOf(config.log_level), "\ngrace: ", config.grace_micros / 1000,
                    "ms\nreserve_after: ", config.reserve_after_micros / 1000,
                    "ms\nflavors:\n  fake: ", config.fake_flavor ? "true" : "false", "\n");

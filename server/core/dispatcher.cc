@@ -70,7 +70,7 @@ void Dispatcher::RunSweeps(int budget) {
           StopStep(*run, ix);
           break;
         case Sweep::Kind::kHoldBack:
-          if (run->row.state == RunState::kPaused) Dequeue(*run, ix);
+          if (run->row.state == RunState::kPaused && run->cells[ix].state == StepState::kReady) Park(*run, ix);
           break;
         case Sweep::Kind::kOfferAgain:
           if (run->cells[ix].state == StepState::kReady) Offer(*run, ix, ReadySince(*run, ix));
@@ -97,20 +97,24 @@ void Dispatcher::Tick(Now now) {
   DrainEnded(policy_.slice);
   hooks_.Tick(now);
   if (pass_needed_) {
+    bool refused = false;  // slots were given back: who was passed over for want of them looks again
     pass_needed_ = ready_.Pass(
         &pools_, [this](uint32_t o) { return orchestrators_[o].present && orchestrators_[o].healthy; }, now_.mono,
         policy_.reserve_after_micros, policy_.grants,
-        [this](uint32_t line, const ReadyQueue::Entry& entry) {
+        [this, &refused](uint32_t line, const ReadyQueue::Entry& entry) {
           RunInMemory* run = FindRun(entry.run);
           CHECK(run != nullptr);
-          if (MayStart(*run)) {
+          if (MayStart(*run) && TakeLead(*run, entry.ix)) {
             Grant(*run, entry.ix);
-          } else {  // the sweep that ends it has not come to it yet
-            Detail(*run, entry.ix).queued = false;
+          } else {  // it waits for a leader, or the sweep that ends it has not come to it yet
+            if (!MayStart(*run)) Park(*run, entry.ix);
+            refused = true;
             pools_.Give(ready_.demand(line));
           }
         });
+    pass_needed_ = pass_needed_ || refused;
   }
+  WorkOffFlights(policy_.slice);
   for (int n = policy_.slice; n > 0 && !unshown_.empty() && unshown_.front().due <= now_.mono; --n) {
     const Unshown front = unshown_.front();
     unshown_.pop_front();
@@ -128,7 +132,7 @@ void Dispatcher::Tick(Now now) {
 }
 
 int64_t Dispatcher::NextDeadline() const {
-  if (!sweeps_.empty() || !ended_.empty() || pass_needed_) return 0;
+  if (!sweeps_.empty() || !ended_.empty() || pass_needed_ || !overtaken_.empty() || !woken_.empty()) return 0;
   int64_t due = hooks_.NextDeadline();
   if (!timers_.empty()) due = std::min(due, timers_.top().due);
   if (!unshown_.empty()) due = std::min(due, unshown_.front().due);
@@ -276,6 +280,7 @@ absl::Status Dispatcher::On(RunSubmitted& event) {
   run.header.key = next_run_key_++;
   run.header.step_count = event.graph->step_count();
   run.graph = std::move(event.graph);
+  run.found = std::move(event.found);
   run.row.key = run.header.key;
   run.row.version = 0;
   run.row.state = RunState::kPending;
@@ -578,6 +583,7 @@ absl::Status Dispatcher::CheckInvariants() const {
       for (const auto& [pool, amount] : ready_.demand(run.lines[run.graph->TemplateOf(ix)])) used[pool] += amount;
     }
   }
+  if (const std::string wrong = flights_.Check(); !wrong.empty()) return absl::InternalError(wrong);
   if (live != live_attempts_) return absl::InternalError("live attempts are miscounted");
   for (uint32_t number = 0; number < orchestrators_.size(); ++number) {
     if (orchestrators_[number].busy != busy[number]) return absl::InternalError("busy attempts are miscounted");

@@ -17,11 +17,14 @@
 
 #include "absl/status/status.h"
 #include "server/base/clock.h"
+#include "server/core/cache_changes.h"
+#include "server/core/explain.h"
 #include "server/core/hooks.h"
 #include "server/core/messages.h"
 #include "server/core/pools.h"
 #include "server/core/ready_queue.h"
 #include "server/core/run_state.h"
+#include "server/core/single_flight.h"
 #include "server/model/transitions.h"
 
 namespace orch {
@@ -80,9 +83,15 @@ class Dispatcher {
   const HookQueue& hooks() const { return hooks_; }
   size_t ready_steps() const { return ready_.size(); }
   int64_t late_events() const { return late_events_; }
+  // Of the cache's entries as decided; see CacheChanges.
+  uint64_t cache_version() const { return cache_changes_.version(); }
   int64_t last_sequence() const { return next_sequence_ - 1; }
   // Slots in use by pool, as `ORCHESTRATOR/cpu`, `pool/NAME`, `run/KEY`.
   std::map<std::string, int64_t> PoolUse() const;
+  // Why a step, or a run, that has not ended is where it is; nullopt: the run has ended. In time that does not grow
+  // with what waits, but for one look at each step of the run.
+  std::optional<Explained> Explain(RunKey run, StepIx ix) const;
+  std::optional<Explained> Explain(RunKey run) const;
   // True if a run that has not ended names it, or a step of one does.
   bool UsesOrchestrator(const std::string& name) const;
   bool UsesPool(const std::string& name) const;
@@ -143,6 +152,8 @@ class Dispatcher {
   absl::Status On(OutputsStored& event);
   absl::Status On(ArtifactPublished& event);
   absl::Status On(StepResolved& event);
+  absl::Status On(StepsResolved& event);
+  absl::Status On(CacheEntriesRemoved& event);
   absl::Status On(OrchestratorChanged& event);
   absl::Status On(OrchestratorRemoved& event);
   absl::Status On(OrchestratorHealthChanged& event);
@@ -186,6 +197,17 @@ class Dispatcher {
   void SkipEarlyConsumers(RunInMemory& run, StepIx producer);
   void StopStep(RunInMemory& run, StepIx ix);
 
+  // the cache
+  void AskCache(RunInMemory& run, StepIx ix);
+  bool TakeFound(RunInMemory& run, StepIx ix);
+  void TakeHit(RunInMemory& run, StepIx ix, const std::string& from, std::vector<StoredOutput> outputs);
+  bool TakeLead(RunInMemory& run, StepIx ix);
+  void EndFlight(RunInMemory& run, StepIx ix, const std::string& key, bool landed);
+  void LeaveFlight(RunInMemory& run, StepIx ix);
+  void Park(RunInMemory& run, StepIx ix);
+  void ShowWaiting(RunInMemory& run, StepIx ix, Reason reason);
+  void WorkOffFlights(int budget);
+
   // attempts
   LiveAttempt* FindLive(const AttemptRef& ref, RunInMemory** run);
   void Grant(RunInMemory& run, StepIx ix);
@@ -198,8 +220,15 @@ class Dispatcher {
   void SubmitNow(RunInMemory& run, StepIx ix, LiveAttempt& attempt);
   void AddIntent(Intent::Kind kind, const RunInMemory& run, StepIx ix, const LiveAttempt& attempt);
   ArtifactId Land(RunInMemory& run, StepIx ix, uint32_t attempt, const StoredOutput& output, bool early);
-  void FinishWell(RunInMemory& run, StepIx ix, bool enter_cache);
+  void FinishWell(RunInMemory& run, StepIx ix, std::string cache_key, std::string parts_json);
   void FireTimer(const Timer& timer);
+
+  // explaining
+  std::string PoolWords(PoolId pool) const;
+  StepFinder Finder(const RunInMemory& run) const;
+  void ExplainSlots(const RunInMemory& run, StepIx ix, std::vector<Cause>* causes) const;
+  void ExplainReady(const RunInMemory& run, StepIx ix, Explained* out) const;
+  void ExplainLive(const RunInMemory& run, StepIx ix, Explained* out) const;
 
   void AddSweep(Sweep::Kind kind, const RunInMemory& run, StepIx first, StepIx end, uint8_t seen);
   void RunSweeps(int budget);
@@ -222,6 +251,10 @@ class Dispatcher {
   std::map<RunKey, std::deque<Sweep>> sweeps_;   // in order within a run
   std::deque<RunKey> sweep_turns_;               // runs that have some, in turns
   std::deque<std::pair<RunKey, StepIx>> ended_;  // steps whose dependants have not been told
+  SingleFlight flights_;
+  CacheChanges cache_changes_;
+  std::deque<std::string> overtaken_;            // keys whose leader has just started
+  std::deque<std::pair<RunKey, StepIx>> woken_;  // steps whose leader has ended
   std::priority_queue<Timer, std::vector<Timer>, std::greater<>> timers_;
   std::deque<Unshown> unshown_;  // READY steps that are not on record yet, oldest first
   std::vector<RunKey> dirty_runs_;

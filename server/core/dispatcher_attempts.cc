@@ -50,7 +50,9 @@ void Dispatcher::AddIntent(Intent::Kind kind, const RunInMemory& run, StepIx ix,
   intent.ref = {run.header.key, ix, attempt.row.number};
   intent.key = attempt.row.key;
   intent.orchestrator = attempt.row.orchestrator;
-  if (kind == Intent::Kind::kSubmitAttempt || kind == Intent::Kind::kStoreOutputs) intent.inputs = InputsOf(run, ix);
+  if (kind != Intent::Kind::kSubmitAttempt && kind != Intent::Kind::kStoreOutputs) return;
+  intent.inputs = InputsOf(run, ix);
+  intent.cache_key = attempt.row.cache_key;
 }
 
 void Dispatcher::SubmitNow(RunInMemory& run, StepIx ix, LiveAttempt& attempt) {
@@ -274,7 +276,7 @@ absl::Status Dispatcher::On(AttemptEnded& event) {
   }
   // A step that may enter the cache is looked at once more: were its files the same at the end?
   if (run->graph->templates()[run->graph->TemplateOf(ix)].outputs == 0 && row.cache_key.empty()) {
-    FinishWell(*run, ix, true);
+    FinishWell(*run, ix, "", "");
     return absl::OkStatus();
   }
   SetStep(*run, ix, StepEvent::kCommandEnded, StepState::kRunning, Reason::kNone, "");
@@ -286,7 +288,6 @@ absl::Status Dispatcher::On(AttemptEnded& event) {
   AddIntent(Intent::Kind::kStoreOutputs, *run, ix, *attempt);
   Intent& intent = out_.intents.back();
   intent.output_dir = end.output_dir;
-  intent.cache_key = row.cache_key;
   intent.published.assign(run->graph->SpecOf(ix).outputs.size(), false);
   for (const uint32_t output : attempt->published) intent.published[output] = true;
   for (uint32_t output = 0; ORCH_PLANTED("accept_stale_output") && output < intent.published.size(); ++output) {
@@ -313,7 +314,8 @@ absl::Status Dispatcher::On(OutputsStored& event) {
     return absl::OkStatus();
   }
   for (const StoredOutput& output : event.outputs) Land(*run, ix, event.ref.attempt, output, false);
-  FinishWell(*run, ix, !event.source_changed);
+  const bool enters = !event.source_changed && !attempt->row.cache_key.empty();
+  FinishWell(*run, ix, enters ? std::move(event.cache_key) : std::string(), std::move(event.parts_json));
   return absl::OkStatus();
 }
 
@@ -374,19 +376,24 @@ ArtifactId Dispatcher::Land(RunInMemory& run, StepIx ix, uint32_t attempt, const
   return id;
 }
 
-void Dispatcher::FinishWell(RunInMemory& run, StepIx ix, bool enter_cache) {
+void Dispatcher::FinishWell(RunInMemory& run, StepIx ix, std::string cache_key, std::string parts_json) {
   const LiveAttempt& attempt = run.live.at(ix);
-  if (enter_cache && !attempt.row.cache_key.empty()) {
+  if (!cache_key.empty()) {
     CacheEntryRow& entry = out_.batch.cache_entries.emplace_back();
     entry.project = run.header.project;
-    entry.key = attempt.row.cache_key;
+    entry.key = cache_key;
+    entry.pipeline = run.header.pipeline;
+    entry.step = run.graph->StepName(ix);
+    entry.run_name = run.header.name;
     entry.run = run.header.key;
     entry.ix = ix;
     entry.attempt = attempt.row.number;
-    entry.parts_json = Detail(run, ix).parts_json;
+    entry.parts_json = std::move(parts_json);
     entry.created = now_.wall;
     const uint32_t outputs = run.graph->templates()[run.graph->TemplateOf(ix)].outputs;
     for (uint32_t o = 0; o < outputs; ++o) entry.artifacts.push_back(run.artifacts[run.graph->OutputSlot(ix, o)]);
+    cache_changes_.Note(cache_key);
+    EndFlight(run, ix, attempt.row.cache_key, cache_key == attempt.row.cache_key);
   }
   EndAttempt(run, ix, AttemptState::kSucceeded, {});
   EndStep(run, ix, StepEvent::kSucceeded, StepState::kSucceeded, Reason::kNone, "");
@@ -405,7 +412,9 @@ void Dispatcher::EndAttempt(RunInMemory& run, StepIx ix, AttemptState state, con
   row.platform_failure = IsPlatformFailure(end);
   row.ended = std::max(end.ended_wall != 0 ? end.ended_wall : now_.wall, row.started);
   AddIntent(Intent::Kind::kReleaseAttempt, run, ix, attempt);
+  const std::string row_key = row.cache_key;  // who led by it does so no more
   out_.batch.attempts.push_back(std::move(row));
+  EndFlight(run, ix, row_key, false);
   run.live.erase(found);
   --live_attempts_;
 }

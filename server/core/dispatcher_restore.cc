@@ -86,6 +86,7 @@ void Dispatcher::Restore(StoredRun stored, Now now) {
       attempt.row.key = AttemptKey(policy_.instance + "again", run.header.id, attempt.row.ix, attempt.row.number);
     }
     ++live_attempts_;
+    if (!attempt.row.cache_key.empty()) (void)flights_.Lead(attempt.row.cache_key, {key, attempt.row.ix});
     if (attempt.holds_slots) {
       const uint32_t t = run.graph->TemplateOf(attempt.row.ix);
       pools_.Take(ready_.demand(run.lines[t]));

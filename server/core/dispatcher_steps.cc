@@ -62,6 +62,7 @@ void Dispatcher::SetStep(RunInMemory& run, StepIx ix, StepEvent event, StepState
 void Dispatcher::EndStep(RunInMemory& run, StepIx ix, StepEvent event, StepState to, Reason reason,
                          std::string message) {
   Dequeue(run, ix);
+  LeaveFlight(run, ix);
   StepRow& row = Detail(run, ix).row;
   row.ended = std::max(now_.wall, row.started);
   SetStep(run, ix, event, to, reason, std::move(message));
@@ -151,6 +152,8 @@ void Dispatcher::BecomeReady(RunInMemory& run, StepIx ix, bool judged) {
   detail.row.retry_at = 0;
   detail.row.retry_at_mono = 0;
   detail.logged = false;
+  // A cached step is looked up before each attempt: another may have computed it meanwhile.
+  if (run.graph->SpecOf(ix).options().cache_enabled) detail.resolved = false;
   Offer(run, ix);
 }
 
@@ -159,12 +162,7 @@ void Dispatcher::Offer(RunInMemory& run, StepIx ix, int64_t ready_mono) {
   if (!MayStart(run)) return;
   StepDetail& detail = Detail(run, ix);
   if (run.graph->templates()[run.graph->TemplateOf(ix)].needs_resolve && !detail.resolved) {
-    if (std::exchange(detail.resolving, true)) return;
-    Intent& intent = out_.intents.emplace_back();
-    intent.kind = Intent::Kind::kResolveStep;
-    intent.ref = {run.header.key, ix, run.cells[ix].attempt + 1};
-    intent.generation = run.row.generation;
-    intent.inputs = InputsOf(run, ix);
+    if (!detail.resolving) AskCache(run, ix);
     return;
   }
   Enqueue(run, ix, ready_mono);
@@ -179,7 +177,8 @@ int64_t Dispatcher::ReadySince(const RunInMemory& run, StepIx ix) const {
 
 void Dispatcher::Enqueue(RunInMemory& run, StepIx ix, int64_t ready_mono) {
   StepDetail& detail = Detail(run, ix);
-  if (detail.queued || !MayStart(run)) return;
+  if (detail.queued) return;
+  if (!MayStart(run)) return Park(run, ix);
   const uint32_t t = run.graph->TemplateOf(ix);
   const int priority = run.header.priority + run.graph->spec().steps[t].options().priority;
   const uint32_t below = run.graph->templates()[t].below;
@@ -240,34 +239,6 @@ void Dispatcher::StopStep(RunInMemory& run, StepIx ix) {
     EndStep(run, ix, StepEvent::kRunHalted, StepState::kSkipped,
             run.row.reason == Reason::kRunDeadline ? Reason::kRunDeadline : Reason::kRunHalted, run.row.message);
   }
-}
-
-absl::Status Dispatcher::On(StepResolved& event) {
-  RunInMemory* run = FindRun(event.run);
-  if (run == nullptr || run->row.generation != event.generation || run->cells[event.ix].state != StepState::kReady ||
-      !Detail(*run, event.ix).resolving) {
-    ++late_events_;
-    return absl::OkStatus();
-  }
-  StepDetail& detail = Detail(*run, event.ix);
-  detail.resolving = false;
-  detail.resolved = true;
-  if (event.failure != Reason::kNone) {
-    EndStep(*run, event.ix, StepEvent::kResolveFailed, StepState::kFailed, event.failure, std::move(event.message));
-    return absl::OkStatus();
-  }
-  detail.cache_key = std::move(event.cache_key);
-  detail.parts_json = std::move(event.parts_json);
-  if (!event.hit) {
-    Enqueue(*run, event.ix, now_.mono);
-    return absl::OkStatus();
-  }
-  for (const StoredOutput& output : event.outputs) Land(*run, event.ix, 0, output, false);
-  detail.row.cached_from = event.hit_run;
-  EndStep(*run, event.ix, StepEvent::kCacheHit, StepState::kCached, Reason::kCacheHit,
-          event.hit_run.empty() ? "the outputs are those of a run that was deleted"
-                                : absl::StrCat("the outputs are those of run `", event.hit_run, "`"));
-  return absl::OkStatus();
 }
 
 }  // namespace orch

@@ -30,9 +30,27 @@ struct StoredOutput {
 
 // --- events ---
 
+// A step of a run to be, whose outputs are in the cache.
+struct FoundHit {
+  StepIx ix = 0;
+  std::string key;            // the entry's, 32 raw bytes
+  uint32_t run = 0;           // number of the name of the run that made it
+  uint32_t first_output = 0;  // its outputs in FoundHits::outputs
+  uint32_t outputs = 0;
+  bool taken = false;
+};
+// What a handler found in the cache for a run, each under the condition that the producers of its inputs are hits too.
+struct FoundHits {
+  uint64_t as_of = 0;          // the version of the cache before it was read
+  std::vector<FoundHit> hits;  // by ix
+  std::vector<StoredOutput> outputs;
+  std::vector<std::string> runs;
+};
+
 struct RunSubmitted {
   RunHeader header;  // `key` is given by the dispatcher
   std::shared_ptr<const Graph> graph;
+  FoundHits found;
 };
 struct CancelRequested {
   RunKey run = 0;
@@ -106,6 +124,9 @@ struct OutputsStored {
   Reason failure = Reason::kNone;     // set: nothing was stored
   std::string message;
   bool source_changed = false;  // nothing enters the cache
+  // What its outputs are entered under, and the parts of that; empty: nothing enters the cache.
+  std::string cache_key;
+  std::string parts_json;
 };
 struct ArtifactPublished {
   AttemptRef ref;
@@ -120,9 +141,21 @@ struct StepResolved {
   std::string message;
   std::string cache_key;  // 32 raw bytes; empty: not cacheable
   std::string parts_json;
+  uint64_t as_of = 0;                             // the version of the cache before it was asked
+  CacheVerdict verdict = CacheVerdict::kNoEntry;  // of a miss
   bool hit = false;
   std::string hit_run;                // its name
   std::vector<StoredOutput> outputs;  // of a hit, one for each output
+};
+// Several, of any runs, in one transaction.
+struct StepsResolved {
+  std::vector<StepResolved> steps;
+};
+// Somebody takes entries out of the cache.
+struct CacheEntriesRemoved {
+  std::string project;
+  std::vector<std::string> keys;  // 32 raw bytes each
+  bool rows_go_with_it = false;   // the commit removes the rows by itself
 };
 // An orchestrator was registered or changed.
 struct OrchestratorChanged {
@@ -161,11 +194,11 @@ struct HookReported {
   AttemptEnd end;    // kEnded, kRefused
 };
 
-using Event =
-    std::variant<RunSubmitted, CancelRequested, PauseRequested, ResumeRequested, SkipRequested, RunRetried, RunsDeleted,
-                 AttemptAccepted, AttemptRefused, AttemptNotFound, AttemptStarted, HeartbeatReceived, AttemptEnded,
-                 OutputsStored, ArtifactPublished, StepResolved, OrchestratorChanged, OrchestratorRemoved,
-                 OrchestratorHealthChanged, PoolChanged, SecretRemoved, HookReported>;
+using Event = std::variant<RunSubmitted, CancelRequested, PauseRequested, ResumeRequested, SkipRequested, RunRetried,
+                           RunsDeleted, AttemptAccepted, AttemptRefused, AttemptNotFound, AttemptStarted,
+                           HeartbeatReceived, AttemptEnded, OutputsStored, ArtifactPublished, StepResolved,
+                           StepsResolved, CacheEntriesRemoved, OrchestratorChanged, OrchestratorRemoved,
+                           OrchestratorHealthChanged, PoolChanged, SecretRemoved, HookReported>;
 
 // --- intents ---
 
@@ -185,7 +218,7 @@ struct Intent {
   std::string orchestrator;
   bool forced = false;          // kCancelAttempt
   std::string output_dir;       // kStoreOutputs
-  std::string cache_key;        // kStoreOutputs
+  std::string cache_key;        // kSubmitAttempt, kStoreOutputs
   std::vector<bool> published;  // kStoreOutputs: outputs to leave out
   // All but cancel and release: for each input of the step the artifacts it reads now, in item order; 0: missing.
   std::vector<std::vector<ArtifactId>> inputs;

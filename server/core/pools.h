@@ -36,6 +36,7 @@ class Pools {
   void Take(const SlotDemand& demand);
   void Give(const SlotDemand& demand);
 
+  int64_t capacity(PoolId pool) const { return pools_[pool].capacity; }
   int64_t used(PoolId pool) const { return pools_[pool].used; }
   const std::string& name(PoolId pool) const { return pools_[pool].name; }
   size_t size() const { return pools_.size(); }

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "server/core/messages.h"
 #include "server/core/ready_queue.h"
 #include "server/core/rules.h"
 #include "server/model/graph.h"
@@ -37,7 +38,6 @@ struct StepDetail {
   bool resolved = false;
   bool logged = false;  // READY is on record
   std::string cache_key;
-  std::string parts_json;
   RetryBudget budget;
 };
 
@@ -67,6 +67,8 @@ struct RunInMemory {
   std::unordered_map<StepIx, StepDetail> details;
   std::unordered_map<StepIx, LiveAttempt> live;
   std::set<std::pair<StepIx, uint32_t>> early_closed;  // (producer, output) whose early edges are closed
+  FoundHits found;                                     // what came with the submission and has not been taken
+  std::vector<uint32_t> found_taken;                   // by template: instances that took one
   int64_t open_steps = 0;
   bool any_failed = false;
   bool dirty = false;

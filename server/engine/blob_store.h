@@ -15,6 +15,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <unordered_map>
 #include <unordered_set>
 
 #include "absl/status/status.h"
@@ -55,6 +56,10 @@ class BlobStore {
   // True if the bytes can be had.
   bool Exists(absl::string_view digest);
 
+  // True if the bytes can be had and are those of the digest. They are read through once, and again when the file's
+  // inode, size or times have changed; damaged ones are taken out of the way.
+  bool Sound(absl::string_view digest);
+
   // Reads all of what is stored as a file or folder. DATA_LOSS (BLOB_DAMAGED), or why it cannot be read.
   static absl::Status CheckFile(const std::string& data_dir, const BlobRow& row);
 
@@ -80,7 +85,8 @@ class BlobStore {
   Mutex mutex_;
   // Digests whose file is known to be good in this life of the daemon.
   std::unordered_set<std::string> verified_ ABSL_GUARDED_BY(mutex_);
-  std::unordered_set<std::string> made_ ABSL_GUARDED_BY(mutex_);  // the same of DIR/made
+  std::unordered_map<std::string, std::string> sound_ ABSL_GUARDED_BY(mutex_);  // digest → stamp
+  std::unordered_set<std::string> made_ ABSL_GUARDED_BY(mutex_);                // the same of DIR/made
   std::unordered_set<std::string> folders_ ABSL_GUARDED_BY(mutex_);
   // Handles may outlive the store.
   struct Holds {

@@ -2,21 +2,27 @@
 
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <filesystem>
+#include <map>
 #include <nlohmann/json.hpp>
+#include <set>
+#include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "server/base/digest.h"
+#include "server/base/json.h"
 #include "server/base/status.h"
+#include "server/engine/source_digest.h"
 
 namespace orch {
 namespace {
 
 // Files of the source folder that the command names, by their path in it.
 absl::Status AddNamedFiles(const std::string& source, const std::vector<std::string>& command, FileDigests* files,
-                           nlohmann::json* out) {
+                           std::map<std::string, std::string>* out) {
   if (source.empty()) return absl::OkStatus();
   for (const std::string& expanded : command) {
     const std::string word = absl::StrReplaceAll(expanded, {{"$$", "$"}});
@@ -48,45 +54,105 @@ absl::StatusOr<CacheKey> CacheKeyOf(const RunContext& run, StepIx ix, const std:
   facts.ix = ix;
   facts.inputs = &inputs;
   const TemplateScopes scopes{&facts, true};
-  nlohmann::json parts = nlohmann::json::object();
-  parts["version"] = 1;
-  parts["project"] = run.header.project;
-  parts["command"] = nlohmann::json::array();
+  // One JSON object, its names in alphabetical order, written by hand: a run may have very many steps.
+  std::string& text = out.parts_json;
+  text.reserve(512);
+  const auto add = [&](bool first, absl::string_view name, absl::string_view value) {
+    absl::StrAppend(&text, first ? "" : ",", JsonQuote(name), ":", value);
+  };
+  text = "{\"command\":[";
   std::vector<std::string> command;
   for (const std::string& word : step.command) {
     ASSIGN_OR_RETURN(std::string expanded, Expand(word, scopes));
-    parts["command"].push_back(expanded);
+    absl::StrAppend(&text, command.empty() ? "" : ",", JsonQuote(expanded));
     command.push_back(std::move(expanded));
   }
-  parts["env"] = nlohmann::json::object();
+  text += "],\"env\":{";
+  std::map<std::string, std::string> env;
   for (const auto& [name, value] : options.env) {
-    ASSIGN_OR_RETURN(std::string expanded, Expand(value, scopes));
-    parts["env"][name] = std::move(expanded);
+    ASSIGN_OR_RETURN(env[name], Expand(value, scopes));
   }
-  ASSIGN_OR_RETURN(parts["working_dir"], Expand(options.working_dir, scopes));
-  parts["inputs"] = nlohmann::json::object();
-  for (size_t i = 0; i < step.inputs.size(); ++i) {
-    parts["inputs"][step.inputs[i].name] = inputs[i].present ? Hex(inputs[i].digest) : "absent";
+  bool first = true;
+  for (const auto& [name, value] : env) add(std::exchange(first, false), name, JsonQuote(value));
+  text += "}";
+  if (options.source_path.empty()) {
+    std::map<std::string, std::string> named;
+    RETURN_IF_ERROR(AddNamedFiles(run.source_dir, command, files, &named));
+    text += ",\"files\":{";
+    first = true;
+    for (const auto& [name, digest] : named) add(std::exchange(first, false), name, JsonQuote(digest));
+    text += "}";
   }
-  parts["outputs"] = nlohmann::json::object();
-  for (const OutputSpec& output : step.outputs) {
-    parts["outputs"][output.name] = output.value ? "value" : absl::StrCat("file:", output.type);
+  absl::StrAppend(&text, ",\"image\":", JsonQuote(options.image), ",\"inputs\":{");
+  for (size_t i = 0; i < step.inputs.size(); ++i) {  // sorted by name, as the outputs are
+    add(i == 0, step.inputs[i].name, JsonQuote(inputs[i].present ? Hex(inputs[i].digest) : "absent"));
   }
-  parts["params"] = nlohmann::json::parse(ParamsOf(run, step), nullptr, false);
-  for (const SecretUse& use : options.secrets) {  // by name: another value is the same step
-    parts["secrets"][use.variable] = use.file ? absl::StrCat("file:", use.name) : use.name;
+  absl::StrAppend(&text, "},\"key\":", JsonQuote(options.cache_key), ",\"outputs\":{");
+  for (size_t o = 0; o < step.outputs.size(); ++o) {
+    const OutputSpec& output = step.outputs[o];
+    add(o == 0, output.name, JsonQuote(output.value ? "value" : absl::StrCat("file:", output.type)));
   }
-  parts["image"] = options.image;
-  parts["key"] = options.cache_key;
+  absl::StrAppend(&text, "},\"params\":", ParamsOf(run, step), ",\"project\":", JsonQuote(run.header.project));
+  if (!options.secrets.empty()) {  // by name: another value is the same step
+    std::map<std::string, std::string> secrets;
+    for (const SecretUse& use : options.secrets) {
+      secrets[use.variable] = use.file ? absl::StrCat("file:", use.name) : use.name;
+    }
+    text += ",\"secrets\":{";
+    first = true;
+    for (const auto& [variable, name] : secrets) add(std::exchange(first, false), variable, JsonQuote(name));
+    text += "}";
+  }
   if (!options.source_path.empty()) {
-    ASSIGN_OR_RETURN(const std::string digest, files->Of(options.source_path));
-    parts["source"] = Hex(digest);
-  } else {
-    parts["files"] = nlohmann::json::object();
-    RETURN_IF_ERROR(AddNamedFiles(run.source_dir, command, files, &parts["files"]));
+    ASSIGN_OR_RETURN(const std::string digest, SourceDigest(options.source_path, options.source_ignore, files));
+    absl::StrAppend(&text, ",\"source\":", JsonQuote(Hex(digest)));
   }
-  out.parts_json = parts.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-  out.key = Sha256Of(out.parts_json);
+  ASSIGN_OR_RETURN(const std::string working_dir, Expand(options.working_dir, scopes));
+  absl::StrAppend(&text, ",\"version\":1,\"working_dir\":", JsonQuote(working_dir), "}");
+  out.key = Sha256Of(text);
+  return out;
+}
+
+std::vector<PartChange> ChangedParts(const std::string& before, const std::string& after) {
+  using nlohmann::json;
+  std::vector<PartChange> out;
+  const json old = json::parse(before, nullptr, false);
+  const json now = json::parse(after, nullptr, false);
+  if (!old.is_object() || !now.is_object()) return out;
+  const auto shown = [](const json& value) {
+    if (value.is_null()) return std::string();
+    return value.is_string() ? value.get<std::string>() : value.dump(-1, ' ', false, json::error_handler_t::replace);
+  };
+  std::set<std::string> names;
+  for (const auto& [name, value] : old.items()) names.insert(name);
+  for (const auto& [name, value] : now.items()) names.insert(name);
+  for (const std::string& name : names) {
+    const json a = old.contains(name) ? old[name] : json();
+    const json b = now.contains(name) ? now[name] : json();
+    if (a == b) continue;
+    const auto add = [&](std::string part, const json& from, const json& to) {
+      if (from != to) out.push_back({std::move(part), shown(from), shown(to)});
+    };
+    if ((a.is_object() || a.is_null()) && (b.is_object() || b.is_null())) {
+      std::set<std::string> inner;
+      if (a.is_object()) {
+        for (const auto& [key, value] : a.items()) inner.insert(key);
+      }
+      if (b.is_object()) {
+        for (const auto& [key, value] : b.items()) inner.insert(key);
+      }
+      for (const std::string& key : inner) {
+        add(absl::StrCat(name, ".", key), a.is_object() && a.contains(key) ? a[key] : json(),
+            b.is_object() && b.contains(key) ? b[key] : json());
+      }
+    } else if (a.is_array() && b.is_array()) {
+      for (size_t i = 0; i < std::max(a.size(), b.size()); ++i) {
+        add(absl::StrCat(name, "[", i, "]"), i < a.size() ? a[i] : json(), i < b.size() ? b[i] : json());
+      }
+    } else {
+      add(name, a, b);
+    }
+  }
   return out;
 }
 

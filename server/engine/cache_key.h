@@ -19,4 +19,13 @@ struct CacheKey {
 absl::StatusOr<CacheKey> CacheKeyOf(const RunContext& run, StepIx ix, const std::vector<ReadyInput>& inputs,
                                     FileDigests* files);
 
+// A part of the key that is not what it was: `inputs.table`, `command[2]`, `params.folds`, `files.train.py`, `source`.
+struct PartChange {
+  std::string part;
+  std::string before;  // empty: it was not there
+  std::string after;   // empty: it is not there
+};
+// Both as CacheKey::parts_json. Pure.
+std::vector<PartChange> ChangedParts(const std::string& before, const std::string& after);
+
 }  // namespace orch

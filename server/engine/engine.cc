@@ -18,6 +18,7 @@
 #include "server/base/fault.h"
 #include "server/base/log.h"
 #include "server/base/planted.h"
+#include "server/core/cache_warnings.h"
 #include "server/engine/engine_impl.h"
 #include "server/engine/outputs.h"
 #include "server/engine/parameters.h"
@@ -45,6 +46,9 @@ absl::StatusOr<std::string> TokenKey(const std::string& data_dir) {
   return key;
 }
 
+// A submission does not look into the cache for longer.
+constexpr int64_t kFindMicros = 2'000'000;
+
 std::string RunNameOf(const std::string& pipeline, int64_t wall) {
   return absl::StrCat(pipeline.substr(0, 160), "-",
                       absl::FormatTime("%Y%m%d-%H%M%E6S", absl::FromUnixMicros(wall), absl::UTCTimeZone()));
@@ -64,18 +68,22 @@ absl::Status EngineImpl::Open() {
   store_options.data_dir = options_.data_dir;
   ASSIGN_OR_RETURN(writer_, store::Writer::Open(store_options, now));
   ASSIGN_OR_RETURN(queries_, store::Queries::Open({options_.data_dir}));
+  ASSIGN_OR_RETURN(blob_queries_, store::Queries::Open({options_.data_dir, 2}));
   const store::Meta& meta = writer_->meta();
   instance_ = meta.instance;
   epoch_ = meta.epoch;
-  ASSIGN_OR_RETURN(blobs_, BlobStore::Open(options_.data_dir, options_.limits.inline_blob_bytes,
-                                           [this](absl::string_view digest) { return queries_->GetBlob(digest); }));
+  ASSIGN_OR_RETURN(blobs_,
+                   BlobStore::Open(options_.data_dir, options_.limits.inline_blob_bytes,
+                                   [this](absl::string_view digest) { return blob_queries_->GetBlob(digest); }));
+  cache_ = std::make_unique<CacheLookup>(queries_.get(), blobs_.get());
+  history_ = std::make_unique<StepHistory>(queries_.get());
   inputs_ = std::make_unique<Inputs>(options_.data_dir, queries_.get(), blobs_.get(), &files_);
   catalog_ = std::make_unique<Catalog>(options_, meta.next_pipeline_id, queries_.get(), &mailbox_);
   ASSIGN_OR_RETURN(std::string token_key, TokenKey(options_.data_dir));
   tokens_ = std::make_unique<StepTokens>(std::move(token_key));
   secrets_ = std::make_unique<Secrets>(options_.data_dir + "/secret-key");
-  workshop_ = std::make_unique<FileWorkshop>(options_, tokens_.get(), queries_.get(), blobs_.get(), &files_,
-                                             inputs_.get(), secrets_.get(), catalog_.get());
+  workshop_ = std::make_unique<FileWorkshop>(options_, tokens_.get(), cache_.get(), queries_.get(), blobs_.get(),
+                                             &files_, inputs_.get(), secrets_.get(), catalog_.get());
   outbox_ = std::make_unique<Outbox>(workshop_.get(), &executor_, &mailbox_);
   cleaner_ = std::make_unique<Cleaner>(queries_.get(), blobs_.get(), &mailbox_, [this] { return outbox_->Backends(); });
   hub_ = std::make_unique<Hub>(meta.last_sequence, 16'384);
@@ -263,6 +271,8 @@ absl::StatusOr<std::string> EngineImpl::SubmitRun(SubmitCommand command, int64_t
     post.rows->requests.push_back(std::move(request));
   }
   ASSIGN_OR_RETURN(post.run, MakeRunContext(event.header, event.graph));
+  event.found = FindHits(*post.run, cache_.get(), &files_, std::min(kFindMicros, deadline_micros / 4));
+  ORCH_FAULT("submit.cache_asked");
   post.event = std::move(event);
   RETURN_IF_ERROR(PostAndWait(std::move(post), deadline_micros));
   return id;
@@ -277,10 +287,11 @@ absl::StatusOr<CheckedPipeline> EngineImpl::CheckPipeline(const SubmitCommand& c
   if (!refusal.ok()) others.push_back({"orchestrator", std::string(refusal.message()), ReasonOf(refusal)});
   const FilledParameters parameters = FillParameters(spec, command.parameters_json, true);
   others.insert(others.end(), parameters.violations.begin(), parameters.violations.end());
+  out.warnings = CacheWarnings(spec);
   Compiled compiled = Compile(std::move(spec), CompileLimitsOf(options_.limits));
   out.violations = std::move(compiled.violations);
   out.violations.insert(out.violations.end(), others.begin(), others.end());
-  out.warnings = std::move(compiled.warnings);
+  out.warnings.insert(out.warnings.end(), compiled.warnings.begin(), compiled.warnings.end());
   if (compiled.graph != nullptr && out.violations.empty()) out.step_count = compiled.graph->step_count();
   return out;
 }

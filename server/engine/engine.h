@@ -16,6 +16,8 @@
 #include "absl/strings/string_view.h"
 #include "backends/api/backend.h"
 #include "server/base/status.h"
+#include "server/core/explain.h"
+#include "server/engine/cache_key.h"
 #include "server/engine/hub.h"
 #include "server/model/graph.h"
 #include "server/model/retention.h"
@@ -102,6 +104,34 @@ struct CheckedPipeline {
   int64_t step_count = 0;
 };
 
+// What a submission would do with one step.
+struct PlannedStep {
+  enum class Action : uint8_t { kRun = 1, kCached = 2, kDepends = 3 };
+  StepIx ix = 0;
+  Action action = Action::kRun;
+  std::string text;         // for people
+  std::string cached_from;  // the run's name
+  std::vector<PartChange> changes;
+  std::string compared_with;  // the run's name
+  int64_t expected_micros = 0;
+  int samples = 0;  // earlier runs of the step behind `expected_micros`; 0: unknown
+  int64_t starts_micros = 0;
+  bool critical = false;
+};
+
+struct PlannedRun {
+  CheckedPipeline checked;  // with violations there is nothing else
+  std::shared_ptr<const Graph> graph;
+  int64_t cached = 0;
+  int64_t runs = 0;
+  int64_t depends = 0;
+  std::vector<PlannedStep> steps;  // as they would start; at most as many as asked for
+  int64_t total_micros = 0;
+  int64_t known = 0;  // steps that would (or may) run and have run before
+  std::vector<StepIx> critical;
+  int history_runs = 0;
+};
+
 struct PublishCommand {
   RunKey run = 0;
   StepIx ix = 0;
@@ -153,6 +183,15 @@ class Engine {
   virtual absl::StatusOr<PipelineRow> RegisterPipeline(SubmitCommand command, int64_t deadline_micros) = 0;
   // Steps empty: the whole run.
   virtual absl::Status CancelRun(RunKey run, std::vector<StepIx> steps, bool force, int64_t deadline_micros) = 0;
+  // What SubmitRun would do, and how long that would take. Changes nothing.
+  virtual absl::StatusOr<PlannedRun> PlanRun(SubmitCommand command, int64_t max_steps) = 0;
+  // Takes the entries of a pipeline, or of one of its steps, out of the cache; `validate_only` counts them alone.
+  virtual absl::StatusOr<int64_t> InvalidateCache(const std::string& project, const std::string& pipeline,
+                                                  const std::string& step, bool validate_only,
+                                                  const std::string& request_id, int64_t deadline_micros) = 0;
+  // Why a step (or, without one, the run) is where it is; nullopt: the run has ended, its rows say the rest.
+  virtual absl::StatusOr<std::optional<Explained>> Explain(RunKey run, std::optional<StepIx> ix,
+                                                           int64_t deadline_micros) = 0;
   // FAILED_PRECONDITION: RUN_ENDED, RUN_STOPPING. A paused run is paused already, a running one resumed.
   virtual absl::Status PauseRun(RunKey run, int64_t deadline_micros) = 0;
   virtual absl::Status ResumeRun(RunKey run, int64_t deadline_micros) = 0;

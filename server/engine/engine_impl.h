@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/core/dispatcher.h"
+#include "server/engine/cache_lookup.h"
 #include "server/engine/catalog.h"
 #include "server/engine/cleaner.h"
 #include "server/engine/engine.h"
@@ -17,6 +18,7 @@
 #include "server/engine/outbox.h"
 #include "server/engine/pruner.h"
 #include "server/engine/reservations.h"
+#include "server/engine/step_history.h"
 #include "server/engine/step_tokens.h"
 #include "server/engine/turn.h"
 #include "server/engine/worker_pool.h"
@@ -39,6 +41,12 @@ class EngineImpl : public Engine, private TurnSink {
   absl::StatusOr<CheckedPipeline> CheckPipeline(const SubmitCommand& command) override;
   absl::StatusOr<PipelineRow> RegisterPipeline(SubmitCommand command, int64_t deadline_micros) override;
   absl::Status CancelRun(RunKey run, std::vector<StepIx> steps, bool force, int64_t deadline_micros) override;
+  absl::StatusOr<PlannedRun> PlanRun(SubmitCommand command, int64_t max_steps) override;
+  absl::StatusOr<int64_t> InvalidateCache(const std::string& project, const std::string& pipeline,
+                                          const std::string& step, bool validate_only, const std::string& request_id,
+                                          int64_t deadline_micros) override;
+  absl::StatusOr<std::optional<Explained>> Explain(RunKey run, std::optional<StepIx> ix,
+                                                   int64_t deadline_micros) override;
   absl::Status PauseRun(RunKey run, int64_t deadline_micros) override;
   absl::Status ResumeRun(RunKey run, int64_t deadline_micros) override;
   absl::Status SkipSteps(RunKey run, std::vector<StepIx> steps, int64_t deadline_micros) override;
@@ -112,6 +120,7 @@ class EngineImpl : public Engine, private TurnSink {
   absl::Status CheckAgainstComponents(const std::string& orchestrator, const PipelineSpec& spec,
                                       std::vector<Violation>* violations);
   absl::Status RefuseWhenFull();
+  std::map<std::string, int64_t> CapacityByPool();
   // Commits it, and has the bytes removed that nothing needs any more.
   absl::Status Remove(Removals removals);
   absl::Status RefuseTooManyRuns();
@@ -122,11 +131,15 @@ class EngineImpl : public Engine, private TurnSink {
   int64_t epoch_ = 0;
   std::unique_ptr<store::Writer> writer_;
   std::unique_ptr<store::Queries> queries_;
+  // Connections of their own: the blob store is asked while the cache is being read.
+  std::unique_ptr<store::Queries> blob_queries_;
   std::unique_ptr<Hub> hub_;
   Reservations reservations_;  // before what may hold some
   Mailbox mailbox_{100'000};
   std::unique_ptr<BlobStore> blobs_;
   FileDigests files_;
+  std::unique_ptr<CacheLookup> cache_;
+  std::unique_ptr<StepHistory> history_;
   std::unique_ptr<Inputs> inputs_;
   std::unique_ptr<Catalog> catalog_;
   std::unique_ptr<StepTokens> tokens_;

@@ -31,10 +31,12 @@ Reason ReasonOfFailure(const absl::Status& status) {
 
 }  // namespace
 
-FileWorkshop::FileWorkshop(const EngineOptions& options, const StepTokens* tokens, store::Queries* queries,
-                           BlobStore* blobs, FileDigests* files, Inputs* inputs, Secrets* secrets, Catalog* catalog)
+FileWorkshop::FileWorkshop(const EngineOptions& options, const StepTokens* tokens, CacheLookup* cache,
+                           store::Queries* queries, BlobStore* blobs, FileDigests* files, Inputs* inputs,
+                           Secrets* secrets, Catalog* catalog)
     : options_(options),
       tokens_(tokens),
+      cache_(cache),
       queries_(queries),
       blobs_(blobs),
       files_(files),
@@ -78,6 +80,13 @@ Rendered FileWorkshop::Render(const RunContext& run, const Intent& intent, const
   facts.token = tokens_->Of(intent.key);
   facts.binary_dir = options_.binary_dir;
   const StepSpec& spec = run.graph->SpecOf(intent.ref.ix);
+  if (!intent.cache_key.empty()) {  // what its files are now is what it computes from
+    const auto key = CacheKeyOf(run, intent.ref.ix, *inputs, files_);
+    if (!key.ok() || key->key != intent.cache_key) {
+      MutexLock lock(&mutex_);
+      started_[intent.key] = key.ok() ? key->key : "";
+    }
+  }
   const auto params = blobs_->Materialize(ParamsOf(run, spec));
   AttemptName name;
   name.key = intent.key;
@@ -120,8 +129,18 @@ OutputsStored FileWorkshop::Store(const RunContext& run, const Intent& intent) {
     // Were the files that the key was made of the same at the end?
     const auto inputs = inputs_->Make(run, intent.ref.ix, intent.key, intent.inputs, /*paths=*/false);
     if (inputs.ok()) {
-      const auto key = CacheKeyOf(run, intent.ref.ix, *inputs, files_);
-      event.source_changed = !key.ok() || key->key != intent.cache_key;
+      std::string at_start = intent.cache_key;
+      {
+        MutexLock lock(&mutex_);
+        const auto other = started_.find(intent.key);
+        if (other != started_.end()) at_start = other->second;
+      }
+      auto key = CacheKeyOf(run, intent.ref.ix, *inputs, files_);
+      event.source_changed = !key.ok() || key->key != at_start;
+      if (!event.source_changed) {
+        event.cache_key = std::move(key->key);
+        event.parts_json = std::move(key->parts_json);
+      }
     } else {
       event.source_changed = true;
     }
@@ -129,52 +148,53 @@ OutputsStored FileWorkshop::Store(const RunContext& run, const Intent& intent) {
   return event;
 }
 
-StepResolved FileWorkshop::Resolve(const RunContext& run, const Intent& intent) {
-  StepResolved event;
-  event.run = intent.ref.run;
-  event.ix = intent.ref.ix;
-  event.generation = intent.generation;
-  const auto inputs = inputs_->Make(run, intent.ref.ix, intent.key, intent.inputs, /*paths=*/false);
-  auto key = inputs.ok() ? CacheKeyOf(run, intent.ref.ix, *inputs, files_) : absl::StatusOr<CacheKey>(inputs.status());
-  if (!key.ok()) {
-    event.failure = ReasonOfFailure(key.status());
-    event.message = std::string(key.status().message());
-  } else if (!key->key.empty()) {
-    event.cache_key = std::move(key->key);
-    event.parts_json = std::move(key->parts_json);
-    const auto found = queries_->FindCacheEntry(run.header.project, event.cache_key);
-    if (!found.ok()) {
-      Log(LogLevel::kWarning, "cache not asked", {{"run", run.header.name}, {"why", found.status().message()}});
-    } else if (found->has_value()) {
-      const store::Queries::CacheHit& hit = **found;
-      const int64_t ttl = run.graph->SpecOf(intent.ref.ix).options().cache_ttl_micros;
-      bool good = hit.artifacts.size() == run.graph->SpecOf(intent.ref.ix).outputs.size() &&
-                  (ttl == 0 || Clock::Real().Now().wall - hit.entry.created <= ttl);
-      for (size_t o = 0; good && o < hit.artifacts.size(); ++o) {
-        const ArtifactRow& artifact = hit.artifacts[o];
-        StoredOutput output;
-        if (!artifact.value_json.has_value()) {
-          output.blob.hold = blobs_->Hold(artifact.digest);  // before the look: what is there then stays
-          good = blobs_->Exists(artifact.digest);
-        }
-        output.output = static_cast<uint32_t>(o);
-        output.blob.digest = artifact.digest;
-        output.blob.size = artifact.size;
-        output.blob.directory = artifact.type == "dir";
-        output.value_json = artifact.value_json;
-        output.metadata_json = artifact.metadata_json;
-        event.outputs.push_back(std::move(output));
-      }
-      event.hit = good;
-      event.hit_run = hit.run_name;
-      if (!good) event.outputs.clear();
+StepsResolved FileWorkshop::Resolve(const RunContext& run, const std::vector<Intent>& intents) {
+  StepsResolved event;
+  event.steps.resize(intents.size());
+  const uint64_t as_of = cache_->version();
+  bool any = false;
+  for (size_t i = 0; i < intents.size(); ++i) {
+    const Intent& intent = intents[i];
+    StepResolved& step = event.steps[i];
+    step.run = intent.ref.run;
+    step.ix = intent.ref.ix;
+    step.generation = intent.generation;
+    step.as_of = as_of;
+    const auto inputs = inputs_->Make(run, intent.ref.ix, intent.key, intent.inputs, /*paths=*/false);
+    auto key =
+        inputs.ok() ? CacheKeyOf(run, intent.ref.ix, *inputs, files_) : absl::StatusOr<CacheKey>(inputs.status());
+    if (!key.ok()) {
+      step.failure = ReasonOfFailure(key.status());
+      step.message = std::string(key.status().message());
+    } else if (!key->key.empty()) {
+      step.cache_key = std::move(key->key);
+      step.parts_json = std::move(key->parts_json);
+      any = true;
     }
+  }
+  if (!any) return event;
+  const absl::Status status =
+      cache_->Read(run.header.project, Clock::Real().Now().wall, [&](CacheLookup::Look look) -> absl::Status {
+        for (StepResolved& step : event.steps) {
+          if (step.cache_key.empty()) continue;
+          CacheLookup::Answer answer = look(run.graph->SpecOf(step.ix), step.cache_key);
+          step.hit = answer.hit;
+          step.verdict = answer.verdict;
+          step.hit_run = std::move(answer.run_name);
+          step.outputs = std::move(answer.outputs);
+          if (step.hit) step.parts_json.clear();
+        }
+        return absl::OkStatus();
+      });
+  if (!status.ok()) {
+    Log(LogLevel::kWarning, "cache not asked", {{"run", run.header.name}, {"why", status.message()}});
   }
   return event;
 }
 
 bool FileWorkshop::IsQuick(const RunContext& run, const Intent& intent) {
   const StepTemplate& step = run.graph->templates()[run.graph->TemplateOf(intent.ref.ix)];
+  if (!intent.cache_key.empty()) return false;  // source files are hashed
   if (intent.kind == Intent::Kind::kSubmitAttempt) {
     if (step.inputs.size() > kQuickInputs) return false;
     for (const InputBinding& input : step.inputs) {
@@ -182,7 +202,7 @@ bool FileWorkshop::IsQuick(const RunContext& run, const Intent& intent) {
     }
     return true;
   }
-  if (intent.kind != Intent::Kind::kStoreOutputs || !intent.cache_key.empty()) return false;
+  if (intent.kind != Intent::Kind::kStoreOutputs) return false;
   const std::vector<OutputSpec>& outputs = run.graph->SpecOf(intent.ref.ix).outputs;
   if (outputs.size() > kQuickOutputs) return false;
   for (const OutputSpec& output : outputs) {
@@ -194,6 +214,10 @@ bool FileWorkshop::IsQuick(const RunContext& run, const Intent& intent) {
   return true;
 }
 
-void FileWorkshop::Discard(const std::string& key) { inputs_->Remove(key); }
+void FileWorkshop::Discard(const std::string& key) {
+  inputs_->Remove(key);
+  MutexLock lock(&mutex_);
+  started_.erase(key);
+}
 
 }  // namespace orch

@@ -2,8 +2,12 @@
 #pragma once
 
 #include <string>
+#include <unordered_map>
+#include <vector>
 
+#include "server/base/mutex.h"
 #include "server/engine/blob_store.h"
+#include "server/engine/cache_lookup.h"
 #include "server/engine/catalog.h"
 #include "server/engine/engine.h"
 #include "server/engine/inputs.h"
@@ -17,13 +21,13 @@ namespace orch {
 class FileWorkshop : public Workshop {
  public:
   // All of them outlive it.
-  FileWorkshop(const EngineOptions& options, const StepTokens* tokens, store::Queries* queries, BlobStore* blobs,
-               FileDigests* files, Inputs* inputs, Secrets* secrets, Catalog* catalog);
+  FileWorkshop(const EngineOptions& options, const StepTokens* tokens, CacheLookup* cache, store::Queries* queries,
+               BlobStore* blobs, FileDigests* files, Inputs* inputs, Secrets* secrets, Catalog* catalog);
 
   Rendered Render(const RunContext& run, const Intent& intent, const std::string& flavor, Backend* backend) override;
   Rendered RenderHook(const HookRow& hook, Backend* backend) override;
   OutputsStored Store(const RunContext& run, const Intent& intent) override;
-  StepResolved Resolve(const RunContext& run, const Intent& intent) override;
+  StepsResolved Resolve(const RunContext& run, const std::vector<Intent>& intents) override;
   bool IsQuick(const RunContext& run, const Intent& intent) override;
   void Discard(const std::string& key) override;
 
@@ -33,12 +37,17 @@ class FileWorkshop : public Workshop {
 
   const EngineOptions& options_;
   const StepTokens* const tokens_;
+  CacheLookup* const cache_;
   store::Queries* const queries_;
   BlobStore* const blobs_;
   FileDigests* const files_;
   Inputs* const inputs_;
   Secrets* const secrets_;
   Catalog* const catalog_;
+  Mutex mutex_;
+  // Keys of attempts whose files had changed between the look into the cache and their start. A restart forgets them:
+  // then nothing enters the cache.
+  std::unordered_map<std::string, std::string> started_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace orch

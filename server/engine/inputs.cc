@@ -29,6 +29,10 @@ absl::Status Missing(absl::string_view message) {
 
 }  // namespace
 
+std::string FanInEntry(absl::string_view item_json, absl::string_view digest) {
+  return absl::StrCat(item_json, "\n", Hex(digest), "\n");
+}
+
 absl::StatusOr<std::string> FileDigests::Of(const std::string& path) {
   struct stat st {};
   if (stat(path.c_str(), &st) != 0) return Missing(absl::StrCat("`", path, "`: ", strerror(errno)));
@@ -150,7 +154,7 @@ absl::StatusOr<ReadyInput> Inputs::FanInFolder(const RunContext& run, const Inpu
   for (size_t i = 0; i < rows.size(); ++i) {
     const std::string name = absl::StrFormat("%06d", instances[i]);
     const std::string item = run.graph->ItemJson(first + instances[i]);
-    hash.Update(absl::StrCat(item, "\n", Hex(rows[i].digest), "\n"));
+    hash.Update(FanInEntry(item, rows[i].digest));
     if (!paths) continue;
     ASSIGN_OR_RETURN(const std::string path, blobs_->PathOf(rows[i].digest));
     if (symlink(path.c_str(), absl::StrCat(dir, "/", name).c_str()) != 0) {

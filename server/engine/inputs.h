@@ -25,6 +25,9 @@ class FileDigests {
   std::unordered_map<std::string, std::string> known_ ABSL_GUARDED_BY(mutex_);
 };
 
+// A line of what a fan-in's digest is made of.
+std::string FanInEntry(absl::string_view item_json, absl::string_view digest);
+
 class Inputs {
  public:
   Inputs(std::string data_dir, store::Queries* queries, BlobStore* blobs, FileDigests* files);

@@ -53,6 +53,7 @@ void EngineImpl::AddRun(std::shared_ptr<const RunContext> run) { outbox_->AddRun
 
 void EngineImpl::Publish(const Batch& committed) {
   inputs_->Note(committed.artifacts);
+  cache_->SetVersion(core_->cache_version());
   hub_->Publish(committed.events);
 }
 

@@ -5,6 +5,7 @@
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -35,6 +36,7 @@ class Receipt {
 };
 
 struct RunContext;
+class Dispatcher;
 
 struct Post {
   std::optional<Event> event;
@@ -42,6 +44,8 @@ struct Post {
   // With RunSubmitted: what the effects need of it; the loop fills in the key.
   std::shared_ptr<RunContext> run;
   std::shared_ptr<Receipt> receipt;  // null: nobody waits
+  // Instead of all else: a quick look at the core, on the loop's thread. It changes nothing and commits nothing.
+  std::function<void(const Dispatcher&)> look;
   // Let go of after the commit, whoever has stopped waiting: a name or a run that nobody else may use meanwhile.
   std::shared_ptr<const void> hold;
   // The run that a report is about; reports of a run keep their order, and runs take turns. Calls have a lane of their

@@ -12,6 +12,7 @@
 namespace orch {
 namespace {
 constexpr size_t kFewIntents = 4;
+constexpr size_t kAskedTogether = 500;  // steps, in one look into the cache and one transaction
 }  // namespace
 
 // What one backend reports becomes events; reports about attempts that nobody waits for are dropped.
@@ -297,6 +298,11 @@ void Outbox::Start(std::vector<Intent> intents) {
   // What starts comes before what is cleaned up.
   std::stable_partition(intents.begin(), intents.end(),
                         [](const Intent& i) { return i.kind == Intent::Kind::kSubmitAttempt; });
+  std::vector<Intent> asked;  // of one run, for one look into the cache
+  const auto ask = [&] {
+    const RunKey run = asked.front().ref.run;  // before it is moved
+    executor_->Aside(run, [this, some = std::exchange(asked, {})] { Resolve(some); });
+  };
   for (Intent& intent : intents) {
     if (intent.kind == Intent::Kind::kSubmitAttempt) {
       MutexLock lock(&mutex_);
@@ -313,7 +319,8 @@ void Outbox::Start(std::vector<Intent> intents) {
         executor_->Aside(run, [this, i = std::move(intent)] { Store(i); });
         break;
       case Intent::Kind::kResolveStep:
-        executor_->Aside(run, [this, i = std::move(intent)] { Resolve(i); });
+        if (!asked.empty() && (asked.size() == kAskedTogether || asked.front().ref.run != run)) ask();
+        asked.push_back(std::move(intent));
         break;
       case Intent::Kind::kRunHook: {
         {
@@ -331,6 +338,7 @@ void Outbox::Start(std::vector<Intent> intents) {
         break;
     }
   }
+  if (!asked.empty()) ask();
 }
 
 void Outbox::Perform(Intent intent) {
@@ -396,12 +404,13 @@ void Outbox::Store(const Intent& intent) {
   mailbox_->Put(std::move(post));
 }
 
-void Outbox::Resolve(const Intent& intent) {
-  const auto run = FindRun(intent.ref.run);
-  if (run == nullptr) return;
+void Outbox::Resolve(const std::vector<Intent>& intents) {
+  const RunKey run = intents.front().ref.run;
+  const auto context = FindRun(run);
+  if (context == nullptr) return;
   Post post;
-  post.lane = intent.ref.run;
-  post.event = workshop_->Resolve(*run, intent);
+  post.lane = run;
+  post.event = workshop_->Resolve(*context, intents);
   ORCH_FAULT("resolve.after");
   mailbox_->Put(std::move(post));
 }

@@ -81,7 +81,7 @@ class Outbox {
   void Perform(Intent intent);
   void Submit(const Intent& intent);
   void Store(const Intent& intent);
-  void Resolve(const Intent& intent);
+  void Resolve(const std::vector<Intent>& intents);
   void RunHook(const Intent& intent);
   void PutHook(RunKey run, HookReported event);
   struct Known {

@@ -129,6 +129,7 @@ absl::StatusOr<std::string> Expand(const std::string& text, const TemplateScopes
 bool NamesRunOrAttempt(const StepSpec& step) {
   bool found = false;
   ForEachTemplate(step, [&](const std::string& text) {
+    if (text.find("${") == std::string::npos) return;
     const auto pieces = ParseTemplate(text);
     if (!pieces.ok()) return;
     for (const TemplatePiece& piece : *pieces) {

@@ -203,6 +203,12 @@ absl::Status EngineImpl::DeleteRuns(std::vector<RunKey> runs, RequestRow request
 
 absl::Status EngineImpl::Remove(Removals removals) {
   Post post;
+  if (!removals.cache_entries.empty()) {  // who was told of one of them asks again
+    CacheEntriesRemoved event;
+    event.rows_go_with_it = true;
+    for (const Removals::CacheEntry& entry : removals.cache_entries) event.keys.push_back(entry.key);
+    post.event = std::move(event);
+  }
   post.rows = std::make_unique<Batch>();
   post.rows->removals = std::move(removals);
   RETURN_IF_ERROR(PostAndWait(std::move(post), kPruneMicros));

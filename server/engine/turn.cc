@@ -36,6 +36,8 @@ void Merge(Batch* to, Batch* from) {
   Append(&to->blobs, &from->blobs);
   Append(&to->artifacts, &from->artifacts);
   Append(&to->cache_entries, &from->cache_entries);
+  Append(&to->cache_misses, &from->cache_misses);
+  Append(&to->removed_cache_entries, &from->removed_cache_entries);
   Append(&to->hooks, &from->hooks);
   Append(&to->events, &from->events);
   Append(&to->requests, &from->requests);
@@ -79,6 +81,7 @@ absl::Status Turn::Play(std::deque<Post> posts, Now now) {
 }
 
 void Turn::Apply(Post& post) {
+  if (post.look) return post.look(*core_);
   const Now now = clock_->Now();
   Waiting waiting;
   if (post.event.has_value()) {

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "backends/api/backend.h"
 #include "server/core/messages.h"
@@ -30,7 +31,8 @@ class Workshop {
     return {{}, Reason::kSubmitRefused, "no hooks here"};
   }
   virtual OutputsStored Store(const RunContext& run, const Intent& intent) = 0;
-  virtual StepResolved Resolve(const RunContext& run, const Intent& intent) = 0;
+  // Of one run, in the order of the intents.
+  virtual StepsResolved Resolve(const RunContext& run, const std::vector<Intent>& intents) = 0;
   // True if Render or Store of this takes well under a millisecond and waits for nothing.
   virtual bool IsQuick(const RunContext& run, const Intent& intent) = 0;
   // The attempt with this key is over: what was made for it alone goes.

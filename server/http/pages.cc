@@ -265,6 +265,28 @@ Response Pages::Run(const rpc::CallContext& context, const Request& request, con
                             refresh ? kRefreshSeconds : 0));
 }
 
+std::string Pages::WhyHere(const rpc::CallContext& context, const std::string& run, const std::string& step) const {
+  v1::ExplainRunRequest in;
+  v1::Explanation why;
+  in.set_name(run);
+  in.set_step(step);
+  if (!Call(context, "orch.v1.RunService/ExplainRun", in, &why).ok()) return "";
+  std::string body = absl::StrCat("<h2>Why</h2><p>", HtmlEscape(why.summary()), "</p><ul>");
+  for (const v1::Cause& cause : why.causes()) absl::StrAppend(&body, "<li>", HtmlEscape(cause.text()), "</li>");
+  if (why.cache().outcome() != v1::CacheDecision::NOT_ENABLED) {
+    absl::StrAppend(&body, "<li>", HtmlEscape(why.cache().text()), "</li>");
+    for (const v1::PartChange& change : why.cache().changes()) {
+      absl::StrAppend(&body, "<li><code>", HtmlEscape(change.part()), "</code>: ", HtmlEscape(change.before()), " → ",
+                      HtmlEscape(change.after()), "</li>");
+    }
+  }
+  for (const v1::FailedAttempt& failure : why.failures()) {
+    absl::StrAppend(&body, "<li>attempt ", failure.attempt(), ": ", HtmlEscape(failure.text()),
+                    failure.then().empty() ? "" : "; ", HtmlEscape(failure.then()), "</li>");
+  }
+  return body + "</ul>";
+}
+
 Response Pages::Log(const rpc::CallContext& context, const Request& request, const std::string& run,
                     const std::string& step) const {
   v1::GetStepRequest get;
@@ -287,6 +309,7 @@ Response Pages::Log(const rpc::CallContext& context, const Request& request, con
   }
   body += "</p>";
   if (!found.hooks().empty()) absl::StrAppend(&body, "<dl>", HookFacts(found.hooks()), "</dl>");
+  body += WhyHere(context, run, step);
   const bool first_error = request.argument("first_error") == "1";
   if (attempt > 0) {
     absl::StrAppend(&body, "<p><a href=\"", rpc::StepLogUrl("", run, step), "?attempt=", attempt,

@@ -24,6 +24,7 @@ class Pages {
   Response Run(const rpc::CallContext& context, const Request& request, const std::string& run) const;
   Response Log(const rpc::CallContext& context, const Request& request, const std::string& run,
                const std::string& step) const;
+  std::string WhyHere(const rpc::CallContext& context, const std::string& run, const std::string& step) const;
   template <typename In, typename Out>
   absl::Status Call(const rpc::CallContext& context, const char* method, const In& in, Out* out) const;
 

@@ -38,6 +38,8 @@ struct Batch {
   std::vector<BlobRow> blobs;                                              // insert or ignore
   std::vector<ArtifactRow> artifacts;                                      // insert; the store numbers the versions
   std::vector<CacheEntryRow> cache_entries;                                // insert or replace
+  std::vector<CacheMissRow> cache_misses;                                  // insert or replace
+  std::vector<std::pair<std::string, std::string>> removed_cache_entries;  // project, key
   std::vector<HookRow> hooks;                                              // upsert
   std::vector<EventRow> events;                                            // insert; sequences are dense
   std::vector<RequestRow> requests;                                        // insert
@@ -53,9 +55,9 @@ struct Batch {
   bool empty() const {
     return spec_slices.empty() && pipelines.empty() && new_runs.empty() && retried_runs.empty() && runs.empty() &&
            steps.empty() && attempts.empty() && blobs.empty() && artifacts.empty() && cache_entries.empty() &&
-           hooks.empty() && events.empty() && requests.empty() && orchestrators.empty() &&
-           deleted_orchestrators.empty() && pools.empty() && deleted_pools.empty() && secrets.empty() &&
-           deleted_secrets.empty() && stacks.empty() && removals.empty();
+           cache_misses.empty() && removed_cache_entries.empty() && hooks.empty() && events.empty() &&
+           requests.empty() && orchestrators.empty() && deleted_orchestrators.empty() && pools.empty() &&
+           deleted_pools.empty() && secrets.empty() && deleted_secrets.empty() && stacks.empty() && removals.empty();
   }
 };
 

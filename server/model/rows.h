@@ -162,6 +162,27 @@ struct CacheEntryRow {
   std::string parts_json;             // what the key was made of, for `why`
   std::vector<ArtifactId> artifacts;  // in the order of the step's outputs
   int64_t created = 0;
+  std::string pipeline;  // the names of what made it
+  std::string step;      // `train[2]`
+  std::string run_name;
+};
+
+// Why a step's outputs did not come from the cache.
+enum class CacheVerdict : uint8_t {
+  kNoEntry = 1,       // nothing is entered under its key
+  kExpired = 2,       // the entry is older than the step's `ttl`
+  kBytesMissing = 3,  // the entry's bytes are not in the store any more, or not the same
+};
+
+// That a step was looked up in the cache in vain, and under what.
+struct CacheMissRow {
+  RunKey run = 0;
+  StepIx ix = 0;
+  uint32_t attempt = 0;  // the one that then computes
+  std::string key;       // 32 raw bytes
+  std::string parts_json;
+  CacheVerdict verdict = CacheVerdict::kNoEntry;
+  int64_t created = 0;
 };
 
 // A hook of a run (ix -1) or of a step, in one generation of the run. What it is about is kept with it, since the run

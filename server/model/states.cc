@@ -176,6 +176,8 @@ absl::string_view Name(Reason reason) {
       return "BACKOFF_BEFORE_RETRY";
     case Reason::kRunPaused:
       return "RUN_PAUSED";
+    case Reason::kWaitingForLeader:
+      return "WAITING_FOR_LEADER";
     case Reason::kInternal:
       return "INTERNAL";
   }

@@ -96,6 +96,7 @@ enum class Reason : uint8_t {
   kWaitingForSlot = 71,
   kBackoffBeforeRetry = 72,
   kRunPaused = 73,
+  kWaitingForLeader = 76,
   kInternal = 99,
 };
 

@@ -6,9 +6,11 @@
 #include "server/rpc/admin_api.h"
 #include "server/rpc/artifact_api.h"
 #include "server/rpc/control_api.h"
+#include "server/rpc/explain_api.h"
 #include "server/rpc/log_api.h"
 #include "server/rpc/orchestrator_api.h"
 #include "server/rpc/pipeline_api.h"
+#include "server/rpc/plan_api.h"
 #include "server/rpc/run_api.h"
 #include "server/rpc/secret_api.h"
 
@@ -23,8 +25,10 @@ struct Api::Parts {
         guard(options.engine, &metrics, std::move(options.token)),
         context{options.engine, &names, &facts, &sign_in},
         runs(&context, &metrics),
+        explaining(&context),
         control(&context),
         pipelines(&context),
+        plans(&context),
         artifacts(&context),
         logs(&context),
         orchestrators(&context, options.flavors, options.fake_flavor),
@@ -33,8 +37,10 @@ struct Api::Parts {
         table(&metrics),
         pool(4) {
     runs.Register(&table);
+    explaining.Register(&table);
     control.Register(&table);
     pipelines.Register(&table);
+    plans.Register(&table);
     artifacts.Register(&table);
     logs.Register(&table);
     orchestrators.Register(&table);
@@ -49,8 +55,10 @@ struct Api::Parts {
   Guard guard;
   ApiContext context;
   RunApi runs;
+  ExplainApi explaining;
   ControlApi control;
   PipelineApi pipelines;
+  PlanApi plans;
   ArtifactApi artifacts;
   LogApi logs;
   OrchestratorApi orchestrators;

@@ -455,6 +455,15 @@ absl::StatusOr<PipelineSpec> ParseSpec(const std::string& bytes) {
   return ToSpec(pipeline, none);
 }
 
+void AddViolations(const std::vector<Violation>& from, google::protobuf::RepeatedPtrField<v1::Violation>* to) {
+  for (const Violation& v : from) {
+    v1::Violation* out = to->Add();
+    out->set_field(v.field);
+    out->set_description(v.description);
+    out->set_reason(v.reason);
+  }
+}
+
 std::string SerializeDeterministic(const google::protobuf::MessageLite& message) {
   std::string out;
   out.reserve(message.ByteSizeLong());

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "orch/v1/pipeline.pb.h"
@@ -21,6 +22,8 @@ absl::StatusOr<PipelineSpec> ToSpec(const v1::Pipeline& pipeline, const Limits& 
 
 // EngineOptions::parse_spec: from what SerializeSpec made.
 absl::StatusOr<PipelineSpec> ParseSpec(const std::string& bytes);
+
+void AddViolations(const std::vector<Violation>& from, google::protobuf::RepeatedPtrField<v1::Violation>* to);
 
 // The same bytes for the same pipeline: the digest is of these.
 std::string SerializeDeterministic(const google::protobuf::MessageLite& message);

@@ -10,18 +10,6 @@
 #include "server/rpc/tokens.h"
 
 namespace orch::rpc {
-namespace {
-
-void AddViolations(const std::vector<Violation>& from, google::protobuf::RepeatedPtrField<v1::Violation>* to) {
-  for (const Violation& v : from) {
-    v1::Violation* out = to->Add();
-    out->set_field(v.field);
-    out->set_description(v.description);
-    out->set_reason(v.reason);
-  }
-}
-
-}  // namespace
 
 void PipelineApi::Register(MethodTable* table) {
   table->Add("orch.v1.PipelineService/ValidatePipeline", {}, this, &PipelineApi::ValidatePipeline);

@@ -8,6 +8,7 @@
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "server/base/clock.h"
+#include "server/core/cache_warnings.h"
 #include "server/rpc/checks.h"
 #include "server/rpc/convert_rows.h"
 #include "server/rpc/step_pages.h"
@@ -94,9 +95,16 @@ absl::Status RunApi::SubmitRun(const CallContext& context, const v1::SubmitRunRe
     run->set_step_count(checked.step_count);
     return absl::OkStatus();
   }
+  const std::vector<Violation> warnings = CacheWarnings(command.spec);
   ASSIGN_OR_RETURN(const std::string id, api_.engine->SubmitRun(std::move(command), context.deadline_micros));
   ASSIGN_OR_RETURN(const store::RunRecord record, api_.engine->queries().FindRun("default", id));
   *run = ToRun(record, api_.facts->pages());
+  for (const Violation& v : warnings) {
+    v1::Violation* warning = run->add_warnings();
+    warning->set_field(v.field);
+    warning->set_description(v.description);
+    warning->set_reason(v.reason);
+  }
   return absl::OkStatus();
 }
 

@@ -86,6 +86,8 @@ class RunServiceImpl : public v1::RunService::WithCallbackMethod_WatchRuns<v1::R
   ORCH_UNARY(RunService, ListSteps, ListStepsRequest, ListStepsResponse)
   ORCH_UNARY(RunService, GetStep, GetStepRequest, Step)
   ORCH_UNARY(RunService, ListEvents, ListEventsRequest, ListEventsResponse)
+  ORCH_UNARY(RunService, ExplainRun, ExplainRunRequest, Explanation)
+  ORCH_UNARY(RunService, CompareRuns, CompareRunsRequest, RunDiff)
 };
 
 class PipelineServiceImpl : public v1::PipelineService::Service {
@@ -99,6 +101,8 @@ class PipelineServiceImpl : public v1::PipelineService::Service {
   ORCH_UNARY(PipelineService, GetPipeline, GetPipelineRequest, PipelineVersion)
   ORCH_UNARY(PipelineService, ListPipelines, ListPipelinesRequest, ListPipelinesResponse)
   ORCH_UNARY(PipelineService, ListPipelineVersions, ListPipelineVersionsRequest, ListPipelineVersionsResponse)
+  ORCH_UNARY(PipelineService, PlanRun, PlanRunRequest, PlanRunResponse)
+  ORCH_UNARY(PipelineService, InvalidateCache, InvalidateCacheRequest, InvalidateCacheResponse)
 };
 
 class ArtifactServiceImpl : public v1::ArtifactService::Service {

@@ -57,9 +57,14 @@ struct BatchWriter::Statements {
         artifact(db,
                  "INSERT INTO artifact (id, name_id, version, run, ix, attempt, output, type, digest, size, "
                  "value_json, early, metadata_json, created) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"),
-        cache_entry(db,
-                    "REPLACE INTO cache_entry (project, key, run, ix, attempt, parts_json, artifacts, created) "
-                    "VALUES (?, ?, ?, ?, ?, ?, ?, ?)"),
+        cache_entry(
+            db,
+            "REPLACE INTO cache_entry (project, key, run, ix, attempt, parts_json, artifacts, created, pipeline, "
+            "step, run_name) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"),
+        cache_miss(db,
+                   "REPLACE INTO cache_miss (run, ix, attempt, key, parts_json, verdict, created) "
+                   "VALUES (?, ?, ?, ?, ?, ?, ?)"),
+        removed_cache_entry(db, "DELETE FROM cache_entry WHERE project = ? AND key = ?"),
         hook(db,
              "REPLACE INTO hook (run, ix, generation, on_failure, id, step, attempt, of_state, reason, message, "
              "of_exit_code, inputs, state, tries, key, result, exit_code, signal, created, started, ended) "
@@ -88,8 +93,9 @@ struct BatchWriter::Statements {
               "is_default = excluded.is_default") {}
 
   HotStatement slice, pipeline, run, run_name, run_header, keep_generation, retried_header, run_label, run_progress,
-      run_state, step, attempt, release, released, blob, artifact_name, artifact, cache_entry, hook, event, request,
-      orchestrator, delete_orchestrator, pool, delete_pool, secret, delete_secret, no_default_stack, stack;
+      run_state, step, attempt, release, released, blob, artifact_name, artifact, cache_entry, cache_miss,
+      removed_cache_entry, hook, event, request, orchestrator, delete_orchestrator, pool, delete_pool, secret,
+      delete_secret, no_default_stack, stack;
 };
 
 namespace {
@@ -125,10 +131,15 @@ int64_t BatchWriter::Write(Batch* batch) {
     (row.inline_bytes ? s_->blob.Blob(*row.inline_bytes) : s_->blob.Null()).Run();
   }
   for (ArtifactRow& row : batch->artifacts) WriteArtifact(&row);
+  for (const auto& [project, key] : batch->removed_cache_entries) s_->removed_cache_entry.Text(project).Blob(key).Run();
   for (const CacheEntryRow& row : batch->cache_entries) {
     const std::string ids = EncodeIds(row.artifacts);
     s_->cache_entry.Text(row.project).Blob(row.key).Int(row.run).Int(row.ix).Int(row.attempt).Text(row.parts_json);
-    s_->cache_entry.Text(ids).Int(row.created).Run();
+    s_->cache_entry.Text(ids).Int(row.created).Text(row.pipeline).Text(row.step).Text(row.run_name).Run();
+  }
+  for (const CacheMissRow& row : batch->cache_misses) {
+    s_->cache_miss.Int(row.run).Int(row.ix).Int(row.attempt).Blob(row.key).Text(row.parts_json);
+    s_->cache_miss.Int(static_cast<int64_t>(row.verdict)).Int(row.created).Run();
   }
   for (const HookRow& row : batch->hooks) WriteHook(row);
   for (const EventRow& row : batch->events) WriteEvent(row);
@@ -138,12 +149,13 @@ int64_t BatchWriter::Write(Batch* batch) {
   }
   WriteRegistry(*batch);
   const int64_t removed = removals_.Write(batch->removals);
-  const size_t rows =
-      batch->spec_slices.size() + batch->pipelines.size() + batch->new_runs.size() + batch->retried_runs.size() +
-      batch->runs.size() + batch->steps.size() + batch->attempts.size() + batch->blobs.size() +
-      batch->artifacts.size() + batch->cache_entries.size() + batch->hooks.size() + batch->events.size() +
-      batch->requests.size() + batch->orchestrators.size() + batch->deleted_orchestrators.size() + batch->pools.size() +
-      batch->deleted_pools.size() + batch->secrets.size() + batch->deleted_secrets.size() + batch->stacks.size();
+  const size_t rows = batch->spec_slices.size() + batch->pipelines.size() + batch->new_runs.size() +
+                      batch->retried_runs.size() + batch->runs.size() + batch->steps.size() + batch->attempts.size() +
+                      batch->blobs.size() + batch->artifacts.size() + batch->cache_entries.size() +
+                      batch->cache_misses.size() + batch->removed_cache_entries.size() + batch->hooks.size() +
+                      batch->events.size() + batch->requests.size() + batch->orchestrators.size() +
+                      batch->deleted_orchestrators.size() + batch->pools.size() + batch->deleted_pools.size() +
+                      batch->secrets.size() + batch->deleted_secrets.size() + batch->stacks.size();
   return static_cast<int64_t>(rows) + removed;
 }
 

@@ -194,13 +194,31 @@ class Queries {
   // nullopt if there is no such blob.
   virtual absl::StatusOr<std::optional<BlobRow>> GetBlob(absl::string_view digest) = 0;
 
-  // nullopt: a miss. The artifacts come with it, in the order of the outputs.
+  // An entry (without its parts) with its artifacts, in the order of the outputs.
   struct CacheHit {
     CacheEntryRow entry;
-    std::string run_name;
     std::vector<ArtifactRow> artifacts;
   };
-  virtual absl::StatusOr<std::optional<CacheHit>> FindCacheEntry(absl::string_view project, absl::string_view key) = 0;
+  // nullopt: a miss.
+  using CacheFinder = std::function<std::optional<CacheHit>(absl::string_view key)>;
+  // Calls `read` with a function that looks keys of `project` up in one state of the database. `read` must not keep it,
+  // and answers within the query's deadline.
+  virtual absl::Status ReadCache(absl::string_view project,
+                                 const std::function<absl::Status(const CacheFinder&)>& read) = 0;
+  // The newest entry (with its parts) of the step of that name that is older than `before` and not of `run`.
+  virtual absl::StatusOr<std::optional<CacheEntryRow>> NewestCacheEntry(absl::string_view project,
+                                                                        absl::string_view pipeline,
+                                                                        absl::string_view step, int64_t before,
+                                                                        RunKey not_of) = 0;
+  // The step's newest look into the cache that found nothing.
+  virtual absl::StatusOr<std::optional<CacheMissRow>> GetCacheMiss(RunKey run, StepIx ix) = 0;
+  // Keys of the entries of a pipeline that are not newer than `until`: of one step (`train`: all its instances;
+  // `train[2]`: one) or of all (empty).
+  virtual absl::StatusOr<std::vector<std::string>> ListCacheKeys(absl::string_view project, absl::string_view pipeline,
+                                                                 absl::string_view step, int64_t until) = 0;
+
+  // How long the steps that succeeded in a run took, by name, in microseconds.
+  virtual absl::StatusOr<std::vector<std::pair<std::string, int64_t>>> ListStepDurations(RunKey run) = 0;
 
   // Newest first, keys below `before` (0: from the newest).
   virtual absl::StatusOr<std::vector<EndedRun>> ListEndedRuns(RunKey before, int limit) = 0;

@@ -118,31 +118,4 @@ absl::StatusOr<std::optional<BlobRow>> QueriesImpl::GetBlob(absl::string_view di
   });
 }
 
-absl::StatusOr<std::optional<Queries::CacheHit>> QueriesImpl::FindCacheEntry(absl::string_view project,
-                                                                             absl::string_view key) {
-  return pool_->Read("looking into the cache", [&](Connection& c) -> absl::StatusOr<std::optional<CacheHit>> {
-    auto s = c.Prepare(
-        "SELECT e.run, e.ix, e.attempt, e.parts_json, e.artifacts, e.created, r.name FROM cache_entry e "
-        "LEFT JOIN run r ON r.key = e.run WHERE e.project = ? AND e.key = ?");
-    if (!s.Text(project).Blob(key).Next()) return std::optional<CacheHit>();
-    CacheHit hit;
-    hit.entry.project = std::string(project);
-    hit.entry.key = std::string(key);
-    hit.entry.run = s->getColumn(0).getInt64();
-    hit.entry.ix = static_cast<StepIx>(s->getColumn(1).getInt64());
-    hit.entry.attempt = static_cast<uint32_t>(s->getColumn(2).getInt64());
-    hit.entry.parts_json = s->getColumn(3).getString();
-    hit.entry.artifacts = DecodeIds(s->getColumn(4).getString());
-    hit.entry.created = s->getColumn(5).getInt64();
-    hit.run_name = s->getColumn(6).getString();
-    for (ArtifactId id : hit.entry.artifacts) {
-      absl::StatusOr<ArtifactRow> row = ReadById(c, id);
-      // An entry that outlived one of its artifacts is a miss.
-      if (!row.ok()) return std::optional<CacheHit>();
-      hit.artifacts.push_back(*std::move(row));
-    }
-    return std::optional<CacheHit>(std::move(hit));
-  });
-}
-
 }  // namespace orch::store

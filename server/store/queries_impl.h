@@ -41,7 +41,17 @@ class QueriesImpl : public Queries {
                                                               int64_t limit) override;
   absl::StatusOr<std::vector<AttemptMark>> ListAttemptMarks(RunKey run, StepIx first, StepIx last, int limit) override;
   absl::StatusOr<std::optional<BlobRow>> GetBlob(absl::string_view digest) override;
-  absl::StatusOr<std::optional<CacheHit>> FindCacheEntry(absl::string_view project, absl::string_view key) override;
+
+  absl::Status ReadCache(absl::string_view project,
+                         const std::function<absl::Status(const CacheFinder&)>& read) override;
+  absl::StatusOr<std::optional<CacheEntryRow>> NewestCacheEntry(absl::string_view project, absl::string_view pipeline,
+                                                                absl::string_view step, int64_t before,
+                                                                RunKey not_of) override;
+  absl::StatusOr<std::optional<CacheMissRow>> GetCacheMiss(RunKey run, StepIx ix) override;
+  absl::StatusOr<std::vector<std::string>> ListCacheKeys(absl::string_view project, absl::string_view pipeline,
+                                                         absl::string_view step, int64_t until) override;
+
+  absl::StatusOr<std::vector<std::pair<std::string, int64_t>>> ListStepDurations(RunKey run) override;
 
   absl::StatusOr<std::vector<EndedRun>> ListEndedRuns(RunKey before, int limit) override;
   absl::StatusOr<int64_t> SizeOfRun(RunKey run) override;

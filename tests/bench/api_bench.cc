@@ -3,7 +3,8 @@
 //   api_bench WORKLOAD N ORCHESTRATOR
 //
 // Runs of N steps: chain, wide, files-chain, files-wide, cached (wide, from the cache from the second time on), accept
-// (wide and new each time, cancelled once it is accepted). N runs of a step: submit, first-step, open-runs (named
+// (wide and new each time, cancelled once it is accepted), why (layers of 100; each call asks about another step while
+// it runs), plan (the same, cached or not, without a run). N runs of a step: submit, first-step, open-runs (named
 // watched-0, …, and left running).
 #include <algorithm>
 #include <chrono>
@@ -27,14 +28,23 @@ v1::Pipeline Make(const std::string& workload, int n) {
   const bool cached = workload == "cached";
   const bool files = workload.compare(0, 5, "files") == 0;
   const bool chain = workload.find("chain") != std::string::npos;
+  const bool layers = workload == "why" || workload == "plan";
   for (int i = 0; i < n; ++i) {
     v1::StepSpec* step = pipeline.add_steps();
     step->set_name("s" + std::to_string(i));
     step->mutable_resources()->set_cpu(1);
-    if (cached) step->mutable_cache()->set_enabled(true);
+    if (cached || workload == "plan") step->mutable_cache()->set_enabled(true);
+    if (layers) {
+      (*step->mutable_outputs())["x"];
+      if (i >= 100) (*step->mutable_inputs())["y"].set_from("s" + std::to_string(i - 100) + ".x");
+    }
+    if (workload == "why") {
+      (*(*step->mutable_settings())["fake"].mutable_fields())["duration"].set_string_value("1h");
+    }
     const int upstream = chain ? i - 1 : 0;
     if (!files) {
       step->add_command("/bin/true");
+      if (cached) step->add_command(step->name());  // or all of them were one
       if (chain && i > 0) step->add_after("s" + std::to_string(upstream));
       continue;
     }
@@ -49,6 +59,44 @@ v1::Pipeline Make(const std::string& workload, int n) {
     }
   }
   return pipeline;
+}
+
+void PrintQuantiles(const char* what, std::vector<double> ms);
+int Fail(const absl::Status& status);
+
+// How long the questions about a run of many steps take: why of a hundred of its steps, or what a submission would do.
+int Ask(client::Client& client, const std::string& workload, const v1::SubmitRunRequest& submission) {
+  std::vector<double> ms;
+  const int steps = submission.pipeline().steps_size();
+  if (workload == "plan") {
+    v1::PlanRunRequest request;
+    *request.mutable_submission() = submission;
+    for (int i = 0; i < 10; ++i) {
+      const auto begin = Clock::now();
+      const auto plan = client.PlanRun(request);
+      if (!plan.ok()) return Fail(plan.status());
+      ms.push_back(Seconds(begin) * 1000);
+    }
+    PrintQuantiles("plan", std::move(ms));
+    return 0;
+  }
+  const auto run = client.SubmitRun(submission);
+  if (!run.ok()) return Fail(run.status());
+  for (int i = 0; i < 200; ++i) {
+    v1::ExplainRunRequest request;
+    request.set_name(run->name());
+    if (i % 10 != 0) request.set_step("s" + std::to_string(i * 37 % steps));
+    const auto begin = Clock::now();
+    const auto why = client.ExplainRun(request);
+    if (!why.ok()) return Fail(why.status());
+    ms.push_back(Seconds(begin) * 1000);
+  }
+  v1::CancelRunRequest cancel;
+  cancel.set_name(run->name());
+  cancel.set_force(true);
+  (void)client.CancelRun(cancel);  // its steps would run for an hour
+  PrintQuantiles("why", std::move(ms));
+  return 0;
 }
 
 int Fail(const absl::Status& status) {
@@ -123,6 +171,7 @@ int main(int argc, char** argv) {
   v1::SubmitRunRequest request;
   *request.mutable_pipeline() = Make(workload, n);
   request.set_orchestrator(argv[3]);
+  if (workload == "why" || workload == "plan") return Ask(**client, workload, request);
   if (workload == "accept") {  // never seen before
     request.mutable_pipeline()->set_description(std::to_string(Clock::now().time_since_epoch().count()));
   }

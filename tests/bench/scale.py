@@ -54,8 +54,24 @@ def steps(folder: Path, rounds: int, scale: float, huge: bool) -> None:
         first = [api(daemon, "accept", n, "fake")["accepted_ms"] for _ in range(3)]
         print(f"a new DAG of {n} steps accepted in {spread(first, 0)} ms   bar 1,000: {bar(statistics.median(first) <= 1000)}")
         api(daemon, "cached", n, "fake")
-        again = [api(daemon, "cached", n, "fake")["seconds"] * 1000 for _ in range(3)]
-        print(f"its cached re-run, to the end, in {spread(again, 0)} ms   bar 1,000: {bar(statistics.median(again) <= 1000)}\n", flush=True)
+        again = [api(daemon, "cached", n, "fake") for _ in range(3)]
+        whole = [v["seconds"] * 1000 for v in again]
+        after = [v["seconds"] * 1000 - v["accepted_ms"] for v in again]
+        print(f"its cached re-run, to the end, in {spread(whole, 0)} ms, of which {spread(after, 0)} after it was accepted   "
+              f"bar 1,000 after: {bar(statistics.median(after) <= 1000)}\n", flush=True)
+    finally:
+        daemon.close()
+
+
+def questions(folder: Path, scale: float) -> None:
+    daemon = fresh(folder, "questions")
+    try:
+        n = max(100, int(10_000 * scale))
+        for workload in ("why", "plan"):
+            got = api(daemon, workload, n, "fake")
+            print(f"{workload} in a run of {n} steps: p50 {got['p50_ms']:.2f} ms, max {got['max_ms']:.2f} ms   "
+                  f"bar 10: {bar(got['p50_ms'] <= 10)}", flush=True)
+        print()
     finally:
         daemon.close()
 

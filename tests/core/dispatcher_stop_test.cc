@@ -285,7 +285,7 @@ TEST(CacheTest, HitMissAndFailure) {
   EXPECT_EQ(s.State("a"), StepState::kCached);
   EXPECT_EQ(s.Row("a").cached_from, "earlier");
   EXPECT_EQ(s.State("d"), StepState::kSubmitting);
-  s.Resolve("b", false);
+  s.Resolve("b", false, Reason::kNone, std::string(32, 'k'));
   EXPECT_EQ(s.State("b"), StepState::kSubmitting);
   s.Resolve("c", false, Reason::kInputMissing);
   EXPECT_EQ(s.State("c"), StepState::kFailed);

@@ -33,15 +33,19 @@ void Scene::Offer(std::map<std::string, int64_t> capacity, int max_parallel) {
 RunKey Scene::Submit(PipelineBuilder& pipeline, RunOptions options) {
   RunSubmitted event;
   event.graph = pipeline.Graph();
+  event.header.execution_mode = options.mode;
+  event.header.max_parallel = options.max_parallel;
+  event.header.timeout_micros = options.timeout;
+  event.header.priority = options.priority;
+  return Submit(std::move(event));
+}
+
+RunKey Scene::Submit(RunSubmitted event) {
   event.header.id = absl::StrCat("run-", ++runs_);
   event.header.name = event.header.id;
   event.header.project = "default";
   event.header.pipeline = "p";
   event.header.orchestrator = "o";
-  event.header.execution_mode = options.mode;
-  event.header.max_parallel = options.max_parallel;
-  event.header.timeout_micros = options.timeout;
-  event.header.priority = options.priority;
   store_.AddGraph(event.header.id, event.graph);
   const auto graph = event.graph;
   EXPECT_TRUE(core_->Apply(std::move(event), Time()).ok());
@@ -124,6 +128,7 @@ void Scene::Store(const std::string& step, Reason failure) {
   OutputsStored stored{Ref(step), {}, failure, failure == Reason::kNone ? "" : "not stored", false};
   const RunInMemory* run = core_->Find(run_);
   const auto live = run->live.find(stored.ref.ix);
+  if (live != run->live.end()) stored.cache_key = live->second.row.cache_key;
   for (uint32_t o = 0; o < run->graph->SpecOf(stored.ref.ix).outputs.size() && failure == Reason::kNone; ++o) {
     if (live != run->live.end() && live->second.published.count(o) == 0) stored.outputs.push_back(Output(o));
   }
@@ -132,14 +137,15 @@ void Scene::Store(const std::string& step, Reason failure) {
 void Scene::Publish(const std::string& step, uint32_t output) {
   EXPECT_TRUE(Apply(ArtifactPublished{Ref(step), Output(output)}).ok());
 }
-void Scene::Resolve(const std::string& step, bool hit, Reason failure) {
+void Scene::Resolve(const std::string& step, bool hit, Reason failure, std::string key) {
   StepResolved event;
   event.run = run_;
   event.ix = Ix(step);
   const RunInMemory* run = core_->Find(run_);
   event.generation = run == nullptr ? 1 : run->row.generation;
   event.failure = failure;
-  event.cache_key = std::string(32, 'k');
+  event.cache_key = key.empty() ? Sha256Of(step) : std::move(key);
+  event.as_of = core_->cache_version();
   event.hit = hit;
   event.hit_run = hit ? "earlier" : "";
   for (uint32_t o = 0; hit && o < graphs_.at(run_)->SpecOf(event.ix).outputs.size(); ++o) {

@@ -25,6 +25,8 @@ class Scene {
     int64_t timeout = 0;
     int priority = 0;
   };
+  // Becomes the current run. What is missing of the header is filled in.
+  RunKey Submit(RunSubmitted event);
   // Becomes the current run.
   RunKey Submit(PipelineBuilder& pipeline, RunOptions options);
   RunKey Submit(PipelineBuilder&& pipeline, RunOptions options) { return Submit(pipeline, options); }
@@ -49,7 +51,8 @@ class Scene {
   void Refuse(const std::string& step, bool transient);
   void Store(const std::string& step, Reason failure = Reason::kNone);
   void Publish(const std::string& step, uint32_t output = 0);
-  void Resolve(const std::string& step, bool hit, Reason failure = Reason::kNone);
+  // `key` empty: one of the step's own.
+  void Resolve(const std::string& step, bool hit, Reason failure = Reason::kNone, std::string key = "");
   // Start, end and store what it declares.
   void Succeed(const std::string& step);
   void Fail(const std::string& step);

@@ -181,6 +181,14 @@ void StoreModel::Commit(Batch* batch) {
     if (Run* run = Writable(row.run)) run->artifacts.push_back(artifacts_.size());
     artifacts_.push_back(row);
   }
+  for (const auto& [project, key] : batch->removed_cache_entries) {
+    const std::string& gone = key;
+    cache_.erase(std::remove_if(cache_.begin(), cache_.end(), [&](const CacheEntryRow& e) { return e.key == gone; }),
+                 cache_.end());
+  }
+  for (const CacheMissRow& row : batch->cache_misses) {
+    if (Writable(row.run) == nullptr || row.key.empty()) Broken("a look into the cache of nobody");
+  }
   for (const CacheEntryRow& row : batch->cache_entries) {
     if (std::count(row.artifacts.begin(), row.artifacts.end(), 0) > 0) Broken("cache entry with a missing artifact");
     cache_.push_back(row);

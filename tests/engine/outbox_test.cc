@@ -27,7 +27,7 @@ class WorkshopDouble : public Workshop {
     return out;
   }
   OutputsStored Store(const RunContext&, const Intent& intent) override { return {intent.ref, {}, {}, "", false}; }
-  StepResolved Resolve(const RunContext&, const Intent&) override { return {}; }
+  StepsResolved Resolve(const RunContext&, const std::vector<Intent>&) override { return {}; }
   bool IsQuick(const RunContext&, const Intent&) override { return false; }
   void Discard(const std::string&) override {}
 };

@@ -160,8 +160,8 @@ def fail_fast(marks: str, rng: random.Random) -> Dag:
 
 
 def cached(marks: str, rng: random.Random) -> Dag:
-    """The same work again and again: of two at a time both may compute, but what comes from the cache has the bytes."""
-    number = rng.randrange(4)
+    """The same work again and again, and now and then new work, which the submission does not find in the cache."""
+    number = rng.randrange(4 if rng.random() < 0.5 else 1_000_000)
     dag = Dag("cached", {"name": "cached", "steps": [
         _step(marks, "first", f"echo {number} > $ORCH_OUTPUT_O", outputs={"o": {}}, cache={"enabled": True}),
         _step(marks, "second", "sha256sum < $ORCH_INPUT_O > $ORCH_OUTPUT_O", inputs={"o": "first.o"}, outputs={"o": {}},

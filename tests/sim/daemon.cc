@@ -25,6 +25,8 @@ std::string DigestOf(const std::string& key, uint32_t output) {
   return digest;
 }
 
+std::string CacheKeyOf(StepIx ix) { return DigestOf("cache", ix); }
+
 StoredOutput OutputOf(const std::string& key, uint32_t output) {
   StoredOutput stored;
   stored.output = output;
@@ -167,32 +169,40 @@ Rendered SimWorkshop::RenderHook(const HookRow& hook, Backend*) {
 }
 
 OutputsStored SimWorkshop::Store(const RunContext&, const Intent& intent) {
-  OutputsStored stored{intent.ref, {}, Reason::kNone, "", false};
+  OutputsStored stored;
+  stored.ref = intent.ref;
   if (fate_->Happens(Fault::kStoreFails)) {
     stored.failure = Reason::kStoreFailed;
     return stored;
   }
+  if (fate_->dice.Percent(80)) stored.cache_key = intent.cache_key;  // else its files have changed
   for (uint32_t o = 0; o < intent.published.size(); ++o) {
     if (!intent.published[o]) stored.outputs.push_back(OutputOf(intent.key, o));
   }
   return stored;
 }
 
-StepResolved SimWorkshop::Resolve(const RunContext& run, const Intent& intent) {
-  StepResolved resolved;
-  resolved.run = intent.ref.run;
-  resolved.ix = intent.ref.ix;
-  resolved.generation = intent.generation;
-  resolved.cache_key = DigestOf("cache", intent.ref.ix);
-  if (fate_->Happens(Fault::kResolveFails)) {
-    resolved.failure = Reason::kInputMissing;
-  } else if (fate_->dice.Percent(30)) {
-    resolved.hit = true;
-    resolved.hit_run = "earlier";
-    const size_t outputs = run.graph->SpecOf(intent.ref.ix).outputs.size();
-    for (uint32_t o = 0; o < outputs; ++o) resolved.outputs.push_back(OutputOf("hit", o));
+StepsResolved SimWorkshop::Resolve(const RunContext& run, const std::vector<Intent>& intents) {
+  StepsResolved out;
+  for (const Intent& intent : intents) {
+    StepResolved& resolved = out.steps.emplace_back();
+    resolved.run = intent.ref.run;
+    resolved.ix = intent.ref.ix;
+    resolved.generation = intent.generation;
+    resolved.cache_key = CacheKeyOf(intent.ref.ix);
+    resolved.as_of = cache_version_;
+    const bool entered = std::any_of(tables_->cache().begin(), tables_->cache().end(),
+                                     [&](const CacheEntryRow& entry) { return entry.key == resolved.cache_key; });
+    if (fate_->Happens(Fault::kResolveFails)) {
+      resolved.failure = Reason::kInputMissing;
+    } else if (fate_->dice.Percent(entered ? 70 : 10)) {
+      resolved.hit = true;
+      resolved.hit_run = "earlier";
+      const size_t outputs = run.graph->SpecOf(intent.ref.ix).outputs.size();
+      for (uint32_t o = 0; o < outputs; ++o) resolved.outputs.push_back(OutputOf("hit", o));
+    }
   }
-  return resolved;
+  return out;
 }
 
 // --- the daemon ---
@@ -248,6 +258,8 @@ void SimDaemon::Publish(const Batch& committed) {
   if (!committed.events.empty() && committed.events.back().sequence > durable) {
     fate_->Break("event ", committed.events.back().sequence, " is published before it is durable");
   }
+  cache_version_ = core_.cache_version();
+  workshop_.SetCacheVersion(cache_version_);
   hub_.Publish(committed.events);
 }
 

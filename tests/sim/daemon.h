@@ -88,7 +88,9 @@ class SimWorkshop : public Workshop {
   Rendered Render(const RunContext& run, const Intent& intent, const std::string& flavor, Backend* backend) override;
   Rendered RenderHook(const HookRow& hook, Backend* backend) override;
   OutputsStored Store(const RunContext& run, const Intent& intent) override;
-  StepResolved Resolve(const RunContext& run, const Intent& intent) override;
+  StepsResolved Resolve(const RunContext& run, const std::vector<Intent>& intents) override;
+  // What of the cache's changes is durable.
+  void SetCacheVersion(uint64_t version) { cache_version_ = version; }
   bool IsQuick(const RunContext&, const Intent&) override { return false; }
   void Discard(const std::string&) override {}
 
@@ -97,7 +99,11 @@ class SimWorkshop : public Workshop {
 
   Fate* const fate_;
   const testing::StoreModel* const tables_;
+  uint64_t cache_version_ = 0;
 };
+
+// Under what a step is looked up: steps of one number are the same in all runs.
+std::string CacheKeyOf(StepIx ix);
 
 // The digest of what an attempt writes says whose it is.
 std::string DigestOf(const std::string& key, uint32_t output);
@@ -117,6 +123,7 @@ class SimDaemon : private TurnSink {
   Outbox& outbox() { return outbox_; }
   Hub& hub() { return hub_; }
   const Dispatcher& core() const { return core_; }
+  uint64_t cache_version() const { return cache_version_; }
   int64_t NextDeadline() const { return turn_.NextDeadline(); }
   bool idle() const { return turn_.idle() && executor_.idle() && mailbox_.depth() == 0; }
   int64_t born() const { return born_; }
@@ -133,6 +140,7 @@ class SimDaemon : private TurnSink {
   Platform* const platform_;
   HookPlatform* const hooks_;
   const int64_t born_;
+  uint64_t cache_version_ = 0;
   Mailbox mailbox_{100'000};
   SimWriter writer_;
   SimExecutor executor_;

@@ -68,6 +68,7 @@ enum class Fault : uint8_t {
   kRetryRun,
   kRetrySteps,  // chosen ones
   kDeleteRun,
+  kInvalidate,
   kCount
 };
 inline constexpr size_t kFaultCount = static_cast<size_t>(Fault::kCount);
@@ -86,6 +87,7 @@ enum class What : uint8_t {
   kSubmitRun,   // a: run
   kCancelRun,   // a: run, b: forced
   kCancelStep,  // a: run, b: step
+  kInvalidate,  // a: run, whose steps' entries are taken out of the cache
   kPauseRun,    // a: run
   kResumeRun,   // a: run
   kSkipStep,    // a: run, b: step

@@ -28,6 +28,20 @@ void World::CheckNow() {
     if (pool == "pool/db") limit = 1;
     if (used > limit) fate_.Break(pool, ": ", used, " of ", limit, " slots in use");
   }
+  // What two steps would compute alike, one of them computes.
+  std::map<std::string, std::pair<RunKey, StepIx>> computing;
+  for (const auto& [key, stored] : tables_.runs()) {
+    if (IsTerminal(stored.row.state)) continue;
+    for (const auto& attempts : stored.attempts) {
+      if (attempts.empty() || IsTerminal(attempts.back().state) || attempts.back().cache_key.empty()) continue;
+      const AttemptRow& row = attempts.back();
+      const auto [other, fresh] = computing.emplace(row.cache_key, std::make_pair(key, row.ix));
+      if (!fresh) {
+        return fate_.Break("step ", row.ix, " of run ", key, " computes what step ", other->second.second, " of run ",
+                           other->second.first, " computes");
+      }
+    }
+  }
   // A step that waits for slots says so.
   for (const auto& [key, stored] : tables_.runs()) {
     const RunInMemory* run = IsTerminal(stored.row.state) ? nullptr : daemon_->core().Find(key);

@@ -108,6 +108,7 @@ Plan SwarmPlan(uint64_t seed) {
   some(Fault::kCrashBetween, 100);
   some(Fault::kCancelRun, 40);
   some(Fault::kCancelStep, 20);
+  some(Fault::kInvalidate, 40);
   some(Fault::kHealthFlap, 40);
   some(Fault::kWallJump, 30);
   some(Fault::kReboot, 30);

@@ -99,6 +99,8 @@ void World::Do(const Action& action) {
       return Cancel(action.a, true, action.b);
     case What::kCancelStep:
       return Cancel(action.a, false, action.b);
+    case What::kInvalidate:
+      return Invalidate(action.a);
     case What::kPauseRun:
       return PauseOrResume(action.a, true);
     case What::kResumeRun:
@@ -196,7 +198,9 @@ void World::SubmitRun(uint32_t number) {
   context->header = client.event.header;
   context->graph = client.event.graph;
   post.run = std::move(context);
-  post.event = client.event;
+  RunSubmitted event = client.event;
+  FindHits(&event);
+  post.event = std::move(event);
   post.rows = std::make_unique<Batch>();
   post.rows->requests.push_back({"SubmitRun", "default", id, "", id, fate_.Now().wall});
   post.receipt = call.receipt;
@@ -212,6 +216,48 @@ void World::Cancel(uint32_t number, bool whole, uint32_t argument) {
   Call call{whole ? Call::Kind::kCancelRun : Call::Kind::kCancelStep, number, argument, 0, std::make_shared<Receipt>()};
   CancelRequested event{KeyOf(number), {}, whole && argument != 0};
   if (!whole) event.steps.push_back(argument);
+  Post post;
+  post.event = std::move(event);
+  post.receipt = call.receipt;
+  if (daemon_->mailbox().Offer(std::move(post)).ok()) calls_.push_back(std::move(call));
+}
+
+// What a handler finds in the cache: some of what it has for steps all of whose producers it found too.
+void World::FindHits(RunSubmitted* event) {
+  if (!fate_.dice.Percent(40)) return;
+  const Graph& graph = *event->graph;
+  std::vector<bool> found(graph.step_count(), false);
+  event->found.as_of = daemon_->cache_version();
+  event->found.runs = {"earlier"};
+  for (uint32_t t = 0; t < graph.templates().size(); ++t) {
+    const StepTemplate& step = graph.templates()[t];
+    const StepSpec& spec = graph.spec().steps[t];
+    if (!spec.options().cache_enabled || spec.options().trigger_rule != TriggerRule::kAllSuccess) continue;
+    for (StepIx ix = step.first; ix < step.first + step.count; ++ix) {
+      bool all = fate_.dice.Percent(70);
+      for (const InputBinding& input : step.inputs) {
+        const StepTemplate& producer = graph.templates()[input.producer];
+        for (uint32_t i = 0; i < producer.count; ++i) all = all && !input.early && found[producer.first + i];
+      }
+      if (!all) continue;
+      found[ix] = true;
+      FoundHit& hit = event->found.hits.emplace_back();
+      hit.ix = ix;
+      hit.key = CacheKeyOf(ix);
+      hit.first_output = static_cast<uint32_t>(event->found.outputs.size());
+      hit.outputs = static_cast<uint32_t>(spec.outputs.size());
+      for (uint32_t o = 0; o < hit.outputs; ++o) event->found.outputs.push_back(OutputOf("hit", o));
+    }
+  }
+}
+
+void World::Invalidate(uint32_t number) {
+  if (daemon_ == nullptr) return fate_.Later(kSecond, What::kInvalidate, number);
+  CacheEntriesRemoved event;
+  event.project = "default";
+  const StepIx steps = graphs_[number]->step_count();
+  for (StepIx ix = 0; ix < steps && event.keys.size() < 100; ++ix) event.keys.push_back(CacheKeyOf(ix));
+  Call call{Call::Kind::kInvalidate, number, 0, 0, std::make_shared<Receipt>()};
   Post post;
   post.event = std::move(event);
   post.receipt = call.receipt;
@@ -342,6 +388,7 @@ void World::AnswerControl(const Call& call, const absl::Status& status) {
     case Call::Kind::kSubmit:
     case Call::Kind::kCancelRun:
     case Call::Kind::kCancelStep:
+    case Call::Kind::kInvalidate:
     case Call::Kind::kPublish:
       return;
   }
@@ -363,6 +410,10 @@ void World::PollCalls() {
 
 // What was acknowledged is on the disk.
 void World::Answer(const Call& call, const absl::Status& status) {
+  if (call.kind == Call::Kind::kInvalidate) {  // whatever became of the run whose steps they were
+    if (!status.ok()) fate_.Break("refused: ", status.ToString());
+    return;
+  }
   Client& client = clients_[call.run];
   if (call.kind >= Call::Kind::kPause) return AnswerControl(call, status);
   if (WasDeleted(call.run)) return;
@@ -398,6 +449,9 @@ void World::Answer(const Call& call, const absl::Status& status) {
         fate_.Later(fate_.dice.Delay(20 * plan_.delay), What::kCancelRun, call.run, forced);
         if (fate_.dice.Percent(30)) fate_.Later(fate_.dice.Delay(20 * plan_.delay), What::kCancelRun, call.run, 1);
       }
+      if (fate_.Happens(Fault::kInvalidate)) {
+        fate_.Later(fate_.dice.Delay(20 * plan_.delay), What::kInvalidate, call.run);
+      }
       if (run->graph->step_count() > 0 && fate_.Happens(Fault::kCancelStep)) {
         client.plain = false;
         fate_.Later(fate_.dice.Delay(10 * plan_.delay), What::kCancelStep, call.run,
@@ -420,6 +474,8 @@ void World::Answer(const Call& call, const absl::Status& status) {
       if (!attempts.empty() && attempts.back().state == AttemptState::kStoring) return;  // too late: it counts
       return fate_.Break("the cancel of step ", call.number, " is acknowledged, it is ", Name(state));
     }
+    case Call::Kind::kInvalidate:
+      return;
     case Call::Kind::kPause:
     case Call::Kind::kResume:
     case Call::Kind::kSkip:

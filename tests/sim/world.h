@@ -45,7 +45,8 @@ class World {
       kResume,
       kSkip,
       kRetry,
-      kDelete
+      kDelete,
+      kInvalidate
     } kind;
     uint32_t run;
     uint32_t number;  // the step, or the job
@@ -74,6 +75,8 @@ class World {
   void Crash();
   void SubmitRun(uint32_t number);
   void Cancel(uint32_t number, bool whole, uint32_t argument);
+  void Invalidate(uint32_t number);
+  void FindHits(RunSubmitted* event);
   void Publish(uint32_t job, uint32_t output);
   void Ask(Call::Kind kind, uint32_t number, uint32_t argument, Event event);
   void PauseOrResume(uint32_t number, bool pause);

@@ -369,24 +369,83 @@ TEST_F(StoreTest, ArtifactsGetVersionsInTheOrderOfCommits) {
   EXPECT_EQ(*queries_->GetBlob(Sha256Of("y")), std::nullopt);
 
   Batch cache;
-  CacheEntryRow entry{"default", kDigest, 1, 0, 1, "{\"command\":1}", {5, 3}, 44};
+  CacheEntryRow entry{"default", kDigest, 1, 0, 1, "{\"command\":1}", {5, 3}, 44, "p", "s", "r"};
   cache.cache_entries = {entry};
   Commit(cache);
-  auto hit = queries_->FindCacheEntry("default", kDigest);
-  ASSERT_TRUE(hit.ok() && hit->has_value());
-  EXPECT_EQ((*hit)->run_name, "r");
-  EXPECT_EQ((*hit)->entry.parts_json, entry.parts_json);
-  EXPECT_EQ((*hit)->entry.created, 44);
-  EXPECT_THAT((*hit)->entry.artifacts, ElementsAre(5, 3));
-  ASSERT_THAT((*hit)->artifacts, SizeIs(2));
-  EXPECT_EQ((*hit)->artifacts[1].value_json, "[1]");
-  EXPECT_FALSE(queries_->FindCacheEntry("other", kDigest)->has_value());
+  const auto find = [&](const std::string& project) {
+    std::optional<Queries::CacheHit> hit;
+    EXPECT_TRUE(queries_
+                    ->ReadCache(project,
+                                [&](const Queries::CacheFinder& finder) {
+                                  hit = finder(kDigest);
+                                  return absl::OkStatus();
+                                })
+                    .ok());
+    return hit;
+  };
+  auto hit = find("default");
+  ASSERT_TRUE(hit.has_value());
+  EXPECT_EQ(hit->entry.run_name, "r");
+  EXPECT_EQ(hit->entry.created, 44);
+  EXPECT_THAT(hit->entry.artifacts, ElementsAre(5, 3));
+  ASSERT_THAT(hit->artifacts, SizeIs(2));
+  EXPECT_EQ(hit->artifacts[1].value_json, "[1]");
+  EXPECT_FALSE(find("other").has_value());
   cache.cache_entries[0].artifacts = {6};
   Commit(cache);
-  EXPECT_THAT((*queries_->FindCacheEntry("default", kDigest))->entry.artifacts, ElementsAre(6));
+  EXPECT_THAT(find("default")->entry.artifacts, ElementsAre(6));
   cache.cache_entries[0].artifacts = {999};
   Commit(cache);
-  EXPECT_FALSE(queries_->FindCacheEntry("default", kDigest)->has_value());
+  EXPECT_FALSE(find("default").has_value());
+
+  // By what made them: the newest of a step, and the keys of a step with its instances, or of one, or of all.
+  Batch more;
+  const auto add = [&](char key, const std::string& step, RunKey run, int64_t created) {
+    more.cache_entries.push_back({"default",
+                                  std::string(32, key),
+                                  run,
+                                  0,
+                                  1,
+                                  absl::StrCat("{\"n\":", created, "}"),
+                                  {},
+                                  created,
+                                  "p",
+                                  step,
+                                  "x"});
+  };
+  add('1', "train", 1, 50);
+  add('2', "train[0]", 1, 51);
+  add('3', "train[1]", 1, 52);
+  add('4', "trainer", 1, 53);
+  add('5', "train", 2, 60);
+  Commit(more);
+  const auto newest = [&](int64_t before, RunKey not_of) {
+    const auto row = queries_->NewestCacheEntry("default", "p", "train", before, not_of);
+    return row.ok() && row->has_value() ? (*row)->created : 0;
+  };
+  EXPECT_EQ(newest(INT64_MAX, 0), 60);
+  EXPECT_EQ(newest(60, 0), 50);
+  EXPECT_EQ(newest(INT64_MAX, 2), 50);
+  EXPECT_EQ(newest(50, 0), 0);
+  EXPECT_EQ(queries_->ListCacheKeys("default", "p", "train", 1000)->size(), 4u);
+  EXPECT_EQ(queries_->ListCacheKeys("default", "p", "train[1]", 1000)->size(), 1u);
+  EXPECT_EQ(queries_->ListCacheKeys("default", "p", "", 1000)->size(), 6u);
+  EXPECT_EQ(queries_->ListCacheKeys("default", "p", "train", 51)->size(), 2u);
+  EXPECT_EQ(queries_->ListCacheKeys("default", "q", "", 1000)->size(), 0u);
+  Batch gone;
+  gone.removed_cache_entries = {{"default", std::string(32, '5')}};
+  Commit(gone);
+  EXPECT_EQ(newest(INT64_MAX, 0), 50);
+
+  Batch missed;
+  missed.cache_misses = {{1, 0, 2, kDigest, "{}", CacheVerdict::kExpired, 70}};
+  Commit(missed);
+  const auto miss = queries_->GetCacheMiss(1, 0);
+  ASSERT_TRUE(miss.ok() && miss->has_value());
+  EXPECT_EQ((*miss)->attempt, 2u);
+  EXPECT_EQ((*miss)->key, kDigest);
+  EXPECT_EQ((*miss)->verdict, CacheVerdict::kExpired);
+  EXPECT_FALSE(queries_->GetCacheMiss(1, 1)->has_value());
 }
 
 TEST_F(StoreTest, RequestsAndRegistry) {

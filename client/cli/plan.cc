@@ -1,0 +1,186 @@
+// plan, invalidate-cache, list-pipelines.
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "client/cli/pipeline_file.h"
+#include "client/cli/table.h"
+#include "client/cli/text.h"
+#include "client/cli/verbs.h"
+#include "server/base/status.h"
+
+namespace orch::cli {
+namespace {
+
+constexpr int kStepsShown = 200;
+
+int64_t MicrosOf(const google::protobuf::Duration& d) { return d.seconds() * 1'000'000 + d.nanos() / 1000; }
+
+std::string PlanText(const v1::PlanRunResponse& plan, const Style& style) {
+  Table table({"STEP", "WOULD", "STARTS", "TAKES", "WHY"});
+  int shown = 0;
+  for (const v1::PlannedStep& step : plan.steps()) {
+    if (shown++ == kStepsShown) break;
+    const char* would = step.action() == v1::PlannedStep::CACHED ? "be cached"
+                        : step.action() == v1::PlannedStep::RUN  ? "run"
+                                                                 : "depend";
+    const Color color = step.action() == v1::PlannedStep::CACHED ? Color::kGreen
+                        : step.action() == v1::PlannedStep::RUN  ? Color::kYellow
+                                                                 : Color::kNone;
+    table.Add({absl::StrCat(step.name(), step.critical() ? " *" : ""),
+               {would, color},
+               plan.has_expected() ? absl::StrCat("+", Elapsed(MicrosOf(step.starts_after()))) : "",
+               step.has_expected() ? Elapsed(MicrosOf(step.expected())) : "",
+               Clean(step.text())});
+  }
+  std::string out = table.Render(style);
+  if (plan.step_count() > shown) absl::StrAppend(&out, "… ", plan.step_count() - shown, " more: -o json\n");
+  absl::StrAppend(&out, plan.step_count(), plan.step_count() == 1 ? " step: " : " steps: ", plan.run_steps(),
+                  " would run, ", plan.cached_steps(), " cached, ", plan.depending_steps(), " depend on those\n");
+  if (plan.has_expected()) {
+    absl::StrAppend(&out, "about ", Elapsed(MicrosOf(plan.expected())), ", by the last ", plan.history_runs(),
+                    plan.history_runs() == 1 ? " run" : " runs");
+    const int64_t unknown = plan.run_steps() + plan.depending_steps() - plan.known_steps();
+    if (unknown > 0) absl::StrAppend(&out, "; ", unknown, " of the steps have never run and count as nothing");
+    if (plan.critical_path_size() > 0) {
+      const std::vector<std::string> path(plan.critical_path().begin(), plan.critical_path().end());
+      absl::StrAppend(&out, "\nlongest way (*): ", absl::StrJoin(path, " → "));
+    }
+    out += "\n";
+  } else {
+    out += "how long it takes is not known: none of these steps has run before\n";
+  }
+  return out;
+}
+
+class PlanVerb : public Verb {
+ public:
+  void Define(Flags& flags) override {
+    flags.Positional("FILE", &file_, "The pipeline, YAML or JSON; `-`: stdin", Kind::kFile);
+    flags.List("-p,--param", &params_, "NAME=VALUE", "A parameter (repeat for several)");
+    flags.Text("--orchestrator", &orchestrator_, "NAME", "Where it would run [the default stack's]",
+               Kind::kOrchestrator);
+    flags.Int("--max-parallel", &max_parallel_, 1, 1'000'000, "At most so many attempts at a time");
+    flags.Switch("--no-cache", &no_cache_, "As if everything was computed anew");
+  }
+
+  absl::StatusOr<int> Run(Session& session) override {
+    ASSIGN_OR_RETURN(PipelineFile file, LoadPipeline(file_));
+    ASSIGN_OR_RETURN(const auto parameters, ParseParameters(params_));
+    std::vector<spec::Problem> problems = file.parsed.problems;
+    v1::PlanRunResponse plan;
+    if (problems.empty()) {
+      v1::PlanRunRequest request;
+      v1::SubmitRunRequest& submission = *request.mutable_submission();
+      submission.mutable_pipeline()->Swap(&file.parsed.pipeline);
+      for (const auto& [name, value] : parameters) (*submission.mutable_parameters())[name] = value;
+      submission.set_orchestrator(orchestrator_);
+      submission.set_max_parallel(static_cast<int32_t>(max_parallel_));
+      submission.set_project(session.globals().project);
+      if (no_cache_) submission.set_use_cache(false);
+      FillSubmitter(file.folder, submission.mutable_submitter());
+      ASSIGN_OR_RETURN(client::Client * client, session.Connect());
+      ASSIGN_OR_RETURN(plan, client->PlanRun(request));
+      for (const v1::Violation& v : plan.violations()) {
+        problems.push_back(Locate(file.parsed.map, v.field(), v.description(), v.reason()));
+      }
+    }
+    if (!problems.empty()) {
+      WriteErr(FormatProblems(file.shown, problems));
+      WriteErr(absl::StrCat("orchctl: ", file.shown, " has ", problems.size(),
+                            problems.size() == 1 ? " fault" : " faults", "; there is nothing to plan\n"));
+      return kRefused;
+    }
+    std::vector<spec::Problem> warnings;
+    for (const v1::Violation& v : plan.warnings()) {
+      warnings.push_back(Locate(file.parsed.map, v.field(), absl::StrCat("warning: ", v.description()), v.reason()));
+    }
+    if (!session.globals().quiet) WriteErr(FormatProblems(file.shown, warnings));
+    std::vector<std::string> names;
+    for (const v1::PlannedStep& step : plan.steps()) names.push_back(step.name());
+    RETURN_IF_ERROR(session.Show(
+        plan, [&] { return PlanText(plan, session.out()); }, names));
+    return kOk;
+  }
+
+ private:
+  std::string file_, orchestrator_;
+  std::vector<std::string> params_;
+  int64_t max_parallel_ = 0;
+  bool no_cache_ = false;
+};
+
+class InvalidateCacheVerb : public Verb {
+ public:
+  void Define(Flags& flags) override {
+    flags.Positional("PIPELINE", &pipeline_, "The pipeline's name", Kind::kPipeline);
+    flags.Positional("STEP", &step_, "Only this step, all its instances or one ('train[2]') [all steps]", Kind::kText,
+                     /*required=*/false);
+    flags.Switch("--dry-run", &dry_run_, "Only count");
+    flags.Text("--request-id", &request_id_, "ID", "The same id again does nothing more");
+  }
+
+  absl::StatusOr<int> Run(Session& session) override {
+    ASSIGN_OR_RETURN(client::Client * client, session.Connect());
+    v1::InvalidateCacheRequest request;
+    request.set_pipeline(pipeline_);
+    request.set_step(step_);
+    request.set_validate_only(dry_run_);
+    request.set_request_id(request_id_);
+    ASSIGN_OR_RETURN(const v1::InvalidateCacheResponse answer, client->InvalidateCache(request));
+    const auto words = [&] {
+      return absl::StrCat(answer.entries(), answer.entries() == 1 ? " entry " : " entries ",
+                          dry_run_ ? "would be taken out of the cache\n" : "taken out of the cache\n");
+    };
+    RETURN_IF_ERROR(session.Show(answer, words, {absl::StrCat(answer.entries())}));
+    return kOk;
+  }
+
+ private:
+  std::string pipeline_, step_, request_id_;
+  bool dry_run_ = false;
+};
+
+class ListPipelinesVerb : public Verb {
+ public:
+  void Define(Flags& flags) override {
+    flags.Int("--limit", &limit_, 1, 1000, "At most so many [100]");
+    flags.Text("--page-token", &token_, "TOKEN", "Go on after an earlier answer (its next_page_token)");
+  }
+
+  absl::StatusOr<int> Run(Session& session) override {
+    ASSIGN_OR_RETURN(client::Client * client, session.Connect());
+    v1::ListPipelinesRequest request;
+    request.set_page_size(static_cast<int32_t>(limit_));
+    request.set_page_token(token_);
+    ASSIGN_OR_RETURN(const v1::ListPipelinesResponse answer, client->ListPipelines(request));
+    std::vector<std::string> names;
+    for (const v1::PipelineVersion& pipeline : answer.pipelines()) names.push_back(pipeline.name());
+    const auto render = [&] {
+      Table table({"NAME", "VERSION", "STEPS", "CREATED"});
+      const int64_t now = WallNow();
+      for (const v1::PipelineVersion& pipeline : answer.pipelines()) {
+        table.Add({pipeline.name(), absl::StrCat(pipeline.version()), absl::StrCat(pipeline.step_count()),
+                   Ago(Micros(pipeline.create_time()), now)});
+      }
+      return table.Render(session.out());
+    };
+    RETURN_IF_ERROR(session.Show(answer, render, names));
+    if (session.human() && !answer.next_page_token().empty()) {
+      session.Note(absl::StrCat("more with --page-token ", answer.next_page_token()));
+    }
+    return kOk;
+  }
+
+ private:
+  int64_t limit_ = 100;
+  std::string token_;
+};
+
+}  // namespace
+
+std::unique_ptr<Verb> MakePlan() { return std::make_unique<PlanVerb>(); }
+std::unique_ptr<Verb> MakeInvalidateCache() { return std::make_unique<InvalidateCacheVerb>(); }
+std::unique_ptr<Verb> MakeListPipelines() { return std::make_unique<ListPipelinesVerb>(); }
+
+}  // namespace orch::cli

@@ -1,0 +1,194 @@
+#include "server/core/explain.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+
+namespace orch {
+namespace {
+
+std::string Quote(const std::string& name) { return absl::StrCat("`", name, "`"); }
+
+std::string More(int64_t more) { return more > 0 ? absl::StrCat(" and ", more, " more") : std::string(); }
+
+// `` `train[2]` (RUNNING) and 7 more``.
+std::string Named(const Graph& graph, const StepsFound& found) {
+  const BriefStep& first = found.steps.front();
+  return absl::StrCat(Quote(graph.StepName(first.ix)), " (", Name(first.state), ")", More(found.total - 1));
+}
+
+void Explain(const Graph& graph, const std::string& run, const StepsFound& found, Cause* cause) {
+  const BriefStep& first = found.steps.front();
+  cause->run = run;
+  cause->step = graph.StepName(first.ix);
+  cause->step_state = first.state;
+  cause->more = found.total - 1;
+}
+
+}  // namespace
+
+std::string ClockWords(int64_t wall_micros) {
+  const int64_t second = wall_micros / 1'000'000 % 86'400;
+  return absl::StrFormat("%02d:%02d:%02d UTC", second / 3600, second / 60 % 60, second % 60);
+}
+
+std::string RuleWord(TriggerRule rule) {
+  switch (rule) {
+    case TriggerRule::kAllSuccess:
+      return "all_success";
+    case TriggerRule::kAllDone:
+      return "all_done";
+    case TriggerRule::kOneSuccess:
+      return "one_success";
+    case TriggerRule::kOneFailed:
+      return "one_failed";
+    case TriggerRule::kAllFailed:
+      return "all_failed";
+    case TriggerRule::kNoneFailed:
+      return "none_failed";
+  }
+  return "";
+}
+
+std::string EndInWords(Reason reason, const std::optional<int>& exit_code, const std::optional<int>& signal,
+                       int64_t peak_memory, const std::string& message) {
+  std::string out;
+  if (reason == Reason::kOutOfMemory) {
+    out = "out of memory";
+  } else if (reason == Reason::kExitCode && exit_code.has_value()) {
+    out = absl::StrCat("exit code ", *exit_code);
+  } else if (reason == Reason::kSignaled && signal.has_value()) {
+    out = absl::StrCat("ended by signal ", *signal);
+  } else {
+    out = std::string(Name(reason));
+  }
+  const bool of_memory = reason == Reason::kOutOfMemory || (reason == Reason::kSignaled && signal == 9);
+  if (of_memory && peak_memory > 0) {
+    absl::StrAppend(&out, absl::StrFormat(", memory peaked at %.1f MiB", static_cast<double>(peak_memory) / (1 << 20)));
+  }
+  if (!message.empty()) absl::StrAppend(&out, ": ", message);
+  return out;
+}
+
+std::vector<Cause> ExplainUpstreams(const Graph& graph, const std::string& run, StepIx ix, uint32_t states,
+                                    const StepFinder& find) {
+  const uint32_t t = graph.TemplateOf(ix);
+  const StepTemplate& step = graph.templates()[t];
+  const StepSpec& spec = graph.spec().steps[t];
+  std::vector<Cause> out;
+  for (size_t i = 0; i < step.inputs.size() && out.size() < kMostCauses; ++i) {
+    const InputBinding& input = step.inputs[i];
+    if (input.source != InputSpec::Source::kFrom) continue;
+    const StepTemplate& producer = graph.templates()[input.producer];
+    StepIx first = producer.first;
+    uint32_t count = producer.count;
+    if (input.kind != EdgeKind::kAll) {
+      first += input.kind == EdgeKind::kIndex ? input.index : input.item_producer[ix - step.first];
+      count = 1;
+    }
+    const StepsFound found = find(first, count, states, 1);
+    if (found.total == 0) continue;
+    Cause& cause = out.emplace_back();
+    Explain(graph, run, found, &cause);
+    cause.input = spec.inputs[i].name;
+    cause.text = absl::StrCat("input ", Quote(cause.input), " comes from ", Named(graph, found));
+  }
+  for (const std::string& after : spec.after) {
+    if (out.size() >= kMostCauses) break;
+    std::optional<StepIx> first = graph.FindStep(after);
+    if (!first.has_value()) first = graph.FindStep(absl::StrCat(after, "[0]"));
+    if (!first.has_value()) continue;  // a fan-out over nothing
+    const StepTemplate& upstream = graph.templates()[graph.TemplateOf(*first)];
+    const StepsFound found = find(upstream.first, upstream.count, states, 1);
+    if (found.total == 0) continue;
+    Cause& cause = out.emplace_back();
+    Explain(graph, run, found, &cause);
+    cause.text = absl::StrCat("it comes after ", Named(graph, found));
+  }
+  return out;
+}
+
+Explained ExplainEnded(const Graph& graph, const std::string& run, const RunRow& run_row, const StepRow& row,
+                       const StepFinder& find) {
+  Explained out;
+  out.run_state = run_row.state;
+  out.state = row.state;
+  out.reason = row.reason;
+  out.attempt = row.attempt;
+  out.asked = row.state == StepState::kCached || row.attempt > 0;
+  const std::string name = Quote(graph.StepName(row.ix));
+  const auto cause = [&](std::string text) {
+    Cause c;
+    c.reason = row.reason;
+    c.text = std::move(text);
+    out.causes.push_back(std::move(c));
+  };
+  switch (row.state) {
+    case StepState::kSucceeded:
+      out.summary = absl::StrCat(name, " succeeded", row.attempt > 1 ? absl::StrCat(" in attempt ", row.attempt) : "");
+      break;
+    case StepState::kCached:
+      out.summary = absl::StrCat(name, " was cached: ", row.message);
+      cause(row.message);
+      out.causes.back().run = row.cached_from;
+      break;
+    case StepState::kFailed:
+      out.summary =
+          absl::StrCat(name, " failed", row.attempt > 1 ? absl::StrCat(" after ", row.attempt, " attempts") : "", ": ",
+                       EndInWords(row.reason, row.exit_code, row.signal, 0, row.message));
+      cause(EndInWords(row.reason, row.exit_code, row.signal, 0, row.message));
+      break;
+    case StepState::kCancelled:
+      out.summary =
+          absl::StrCat(name, " was cancelled", row.reason == Reason::kRunHalted ? " because another step failed" : "");
+      cause(row.reason == Reason::kRunHalted ? run_row.message : std::string("somebody asked for it"));
+      break;
+    case StepState::kSkipped: {
+      const TriggerRule rule = graph.SpecOf(row.ix).options().trigger_rule;
+      if (row.reason == Reason::kUpstreamFailed || row.reason == Reason::kUpstreamSkipped ||
+          row.reason == Reason::kTriggerRule) {
+        out.causes = ExplainUpstreams(graph, run, row.ix,
+                                      row.reason == Reason::kTriggerRule
+                                          ? Bit(StepState::kSucceeded) | Bit(StepState::kCached) | kBadStates
+                                          : kBadStates,
+                                      find);
+        for (Cause& c : out.causes) c.reason = row.reason;
+        out.summary = absl::StrCat(name, " was skipped: its rule ", Quote(RuleWord(rule)), " was not met",
+                                   out.causes.empty() ? "" : ", ", out.causes.empty() ? "" : out.causes[0].text);
+      } else {
+        out.summary =
+            absl::StrCat(name, " was skipped: ", Name(row.reason), row.message.empty() ? "" : ", ", row.message);
+      }
+      if (!row.message.empty() && out.causes.empty()) cause(row.message);
+      break;
+    }
+    default:
+      break;
+  }
+  return out;
+}
+
+Explained ExplainEnded(const Graph& graph, const std::string& run, const RunRow& run_row, const StepFinder& find) {
+  Explained out;
+  out.run_state = run_row.state;
+  out.reason = run_row.reason;
+  out.summary = absl::StrCat(Quote(run), " ended ", Name(run_row.state),
+                             run_row.message.empty() ? "" : absl::StrCat(": ", run_row.message));
+  StepsFound bad = find(0, graph.step_count(), Bit(StepState::kFailed), kMostCauses);
+  for (BriefStep& step : bad.steps) {
+    if (out.causes.size() < 5) {
+      Cause& cause = out.causes.emplace_back();
+      cause.reason = step.reason;
+      cause.run = run;
+      cause.step = graph.StepName(step.ix);
+      cause.step_state = step.state;
+      cause.text = absl::StrCat(Quote(cause.step), " failed: ", Name(step.reason));
+    }
+    out.steps.push_back(std::move(step));
+  }
+  return out;
+}
+
+}  // namespace orch

@@ -1,0 +1,278 @@
+// What only the dispatcher knows: who waits for which slot, limit, leader or time. Reads, and decides nothing; bounded,
+// since the loop does it.
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "server/core/dispatcher.h"
+#include "server/core/explain.h"
+
+namespace orch {
+namespace {
+
+constexpr int kMostLooked = 20'000;  // live attempts, for the holders of a pool
+
+std::string Quote(const std::string& name) { return absl::StrCat("`", name, "`"); }
+
+std::string Shown(const std::string& pool, int64_t amount) {
+  if (absl::EndsWith(pool, "/cpu")) return absl::StrCat(static_cast<double>(amount) / 1000);
+  return absl::StrCat(amount);
+}
+
+}  // namespace
+
+// A pool as users know it: `run/17` is the run's own limit.
+std::string Dispatcher::PoolWords(PoolId pool) const {
+  const std::string& name = pools_.name(pool);
+  return absl::StartsWith(name, "run/") ? "max_parallel" : name;
+}
+
+StepFinder Dispatcher::Finder(const RunInMemory& run) const {
+  return [&run](StepIx first, uint32_t count, uint32_t states, size_t limit) {
+    StepsFound out;
+    const StepIx end = std::min<StepIx>(first + count, static_cast<StepIx>(run.cells.size()));
+    for (StepIx ix = first; ix < end; ++ix) {
+      const StepCell& cell = run.cells[ix];
+      if ((states & Bit(cell.state)) == 0) continue;
+      if (out.total++ < static_cast<int64_t>(limit)) out.steps.push_back({ix, cell.state, cell.reason, ""});
+    }
+    return out;
+  };
+}
+
+void Dispatcher::ExplainSlots(const RunInMemory& run, StepIx ix, std::vector<Cause>* causes) const {
+  const uint32_t line = run.lines[run.graph->TemplateOf(ix)];
+  for (const auto& [pool, amount] : ready_.demand(line)) {
+    if (pools_.HasRoom(pool, amount)) continue;
+    Cause& cause = causes->emplace_back();
+    cause.reason = Reason::kWaitingForSlot;
+    cause.pool = PoolWords(pool);
+    cause.wanted = amount;
+    cause.used = pools_.used(pool);
+    cause.capacity = pools_.capacity(pool);
+    int looked = 0;
+    for (const auto& [key, owned] : runs_) {
+      for (const auto& [holder, live] : owned->live) {
+        if (++looked > kMostLooked) break;
+        if (!live.holds_slots) continue;
+        for (const auto& [held, slots] : ready_.demand(owned->lines[owned->graph->TemplateOf(holder)])) {
+          if (held != pool) continue;
+          if (cause.holders.size() < kMostHolders) {
+            cause.holders.push_back({owned->header.name, owned->graph->StepName(holder), live.row.number, slots});
+          } else {
+            ++cause.more;
+          }
+        }
+      }
+    }
+    cause.text = absl::StrCat("wants ", Shown(pools_.name(pool), amount), " of ", Quote(cause.pool), ", of which ",
+                              Shown(pools_.name(pool), cause.used), " of ", Shown(pools_.name(pool), cause.capacity),
+                              cause.used == 1 ? " is" : " are", " in use");
+    if (!cause.holders.empty()) {
+      absl::StrAppend(&cause.text, ", held by ", Quote(cause.holders[0].step), " of run ", Quote(cause.holders[0].run));
+      const int64_t others = static_cast<int64_t>(cause.holders.size()) - 1 + cause.more;
+      if (others > 0) absl::StrAppend(&cause.text, " and ", others, " more");
+    }
+  }
+}
+
+void Dispatcher::ExplainReady(const RunInMemory& run, StepIx ix, Explained* out) const {
+  const auto found = run.details.find(ix);
+  const std::string name = Quote(run.graph->StepName(ix));
+  const auto add = [&](Reason reason, std::string text) -> Cause& {
+    Cause& cause = out->causes.emplace_back();
+    cause.reason = reason;
+    cause.text = std::move(text);
+    return cause;
+  };
+  if (found == run.details.end()) return;
+  const StepDetail& detail = found->second;
+  out->asked = detail.resolved && !detail.cache_key.empty();
+  if (detail.resolving) {
+    add(Reason::kNone, "its inputs are looked at and the cache is asked");
+  }
+  if (!detail.cache_key.empty()) {
+    const auto leader = flights_.LeaderOf(detail.cache_key);
+    const SingleFlight::Step self{run.header.key, ix};
+    if (leader.has_value() && !(*leader == self)) {
+      const RunInMemory* other = Find(leader->run);
+      if (other != nullptr) {
+        Cause& cause = add(Reason::kWaitingForLeader, "");
+        cause.run = other->header.name;
+        cause.step = other->graph->StepName(leader->ix);
+        cause.step_state = other->cells[leader->ix].state;
+        cause.text = absl::StrCat("step ", Quote(cause.step), " of run ", Quote(cause.run), " computes the same (",
+                                  Name(cause.step_state), "); its outputs will be taken");
+      }
+    } else if (flights_.Waits(detail.cache_key, self)) {
+      add(Reason::kWaitingForLeader,
+          "another step that computes the same is about to start; its outputs will be taken");
+    }
+  }
+  if (run.row.state == RunState::kPaused) add(Reason::kRunPaused, "the run is paused: nothing of it starts");
+  const OrchestratorState& orchestrator = orchestrators_[run.orchestrators[run.graph->TemplateOf(ix)]];
+  if (!orchestrator.present) {
+    add(Reason::kWaitingForSlot, absl::StrCat("orchestrator ", Quote(orchestrator.name), " is not in service"));
+  } else if (!orchestrator.healthy) {
+    add(Reason::kWaitingForSlot, absl::StrCat("orchestrator ", Quote(orchestrator.name), " cannot be reached"));
+  }
+  if (detail.queued && out->causes.empty()) {
+    ExplainSlots(run, ix, &out->causes);
+    if (out->causes.empty())
+      add(Reason::kWaitingForSlot, "it is next in line, or a step before it has its slots reserved");
+  }
+  out->summary =
+      absl::StrCat(name, " is ready and waits", out->causes.empty() ? "" : absl::StrCat(": ", out->causes[0].text));
+}
+
+void Dispatcher::ExplainLive(const RunInMemory& run, StepIx ix, Explained* out) const {
+  const auto live = run.live.find(ix);
+  if (live == run.live.end()) return;
+  const AttemptRow& attempt = live->second.row;
+  const std::string name = Quote(run.graph->StepName(ix));
+  const StepOptions& options = run.graph->SpecOf(ix).options();
+  const std::string where = Quote(attempt.orchestrator);
+  Cause cause;
+  cause.reason = run.cells[ix].reason;
+  out->asked = true;
+  switch (run.cells[ix].state) {
+    case StepState::kSubmitting:
+      cause.text =
+          live->second.waits_to_resubmit
+              ? absl::StrCat("orchestrator ", where, " refused it for now (", Name(cause.reason),
+                             "); it is submitted again")
+              : absl::StrCat("attempt ", attempt.number, " is being handed to orchestrator ", where,
+                             cause.reason == Reason::kSubmitUnknown ? "; the answer was lost, it is looked for" : "");
+      break;
+    case StepState::kQueued:
+      cause.text = absl::StrCat("orchestrator ", where, " has it",
+                                attempt.external_id.empty() ? "" : absl::StrCat(" as ", attempt.external_id),
+                                " and has not started it");
+      break;
+    case StepState::kStopping:
+      cause.text = absl::StrCat("attempt ", attempt.number, " is being stopped: ", Name(attempt.stop_reason));
+      break;
+    default:
+      cause.text = attempt.state == AttemptState::kStoring
+                       ? "its command has ended well; its outputs are being stored"
+                       : absl::StrCat("attempt ", attempt.number, " runs on ", where,
+                                      attempt.external_id.empty() ? "" : absl::StrCat(" as ", attempt.external_id),
+                                      " since ", ClockWords(attempt.started));
+      break;
+  }
+  if (attempt.started == 0 && options.queue_timeout_micros > 0) {
+    cause.until = attempt.created + options.queue_timeout_micros;
+  } else if (attempt.started > 0 && options.run_timeout_micros > 0 && attempt.state == AttemptState::kRunning) {
+    cause.until = attempt.started + options.run_timeout_micros;
+  }
+  if (cause.until > 0) absl::StrAppend(&cause.text, "; it may take until ", ClockWords(cause.until));
+  out->summary = absl::StrCat(name, ": ", cause.text);
+  out->causes.push_back(std::move(cause));
+}
+
+std::optional<Explained> Dispatcher::Explain(RunKey key, StepIx ix) const {
+  const RunInMemory* run = Find(key);
+  if (run == nullptr || ix >= run->cells.size()) return std::nullopt;
+  const StepCell& cell = run->cells[ix];
+  const std::string name = Quote(run->graph->StepName(ix));
+  const StepFinder find = Finder(*run);
+  if (IsTerminal(cell.state)) {
+    StepRow row;  // its message is in the table, which is asked for the rest
+    row.ix = ix;
+    row.state = cell.state;
+    row.reason = cell.reason;
+    row.attempt = cell.attempt;
+    return ExplainEnded(*run->graph, run->header.name, run->row, row, find);
+  }
+  Explained out;
+  out.run_state = run->row.state;
+  out.state = cell.state;
+  out.reason = cell.reason;
+  out.attempt = cell.attempt;
+  switch (cell.state) {
+    case StepState::kWaiting: {
+      out.causes = ExplainUpstreams(*run->graph, run->header.name, ix, kOpenStates, find);
+      for (Cause& cause : out.causes) cause.reason = Reason::kWaitingForInputs;
+      const TriggerRule rule = run->graph->SpecOf(ix).options().trigger_rule;
+      out.summary = absl::StrCat(
+          name, " waits", out.causes.empty() ? " to be looked at" : ": ", out.causes.empty() ? "" : out.causes[0].text,
+          out.causes.size() > 1 ? absl::StrCat(", and ", out.causes.size() - 1, " more") : "",
+          rule == TriggerRule::kAllSuccess ? "" : absl::StrCat("; its rule is ", Quote(RuleWord(rule))));
+      break;
+    }
+    case StepState::kReady:
+      ExplainReady(*run, ix, &out);
+      break;
+    case StepState::kBackoff: {
+      const auto detail = run->details.find(ix);
+      Cause& cause = out.causes.emplace_back();
+      cause.reason = Reason::kBackoffBeforeRetry;
+      if (detail != run->details.end()) cause.until = detail->second.row.retry_at;
+      cause.text = absl::StrCat("attempt ", cell.attempt, " ended with ", Name(cell.reason), "; the next begins at ",
+                                ClockWords(cause.until));
+      out.asked = true;
+      out.summary = absl::StrCat(name, " waits before its next attempt: ", cause.text);
+      break;
+    }
+    default:
+      ExplainLive(*run, ix, &out);
+      break;
+  }
+  return out;
+}
+
+std::optional<Explained> Dispatcher::Explain(RunKey key) const {
+  const RunInMemory* run = Find(key);
+  if (run == nullptr) return std::nullopt;
+  Explained out;
+  out.run_state = run->row.state;
+  out.reason = run->row.reason;
+  const StepFinder find = Finder(*run);
+  const StepIx all = run->graph->step_count();
+  const auto list = [&](uint32_t states) {
+    if (out.steps.size() >= kMostCauses) return int64_t{0};
+    StepsFound found = find(0, all, states, kMostCauses - out.steps.size());
+    for (BriefStep& step : found.steps) out.steps.push_back(std::move(step));
+    return found.total;
+  };
+  const int64_t failed = list(Bit(StepState::kFailed));
+  const int64_t moving = list(Bit(StepState::kSubmitting) | Bit(StepState::kQueued) | Bit(StepState::kRunning) |
+                              Bit(StepState::kStopping) | Bit(StepState::kBackoff));
+  const int64_t ready = list(Bit(StepState::kReady));
+  for (BriefStep& step : out.steps) {
+    if (step.state == StepState::kFailed) continue;
+    const auto explained = Explain(key, step.ix);
+    if (explained.has_value() && !explained->causes.empty()) step.text = explained->causes[0].text;
+  }
+  const auto add = [&](Reason reason, std::string text) {
+    Cause& cause = out.causes.emplace_back();
+    cause.reason = reason;
+    cause.text = std::move(text);
+  };
+  if (run->row.state == RunState::kPaused) add(Reason::kRunPaused, "it is paused: no step starts");
+  if (run->row.state == RunState::kHalting || run->row.state == RunState::kCancelling) {
+    add(run->row.reason, run->row.message.empty() ? "it is being stopped" : run->row.message);
+  }
+  const auto& counts = run->row.counts;
+  if (failed > 0)
+    add(Reason::kStepFailed, absl::StrCat(failed, failed == 1 ? " step has failed" : " steps have failed"));
+  if (moving > 0) add(Reason::kNone, absl::StrCat(moving, moving == 1 ? " step is" : " steps are", " under way"));
+  if (ready > 0) {
+    add(Reason::kWaitingForSlot, absl::StrCat(ready, ready == 1 ? " step is" : " steps are", " ready and waiting"));
+  }
+  const int64_t waiting = counts[static_cast<size_t>(StepState::kWaiting)];
+  if (waiting > 0) {
+    add(Reason::kWaitingForInputs, absl::StrCat(waiting, waiting == 1 ? " step waits" : " steps wait", " for others"));
+  }
+  if (run->row.deadline > 0) {
+    add(Reason::kNone, absl::StrCat("its time is over at ", ClockWords(run->row.deadline)));
+    out.causes.back().until = run->row.deadline;
+  }
+  out.summary = absl::StrCat(Quote(run->header.name), " is ", Name(run->row.state));
+  for (const Cause& cause : out.causes)
+    absl::StrAppend(&out.summary, &cause == &out.causes[0] ? ": " : ", ", cause.text);
+  return out;
+}
+
+}  // namespace orch

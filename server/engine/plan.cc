@@ -1,0 +1,163 @@
+// PlanRun: what a submission would do, and how long that would take.
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "server/base/clock.h"
+#include "server/base/status.h"
+#include "server/core/cache_warnings.h"
+#include "server/core/estimate.h"
+#include "server/engine/engine_impl.h"
+#include "server/engine/parameters.h"
+#include "server/engine/render.h"
+
+namespace orch {
+namespace {
+
+// Of so many steps it is said which part of the key changed; each is two reads and a comparison.
+constexpr int kMostCompared = 200;
+
+std::string MissWords(const StepLook& look, const PlannedStep& step) {
+  switch (look.verdict) {
+    case CacheVerdict::kExpired:
+      return absl::StrCat("the entry of run `", look.run_name, "` is older than the step's ttl");
+    case CacheVerdict::kBytesMissing:
+      return absl::StrCat("the outputs of run `", look.run_name, "` are gone from the store, or damaged");
+    case CacheVerdict::kNoEntry:
+      break;
+  }
+  if (step.compared_with.empty()) return "not in the cache";
+  if (step.changes.empty()) return absl::StrCat("not in the cache; it is as in run `", step.compared_with, "`");
+  return absl::StrCat(step.changes.front().part, " is not as in run `", step.compared_with, "`",
+                      step.changes.size() > 1 ? absl::StrCat(" (and ", step.changes.size() - 1, " more)") : "");
+}
+
+std::string NotCachedWords(const StepSpec& step, bool use_cache) {
+  if (!step.options().cache_enabled) return "not cached: the step does not ask for it";
+  if (!use_cache) return "not cached: turned off for this run";
+  return "not cached: it names the run or the attempt";
+}
+
+}  // namespace
+
+std::map<std::string, int64_t> EngineImpl::CapacityByPool() {
+  std::map<std::string, int64_t> out;
+  const Components now = components();
+  for (const OrchestratorRow& row : now.orchestrators) {
+    if (row.max_parallel > 0) out[absl::StrCat(row.name, "/parallel")] = row.max_parallel;
+    const auto backend = outbox_->FindBackend(row.name);
+    if (backend == nullptr) continue;
+    const Capacity offered = backend->capacity();
+    if (offered.cpu_millis) out[absl::StrCat(row.name, "/cpu")] = *offered.cpu_millis;
+    if (offered.memory) out[absl::StrCat(row.name, "/memory")] = *offered.memory;
+    if (offered.gpu) out[absl::StrCat(row.name, "/gpu")] = *offered.gpu;
+    for (const auto& [what, slots] : offered.custom) out[absl::StrCat(row.name, "/custom/", what)] = slots;
+  }
+  for (const PoolRow& pool : now.pools) out[absl::StrCat("pool/", pool.name)] = pool.slots;
+  return out;
+}
+
+absl::StatusOr<PlannedRun> EngineImpl::PlanRun(SubmitCommand command, int64_t max_steps) {
+  PlannedRun out;
+  const std::string orchestrator = command.orchestrator.empty() ? DefaultOrchestrator() : command.orchestrator;
+  const std::string name = command.spec.name;
+  std::vector<Violation>& faults = out.checked.violations;
+  const absl::Status refusal = CheckAgainstComponents(orchestrator, command.spec, &faults);
+  if (!refusal.ok()) faults.push_back({"orchestrator", std::string(refusal.message()), ReasonOf(refusal)});
+  FilledParameters parameters = FillParameters(command.spec, command.parameters_json, false);
+  faults.insert(faults.end(), parameters.violations.begin(), parameters.violations.end());
+  out.checked.warnings = CacheWarnings(command.spec);
+  const auto checked = catalog_->Check(command.project, std::move(command.spec), command.spec_bytes);
+  if (!checked.ok()) {
+    const std::vector<Violation> more = ViolationsOf(checked.status());
+    if (more.empty()) return checked.status();
+    faults.insert(faults.end(), more.begin(), more.end());
+  }
+  if (!faults.empty()) return out;
+  out.graph = (*checked)->graph;
+  const Graph& graph = *out.graph;
+  out.checked.step_count = graph.step_count();
+
+  RunHeader header;
+  header.project = command.project;
+  header.name = "plan";
+  header.pipeline = name;
+  header.orchestrator = orchestrator;
+  header.parameters_json = std::move(parameters.json);
+  header.submitter_host = command.submitter_host;
+  header.source_dir = command.source_dir;
+  header.use_cache = command.use_cache;
+  ASSIGN_OR_RETURN(const auto run, MakeRunContext(std::move(header), out.graph));
+  ASSIGN_OR_RETURN(const std::vector<StepLook> looks, LookAtAll(*run, cache_.get(), &files_));
+  ASSIGN_OR_RETURN(const auto history, history_->Read(command.project, name));
+  out.history_runs = history->runs;
+
+  EstimateInput input;
+  input.graph = &graph;
+  input.orchestrator = orchestrator;
+  input.capacity = CapacityByPool();
+  input.max_parallel = command.max_parallel > 0 ? command.max_parallel : graph.spec().max_parallel;
+  input.micros.resize(graph.step_count());
+  std::vector<int> samples(graph.step_count(), 0);
+  for (StepIx ix = 0; ix < graph.step_count(); ++ix) {
+    if (looks[ix].what == StepLook::What::kHit) {
+      ++out.cached;
+      continue;
+    }
+    ++(looks[ix].what == StepLook::What::kDepends ? out.depends : out.runs);
+    if (history->steps.empty()) continue;
+    const auto known = history->steps.find(graph.StepName(ix));
+    if (known == history->steps.end()) continue;
+    input.micros[ix] = known->second.first;
+    samples[ix] = known->second.second;
+    ++out.known;
+  }
+  Estimate estimate = EstimateRun(input);
+  out.total_micros = estimate.total_micros;
+  out.critical = std::move(estimate.critical);
+  std::vector<bool> critical(graph.step_count(), false);
+  for (const StepIx ix : out.critical) critical[ix] = true;
+
+  const int64_t now = Clock::Real().Now().wall;
+  int compared = 0;
+  out.steps.reserve(std::min<size_t>(estimate.order.size(), static_cast<size_t>(max_steps)));
+  for (const StepIx ix : estimate.order) {
+    if (static_cast<int64_t>(out.steps.size()) >= max_steps) break;
+    const StepLook& look = looks[ix];
+    PlannedStep& step = out.steps.emplace_back();
+    step.ix = ix;
+    step.expected_micros = input.micros[ix];
+    step.samples = samples[ix];
+    step.starts_micros = estimate.starts[ix];
+    step.critical = critical[ix];
+    switch (look.what) {
+      case StepLook::What::kNotCached:
+        step.text = NotCachedWords(graph.SpecOf(ix), run->header.use_cache);
+        break;
+      case StepLook::What::kHit:
+        step.action = PlannedStep::Action::kCached;
+        step.cached_from = look.run_name;
+        step.text = absl::StrCat("from run `", look.run_name, "`");
+        break;
+      case StepLook::What::kDepends:
+        step.action = PlannedStep::Action::kDepends;
+        step.text = "what comes before it runs; if that gives the same bytes, it is cached";
+        break;
+      case StepLook::What::kMiss:
+        if (look.verdict == CacheVerdict::kNoEntry && compared < kMostCompared) {
+          ++compared;
+          ASSIGN_OR_RETURN(const auto entry,
+                           queries_->NewestCacheEntry(command.project, name, graph.StepName(ix), now, 0));
+          if (entry.has_value()) {
+            step.compared_with = entry->run_name;
+            step.changes = ChangedParts(entry->parts_json, look.parts_json);
+          }
+        }
+        step.text = MissWords(look, step);
+        break;
+    }
+  }
+  return out;
+}
+
+}  // namespace orch

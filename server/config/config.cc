@@ -40,6 +40,7 @@ constexpr LimitField kLimits[] = {
     {"fanout_width", &Limits::fanout_width, 1, 10'000'000},
     {"outputs_per_run", &Limits::outputs_per_run, 1, 100'000'000},
     {"item_links", &Limits::item_links, 1, 1'000'000'000},
+    {"expressions", &Limits::expressions, 0, 100'000},
     {"labels", &Limits::labels, 0, 10'000},
     {"log_bytes", &Limits::log_bytes, 1 << 10, kTera},
     {"log_compress_bytes", &Limits::log_compress_bytes, 1, kTera},

@@ -10,12 +10,14 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "server/core/condition.h"
 #include "server/model/template.h"
 
 namespace orch {
 namespace {
 
 constexpr size_t kMaxViolations = 200;
+constexpr size_t kMaxExpression = 10'000;
 
 class Compiler {
  public:
@@ -70,9 +72,7 @@ class Compiler {
               absl::StrCat("the key `", keys[k].key, "` is there twice"));
         }
         if (!keys[k].from.empty()) {
-          Add(Field(t, absl::StrCat("foreach[", k, "].from")), "NOT_IN_THIS_BUILD",
-              "a foreach over a value known only at run time is not in this build; list the values");
-          uncounted_[t] = true;
+          templates_[t].group = 0;  // numbered by the graph
           continue;
         }
         width *= static_cast<int64_t>(keys[k].values_json.size());
@@ -84,11 +84,12 @@ class Compiler {
           break;
         }
       }
+      if (templates_[t].at_run_time()) width = 1;  // its group; the instances are counted when they are known
       templates_[t].count = static_cast<uint32_t>(width);
       templates_[t].fan_out = !keys.empty();
       templates_[t].outputs = static_cast<uint16_t>(spec_.steps[t].outputs.size());
       total += width;
-      outputs += width * static_cast<int64_t>(spec_.steps[t].outputs.size());
+      if (!templates_[t].at_run_time()) outputs += width * static_cast<int64_t>(spec_.steps[t].outputs.size());
     }
     if (total > limits_.steps_per_run) {
       Add("steps", "TOO_LARGE",
@@ -106,7 +107,7 @@ class Compiler {
     const StepSpec& step = spec_.steps[t];
     const StepOptions& options = step.options();
     RefuseWhatIsNotHere(t, options);
-    templates_[t].needs_resolve = options.cache_enabled;
+    templates_[t].needs_resolve = options.cache_enabled || !options.when.empty();
     std::set<UpstreamId> upstreams;
     std::map<std::pair<UpstreamId, uint32_t>, bool> early;  // (upstream, output)
     std::map<std::string, std::string> variables;
@@ -137,6 +138,8 @@ class Compiler {
         upstreams.insert({found->second, EdgeKind::kAll, 0});
       }
     }
+    std::set<UpstreamId> group_upstreams;
+    if (templates_[t].at_run_time()) BindLists(t, &group_upstreams);
     CheckTemplates(t);
     CheckHooks(t, options.hooks);
     for (size_t p = 0; p < options.params.size(); ++p) {
@@ -145,7 +148,9 @@ class Compiler {
             absl::StrCat("the pipeline has no parameter `", options.params[p], "`"));
       }
     }
+    if (!options.when.empty()) CompileWhen(t, options.when);
     AddEdges(t, upstreams, early);
+    for (const UpstreamId& id : group_upstreams) AddEdge(t, id, false, 0, true);
     templates_[t].demands = DemandsOf(options);
   }
 
@@ -191,8 +196,23 @@ class Compiler {
     const auto refuse = [&](bool present, absl::string_view field, absl::string_view what) {
       if (present) Add(Field(t, field), "NOT_IN_THIS_BUILD", absl::StrCat(what, " not in this build"));
     };
-    refuse(!options.when.empty(), "when", "conditions are");
     refuse(options.image_build, "image.build", "building images is");
+  }
+
+  void CompileWhen(uint32_t t, const std::string& when) {
+    if (when.size() > kMaxExpression) {
+      Add(Field(t, "when"), "TOO_LARGE",
+          absl::StrCat("it has ", when.size(), " bytes; a condition may have ", kMaxExpression));
+      return;
+    }
+    if (expressions_.insert(when).second && static_cast<int64_t>(expressions_.size()) == limits_.expressions + 1) {
+      Add(Field(t, "when"), "TOO_LARGE",
+          absl::StrCat("the pipeline has more than ", limits_.expressions,
+                       " different conditions (limit expressions); put what differs into parameters or values"));
+    }
+    Condition condition = CheckCondition(spec_, t, templates_[t].inputs, by_name_);
+    for (const Violation& v : condition.violations) Add(v.field, v.reason, v.description);
+    templates_[t].when_sources = std::move(condition.sources);
   }
 
   std::string Unknown(absl::string_view name) const {
@@ -214,8 +234,11 @@ class Compiler {
     binding.source = input.source;
     const std::string field = Field(t, absl::StrCat("inputs.", input.name, ".from"));
     if (input.source == InputSpec::Source::kArtifact) {
-      Add(Field(t, absl::StrCat("inputs.", input.name, ".artifact")), "NOT_IN_THIS_BUILD",
-          "artifacts from other runs are not in this build; use `uri:` or a step's output");
+      templates_[t].needs_resolve = true;
+      if (!ParseArtifactReference(input.ref)) {
+        Add(Field(t, absl::StrCat("inputs.", input.name, ".artifact")), "UNKNOWN_REFERENCE",
+            absl::StrCat("`", input.ref, "` must be an artifact's name, or `name@version` with a version from 1 on"));
+      }
       return binding;
     }
     if (input.source == InputSpec::Source::kUri) {
@@ -232,30 +255,7 @@ class Compiler {
           absl::StrCat("`", input.ref, "` must be `step.output`, `step[*].output` or `step[item].output`"));
       return binding;
     }
-    const auto found = by_name_.find(ref->step);
-    if (found == by_name_.end()) {
-      Add(field, "UNKNOWN_REFERENCE", Unknown(ref->step));
-      return binding;
-    }
-    const uint32_t producer = found->second;
-    if (producer == t) {
-      Add(field, "CYCLE", "a step cannot read its own output");
-      return binding;
-    }
-    const std::vector<OutputSpec>& outputs = spec_.steps[producer].outputs;
-    const auto output =
-        std::find_if(outputs.begin(), outputs.end(), [&](const OutputSpec& o) { return o.name == ref->output; });
-    if (output == outputs.end()) {
-      std::vector<std::string> names;
-      for (const OutputSpec& o : outputs) names.push_back(o.name);
-      Add(field, "UNKNOWN_REFERENCE",
-          absl::StrCat("step `", ref->step, "` has no output `", ref->output, "`; it has ",
-                       names.empty() ? "none" : absl::StrJoin(names, ", ")));
-      return binding;
-    }
-    binding.producer = producer;
-    binding.output = static_cast<uint32_t>(output - outputs.begin());
-    binding.value = output->value;
+    if (!FindProducer(t, *ref, field, &binding)) return binding;
     binding.early = input.early;
     if (!Select(t, *ref, field, &binding)) return binding;
     if (binding.early && binding.fan_in) {
@@ -263,7 +263,7 @@ class Compiler {
           "early needs one producer; a fan-in waits for all");
       return binding;
     }
-    const UpstreamId id{producer, binding.kind, binding.index};
+    const UpstreamId id{binding.producer, binding.kind, binding.index};
     if (binding.early) {
       early->emplace(std::make_pair(id, binding.output), true);
     } else {
@@ -272,9 +272,73 @@ class Compiler {
     return binding;
   }
 
+  // The step and the output that a reference names; false after a violation.
+  bool FindProducer(uint32_t t, const StepReference& ref, const std::string& field, InputBinding* binding) {
+    const auto found = by_name_.find(ref.step);
+    if (found == by_name_.end()) {
+      Add(field, "UNKNOWN_REFERENCE", Unknown(ref.step));
+      return false;
+    }
+    const uint32_t producer = found->second;
+    if (producer == t) {
+      Add(field, "CYCLE", "a step cannot read its own output");
+      return false;
+    }
+    const std::vector<OutputSpec>& outputs = spec_.steps[producer].outputs;
+    const auto output =
+        std::find_if(outputs.begin(), outputs.end(), [&](const OutputSpec& o) { return o.name == ref.output; });
+    if (output == outputs.end()) {
+      std::vector<std::string> names;
+      for (const OutputSpec& o : outputs) names.push_back(o.name);
+      Add(field, "UNKNOWN_REFERENCE",
+          absl::StrCat("step `", ref.step, "` has no output `", ref.output, "`; it has ",
+                       names.empty() ? "none" : absl::StrJoin(names, ", ")));
+      return false;
+    }
+    binding->producer = producer;
+    binding->output = static_cast<uint32_t>(output - outputs.begin());
+    binding->value = output->value;
+    return true;
+  }
+
+  // Where the lists of a fan-out made at run time come from, and what its group waits for: them, and that the fan-outs
+  // whose instances are matched by item have theirs.
+  void BindLists(uint32_t t, std::set<UpstreamId>* upstreams) {
+    const std::vector<ForeachKey>& keys = spec_.steps[t].foreach;
+    templates_[t].lists.resize(keys.size());
+    for (size_t k = 0; k < keys.size(); ++k) {
+      if (keys[k].from.empty()) continue;
+      const std::string field = Field(t, absl::StrCat("foreach[", k, "].from"));
+      const std::optional<StepReference> ref = ParseStepReference(keys[k].from);
+      if (!ref || ref->selector == StepReference::Selector::kItem) {
+        Add(field, "UNKNOWN_REFERENCE",
+            absl::StrCat("`", keys[k].from, "` must be `step.output` with a list, or `step[*].output` with its items"));
+        continue;
+      }
+      InputBinding binding;
+      if (!FindProducer(t, *ref, field, &binding) || !Select(t, *ref, field, &binding)) continue;
+      if (!binding.value) {
+        Add(field, "WRONG_TYPE",
+            absl::StrCat("`", keys[k].from, "` is a file; a foreach needs an output with `value: true`"));
+        continue;
+      }
+      upstreams->insert({binding.producer, binding.kind, binding.index});
+      templates_[t].lists[k] = std::move(binding);
+    }
+    for (const InputBinding& input : templates_[t].inputs) {
+      if (input.kind == EdgeKind::kItem && templates_[input.producer].at_run_time()) {
+        upstreams->insert({input.producer, EdgeKind::kGroup, 0});
+      }
+    }
+  }
+
   // Which instances of the producer are meant; false after a violation.
   bool Select(uint32_t t, const StepReference& ref, const std::string& field, InputBinding* binding) {
     const StepTemplate& producer = templates_[binding->producer];
+    if (binding->early && templates_[t].at_run_time()) {
+      Add(field, "WRONG_TYPE", "early is not for a step with a foreach over a list made at run time");
+      return false;
+    }
     if (uncounted_[t] || uncounted_[binding->producer]) return false;  // said where they are counted
     using Selector = StepReference::Selector;
     switch (ref.selector) {
@@ -295,6 +359,13 @@ class Compiler {
         binding->fan_in = true;
         return true;
       case Selector::kIndex:
+        if (producer.at_run_time()) {
+          Add(field, "WRONG_TYPE",
+              absl::StrCat("how many instances `", ref.step, "` has is known only at run time; write `", ref.step,
+                           "[*].", ref.output, "` for all, or `", ref.step, "[item].", ref.output,
+                           "` for the one with the same item"));
+          return false;
+        }
         if (!producer.fan_out || ref.index >= producer.count) {
           Add(field, "UNKNOWN_REFERENCE",
               absl::StrCat("`", ref.step, "` has ", producer.fan_out ? producer.count : 1,
@@ -326,6 +397,13 @@ class Compiler {
     }
     if (theirs.empty()) {
       Add(field, "WRONG_TYPE", absl::StrCat("`", ref.step, "` is no fan-out; write `", ref.step, ".", ref.output, "`"));
+      return false;
+    }
+    if (templates_[t].at_run_time()) return true;  // matched when the items are known
+    if (templates_[binding->producer].at_run_time()) {
+      Add(field, "WRONG_TYPE",
+          absl::StrCat("the items of `", ref.step, "` are known only at run time, those of this step are written out; ",
+                       "read `", ref.step, "[*].", ref.output, "`, or take the foreach from the same list"));
       return false;
     }
     item_links_ += int64_t{templates_[binding->producer].count} + templates_[t].count;
@@ -371,7 +449,7 @@ class Compiler {
     }
   }
 
-  void AddEdge(uint32_t t, const UpstreamId& id, bool early, uint32_t output) {
+  void AddEdge(uint32_t t, const UpstreamId& id, bool early, uint32_t output, bool to_group = false) {
     const auto& [producer, kind, index] = id;
     Edge edge;
     edge.consumer = t;
@@ -379,21 +457,16 @@ class Compiler {
     edge.index = index;
     edge.early = early;
     edge.output = output;
-    if (kind == EdgeKind::kItem) {
+    edge.to_group = to_group;
+    if (kind == EdgeKind::kItem && !templates_[t].at_run_time()) {
       const auto binding = std::find_if(
           templates_[t].inputs.begin(), templates_[t].inputs.end(), [&, p = producer](const InputBinding& b) {
             return b.producer == p && b.kind == EdgeKind::kItem && !b.item_producer.empty();
           });
       if (binding == templates_[t].inputs.end()) return;
-      std::vector<std::vector<uint32_t>> consumers(templates_[producer].count);
-      for (uint32_t i = 0; i < binding->item_producer.size(); ++i) consumers[binding->item_producer[i]].push_back(i);
-      edge.item_offsets.push_back(0);
-      for (const std::vector<uint32_t>& list : consumers) {
-        edge.item_consumers.insert(edge.item_consumers.end(), list.begin(), list.end());
-        edge.item_offsets.push_back(static_cast<uint32_t>(edge.item_consumers.size()));
-      }
+      LinkByItem(binding->item_producer, templates_[producer].count, &edge);
     }
-    ++templates_[t].upstreams;
+    ++(to_group ? templates_[t].group_upstreams : templates_[t].upstreams);
     templates_[producer].edges.push_back(std::move(edge));
   }
 
@@ -537,6 +610,7 @@ class Compiler {
   std::vector<StepTemplate> templates_;
   std::vector<bool> uncounted_;  // by template: how many instances it has is not known
   int64_t item_links_ = 0;
+  std::set<std::string> expressions_;
   Compiled result_;
 };
 
@@ -554,6 +628,20 @@ std::vector<Demand> DemandsOf(const StepOptions& options) {
   for (const auto& [name, slots] : options.pools) demands.push_back({absl::StrCat("pool/", name), slots});
   std::sort(demands.begin(), demands.end());
   return demands;
+}
+
+std::optional<ArtifactReference> ParseArtifactReference(absl::string_view text) {
+  ArtifactReference ref;
+  const size_t at = text.rfind('@');
+  ref.name = std::string(text.substr(0, at));
+  if (ref.name.empty()) return std::nullopt;
+  if (at == absl::string_view::npos) return ref;
+  const absl::string_view number = text.substr(at + 1);
+  if (number.empty() || number.find_first_not_of("0123456789") != absl::string_view::npos ||
+      !absl::SimpleAtoi(number, &ref.version) || ref.version < 1) {
+    return std::nullopt;
+  }
+  return ref;
 }
 
 std::optional<StepReference> ParseStepReference(absl::string_view text) {

@@ -257,14 +257,26 @@ void Dispatcher::AdoptGraph(RunInMemory& run) {
     const uint32_t orchestrator = InternOrchestrator(name);
     run.orchestrators.push_back(orchestrator);
     run.lines.push_back(ready_.Line(orchestrator, demand));
-    run.open_instances.push_back(templates[t].count);
+    run.open_instances.push_back(templates[t].count + (templates[t].at_run_time() ? 1 : 0));
     run.seen.push_back(0);
+    if (templates[t].at_run_time()) run.cells[templates[t].group].open = templates[t].group_upstreams;
     for (uint32_t i = 0; i < templates[t].count; ++i) run.cells[templates[t].first + i].open = templates[t].upstreams;
   }
   for (const StepTemplate& step : templates) {
-    if (step.count > 0) continue;
+    if (step.count > 0 || step.at_run_time()) continue;
     for (const Edge& edge : step.edges) {  // an empty fan-out is a single ok
       const StepTemplate& consumer = templates[edge.consumer];
+      if (edge.to_group) {
+        --run.cells[consumer.group].open;
+        run.cells[consumer.group].seen |= kSeenOk;
+        continue;
+      }
+      if (consumer.at_run_time() && !consumer.expanded) {
+        Unexpanded& later = run.unexpanded[edge.consumer];
+        ++later.closed;
+        later.seen |= kSeenOk;
+        continue;
+      }
       for (uint32_t i = 0; i < consumer.count; ++i) {
         --run.cells[consumer.first + i].open;
         run.cells[consumer.first + i].seen |= kSeenOk;

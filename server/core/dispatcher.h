@@ -11,6 +11,7 @@
 #include <memory>
 #include <optional>
 #include <queue>
+#include <set>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -18,6 +19,7 @@
 #include "absl/status/status.h"
 #include "server/base/clock.h"
 #include "server/core/cache_changes.h"
+#include "server/core/compile.h"
 #include "server/core/explain.h"
 #include "server/core/hooks.h"
 #include "server/core/messages.h"
@@ -37,6 +39,7 @@ struct CorePolicy {
   int64_t grace_micros = 10'000'000;  // between a graceful and a forced stop
   int64_t reserve_after_micros = 30'000'000;
   int64_t ready_shown_after_micros = 50'000;  // a READY that lasts shorter is not written
+  CompileLimits limits;                       // of what a run may grow to
   int slice = 2'000;                          // steps per Tick in cascades
   int grants = 1'000;                         // starts per Tick
   HookPolicy hooks;
@@ -154,6 +157,7 @@ class Dispatcher {
   absl::Status On(StepResolved& event);
   absl::Status On(StepsResolved& event);
   absl::Status On(CacheEntriesRemoved& event);
+  absl::Status On(FanoutResolved& event);
   absl::Status On(OrchestratorChanged& event);
   absl::Status On(OrchestratorRemoved& event);
   absl::Status On(OrchestratorHealthChanged& event);
@@ -185,6 +189,13 @@ class Dispatcher {
   void Judge(RunInMemory& run, StepIx ix);
   void CloseOne(RunInMemory& run, StepIx ix, uint8_t seen);
   void CloseRange(RunInMemory& run, StepIx first, uint32_t count, uint8_t seen);
+  void CloseAll(RunInMemory& run, const Edge& edge, uint8_t seen);
+  void JudgeGroup(RunInMemory& run, StepIx ix);
+  void AskToFanOut(RunInMemory& run, StepIx ix);
+  void Expand(RunInMemory& run, uint32_t t);
+  void FanOutAgain(RunInMemory& run, StepIx ix, Items items);
+  void SkipInstances(RunInMemory& run, StepIx group);
+  void SkipInstance(RunInMemory& run, StepIx ix);
   void CloseFrom(RunInMemory& run, const Edge& edge, StepIx producer, uint8_t seen);
   void Propagate(RunInMemory& run, StepIx ix);
   void DrainEnded(int limit);
@@ -198,7 +209,6 @@ class Dispatcher {
   void StopStep(RunInMemory& run, StepIx ix);
 
   // the cache
-  void AskCache(RunInMemory& run, StepIx ix);
   bool TakeFound(RunInMemory& run, StepIx ix);
   void TakeHit(RunInMemory& run, StepIx ix, const std::string& from, std::vector<StoredOutput> outputs);
   bool TakeLead(RunInMemory& run, StepIx ix);
@@ -217,6 +227,11 @@ class Dispatcher {
   void GiveSlots(RunInMemory& run, StepIx ix, LiveAttempt& attempt);
   void Touch(RunInMemory& run, StepIx ix, LiveAttempt& attempt);
   std::vector<std::vector<ArtifactId>> InputsOf(const RunInMemory& run, StepIx ix) const;
+  std::vector<ArtifactId> WhenValuesOf(const RunInMemory& run, StepIx ix) const;
+  void AskToResolve(RunInMemory& run, StepIx ix);
+  void AwaitArtifacts(const RunInMemory& run, StepIx ix);
+  void WakeForArtifact(const std::string& project, const std::string& name);
+  std::string UnmetMessage(const RunInMemory& run, StepIx ix, Reason unmet) const;
   void SubmitNow(RunInMemory& run, StepIx ix, LiveAttempt& attempt);
   void AddIntent(Intent::Kind kind, const RunInMemory& run, StepIx ix, const LiveAttempt& attempt);
   ArtifactId Land(RunInMemory& run, StepIx ix, uint32_t attempt, const StoredOutput& output, bool early);
@@ -256,6 +271,8 @@ class Dispatcher {
   std::deque<std::string> overtaken_;            // keys whose leader has just started
   std::deque<std::pair<RunKey, StepIx>> woken_;  // steps whose leader has ended
   std::priority_queue<Timer, std::vector<Timer>, std::greater<>> timers_;
+  // (project, artifact's name) → steps that have asked for it and were told, or may be told, that it is not there.
+  std::map<std::pair<std::string, std::string>, std::set<std::pair<RunKey, StepIx>>> awaited_;
   std::deque<Unshown> unshown_;  // READY steps that are not on record yet, oldest first
   std::vector<RunKey> dirty_runs_;
   std::vector<std::pair<RunKey, StepIx>> dirty_steps_;

@@ -26,6 +26,10 @@ AttemptState EndState(const AttemptEnd& end, Reason stop_reason) {
   return end.reason == Reason::kLost ? AttemptState::kLost : AttemptState::kFailed;
 }
 
+std::string ArtifactNameOf(const RunInMemory& run, StepIx ix, const OutputSpec& spec) {
+  return spec.as.empty() ? absl::StrCat(run.header.pipeline, ".", run.graph->StepName(ix), ".", spec.name) : spec.as;
+}
+
 }  // namespace
 
 LiveAttempt* Dispatcher::FindLive(const AttemptRef& ref, RunInMemory** run) {
@@ -70,6 +74,11 @@ std::vector<std::vector<ArtifactId>> Dispatcher::InputsOf(const RunInMemory& run
   out.reserve(step.inputs.size());
   for (const InputBinding& input : step.inputs) {
     std::vector<ArtifactId>& ids = out.emplace_back();
+    if (input.source == InputSpec::Source::kArtifact) {
+      const auto detail = run.details.find(ix);
+      const size_t i = out.size() - 1;
+      if (detail != run.details.end() && i < detail->second.external.size()) ids.push_back(detail->second.external[i]);
+    }
     if (input.source != InputSpec::Source::kFrom) continue;
     const StepTemplate& producer = run.graph->templates()[input.producer];
     const auto landed = [&](uint32_t i) -> ArtifactId {
@@ -86,6 +95,8 @@ std::vector<std::vector<ArtifactId>> Dispatcher::InputsOf(const RunInMemory& run
         break;
       case EdgeKind::kIndex:
         ids.push_back(landed(input.index));
+        break;
+      case EdgeKind::kGroup:  // brings no data
         break;
     }
   }
@@ -112,6 +123,7 @@ void Dispatcher::Grant(RunInMemory& run, StepIx ix) {
   attempt.row.created = now_.wall;
   attempt.row.created_mono = now_.mono;
   attempt.row.cache_key = detail.cache_key;
+  attempt.row.external = detail.external;
   ++live_attempts_;
   const uint32_t number = run.orchestrators[run.graph->TemplateOf(ix)];
   OrchestratorState& orchestrator = orchestrators_[number];
@@ -356,8 +368,7 @@ ArtifactId Dispatcher::Land(RunInMemory& run, StepIx ix, uint32_t attempt, const
   row.attempt = attempt;
   row.output = spec.name;
   row.project = run.header.project;
-  row.name =
-      spec.as.empty() ? absl::StrCat(run.header.pipeline, ".", run.graph->StepName(ix), ".", spec.name) : spec.as;
+  row.name = ArtifactNameOf(run, ix, spec);
   row.type = spec.value ? "value" : (spec.type.empty() ? "file" : spec.type);
   row.digest = output.blob.digest;
   row.size = output.blob.size;
@@ -367,6 +378,7 @@ ArtifactId Dispatcher::Land(RunInMemory& run, StepIx ix, uint32_t attempt, const
   row.created = now_.wall;
   if (!output.value_json.has_value()) out_.batch.blobs.push_back(output.blob);
   const ArtifactId id = row.id;
+  if (!early) WakeForArtifact(run.header.project, row.name);
   run.artifacts[run.graph->OutputSlot(ix, output.output)] = id;
   EventRow& event = AddEvent(run, EventType::kArtifactLanded);
   event.ix = ix;
@@ -394,6 +406,10 @@ void Dispatcher::FinishWell(RunInMemory& run, StepIx ix, std::string cache_key, 
     for (uint32_t o = 0; o < outputs; ++o) entry.artifacts.push_back(run.artifacts[run.graph->OutputSlot(ix, o)]);
     cache_changes_.Note(cache_key);
     EndFlight(run, ix, attempt.row.cache_key, cache_key == attempt.row.cache_key);
+  }
+  for (const uint32_t output : attempt.published) {  // what was published early counts for others from now on
+    const OutputSpec& spec = run.graph->SpecOf(ix).outputs[output];
+    WakeForArtifact(run.header.project, ArtifactNameOf(run, ix, spec));
   }
   EndAttempt(run, ix, AttemptState::kSucceeded, {});
   EndStep(run, ix, StepEvent::kSucceeded, StepState::kSucceeded, Reason::kNone, "");

@@ -10,18 +10,6 @@
 
 namespace orch {
 
-// READY: the cache is asked, and where its answer came with the submission, it is taken at once.
-void Dispatcher::AskCache(RunInMemory& run, StepIx ix) {
-  StepDetail& detail = Detail(run, ix);
-  if (!run.found.hits.empty() && TakeFound(run, ix)) return;
-  detail.resolving = true;
-  Intent& intent = out_.intents.emplace_back();
-  intent.kind = Intent::Kind::kResolveStep;
-  intent.ref = {run.header.key, ix, run.cells[ix].attempt + 1};
-  intent.generation = run.row.generation;
-  intent.inputs = InputsOf(run, ix);
-}
-
 // A hit that a handler found counts if its entry is unchanged and the step's inputs are those the handler saw: outputs
 // of hits of the same finding.
 bool Dispatcher::TakeFound(RunInMemory& run, StepIx ix) {
@@ -50,6 +38,8 @@ bool Dispatcher::TakeFound(RunInMemory& run, StepIx ix) {
       case EdgeKind::kIndex:
         all = taken(input.index);
         break;
+      case EdgeKind::kGroup:
+        break;
     }
     if (!all && !(input.kind == EdgeKind::kAll && producer.count == 0)) return drop();
   }
@@ -69,55 +59,6 @@ void Dispatcher::TakeHit(RunInMemory& run, StepIx ix, const std::string& from, s
   EndStep(run, ix, StepEvent::kCacheHit, StepState::kCached, Reason::kCacheHit,
           from.empty() ? std::string("the outputs are those of a run that has been deleted")
                        : absl::StrCat("the outputs are those of run `", from, "`"));
-}
-
-absl::Status Dispatcher::On(StepsResolved& event) {
-  for (StepResolved& step : event.steps) RETURN_IF_ERROR(On(step));
-  return absl::OkStatus();
-}
-
-absl::Status Dispatcher::On(StepResolved& event) {
-  RunInMemory* run = FindRun(event.run);
-  if (run == nullptr || event.ix >= run->cells.size() || run->row.generation != event.generation ||
-      run->cells[event.ix].state != StepState::kReady || !Detail(*run, event.ix).resolving) {
-    ++late_events_;
-    return absl::OkStatus();
-  }
-  const StepIx ix = event.ix;
-  StepDetail& detail = Detail(*run, ix);
-  detail.resolving = false;
-  detail.resolved = true;
-  if (event.failure != Reason::kNone) {
-    EndStep(*run, ix, StepEvent::kResolveFailed, StepState::kFailed, event.failure, std::move(event.message));
-    return absl::OkStatus();
-  }
-  if (event.hit) {
-    if (!cache_changes_.Unchanged(event.cache_key, event.as_of)) {  // it is another entry by now, or none
-      detail.resolved = false;
-      Offer(*run, ix);
-      return absl::OkStatus();
-    }
-    TakeHit(*run, ix, event.hit_run, std::move(event.outputs));
-    return absl::OkStatus();
-  }
-  if (detail.cache_key != event.cache_key) LeaveFlight(*run, ix);
-  detail.cache_key = std::move(event.cache_key);
-  if (!detail.cache_key.empty()) {
-    CacheMissRow& miss = out_.batch.cache_misses.emplace_back();
-    miss.run = run->header.key;
-    miss.ix = ix;
-    miss.attempt = run->cells[ix].attempt + 1;
-    miss.key = detail.cache_key;
-    miss.parts_json = std::move(event.parts_json);
-    miss.verdict = event.verdict;
-    miss.created = now_.wall;
-    if (!flights_.Ask(detail.cache_key, {run->header.key, ix})) {
-      ShowWaiting(*run, ix, Reason::kWaitingForLeader);
-      return absl::OkStatus();
-    }
-  }
-  Enqueue(*run, ix, now_.mono);
-  return absl::OkStatus();
 }
 
 absl::Status Dispatcher::On(CacheEntriesRemoved& event) {
@@ -199,7 +140,7 @@ void Dispatcher::WorkOffFlights(int budget) {
       continue;
     }
     ShowWaiting(*run, ix, Reason::kNone);
-    AskCache(*run, ix);
+    AskToResolve(*run, ix);
   }
 }
 

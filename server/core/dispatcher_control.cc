@@ -133,14 +133,22 @@ std::vector<bool> Dispatcher::ChooseSteps(const RunInMemory& run, const RunRetri
     left.pop_back();
     const uint32_t t = run.graph->TemplateOf(ix);
     const StepTemplate& producer = run.graph->templates()[t];
-    const uint32_t instance = ix - producer.first;
+    const bool group = producer.group == ix;
+    const uint32_t instance = group ? 0 : ix - producer.first;
+    for (uint32_t i = 0; group && i < producer.count; ++i) choose(producer.first + i);
     for (const Edge& edge : producer.edges) {
       const StepTemplate& consumer = run.graph->templates()[edge.consumer];
-      if (edge.kind == EdgeKind::kItem) {
+      if (edge.to_group) {
+        const bool follow = edge.kind == EdgeKind::kGroup   ? group
+                            : edge.kind == EdgeKind::kIndex ? !group && edge.index == instance
+                                                            : true;
+        if (follow) choose(consumer.group);
+      } else if (edge.kind == EdgeKind::kItem) {
+        if (group || edge.item_offsets.empty()) continue;
         for (uint32_t k = edge.item_offsets[instance]; k < edge.item_offsets[instance + 1]; ++k) {
           choose(consumer.first + edge.item_consumers[k]);
         }
-      } else if (edge.kind == EdgeKind::kAll ? !followed[t] : edge.index == instance) {
+      } else if (edge.kind == EdgeKind::kAll ? !followed[t] : !group && edge.index == instance) {
         for (uint32_t i = 0; i < consumer.count; ++i) choose(consumer.first + i);
       }
     }
@@ -178,7 +186,7 @@ absl::Status Dispatcher::On(RunRetried& event) {
   for (StepIx ix = 0; ix < run.cells.size(); ++ix) {
     if (!chosen[ix]) continue;
     const StepTemplate& step = run.graph->templates()[run.graph->TemplateOf(ix)];
-    for (uint32_t o = 0; o < step.outputs; ++o) run.artifacts[run.graph->OutputSlot(ix, o)] = 0;
+    for (uint32_t o = 0; o < step.outputs && step.group != ix; ++o) run.artifacts[run.graph->OutputSlot(ix, o)] = 0;
     if (!IsTerminal(run.cells[ix].state)) continue;
     const std::string orchestrator = Detail(run, ix).row.orchestrator;
     StepRow& row = Detail(run, ix).row;

@@ -82,6 +82,7 @@ void Dispatcher::Restore(StoredRun stored, Now now) {
     // One that was STORING gave its slots back; its end comes again from the platform and its outputs are stored again.
     attempt.holds_slots = row.state != AttemptState::kStoring;
     attempt.row = std::move(row);
+    Detail(run, attempt.row.ix).external = attempt.row.external;
     if (ORCH_PLANTED("start_twice") && attempt.row.state == AttemptState::kSubmitting) {
       attempt.row.key = AttemptKey(policy_.instance + "again", run.header.id, attempt.row.ix, attempt.row.number);
     }

@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "server/base/check.h"
 #include "server/base/planted.h"
+#include "server/core/compile.h"
 #include "server/core/dispatcher.h"
 
 namespace orch {
@@ -12,6 +13,8 @@ namespace {
 
 // Fan-outs up to this width are told at once, wider ones in slices.
 constexpr uint32_t kInlineWidth = 64;
+// To name the upstream that kept a step from running; beyond it nobody is named.
+constexpr int kCulpritsLookedAt = 256;
 
 }  // namespace
 
@@ -70,6 +73,7 @@ void Dispatcher::EndStep(RunInMemory& run, StepIx ix, StepEvent event, StepState
   ended_.emplace_back(run.header.key, ix);
   if (--run.open_steps == 0) finished_runs_.push_back(run.header.key);
   if (to == StepState::kFailed) OnStepFailed(run, ix);
+  if (to != StepState::kSucceeded && run.graph->IsGroup(ix)) SkipInstances(run, ix);
 }
 
 void Dispatcher::DrainEnded(int limit) {
@@ -83,19 +87,25 @@ void Dispatcher::DrainEnded(int limit) {
 void Dispatcher::Propagate(RunInMemory& run, StepIx ix) {
   const uint32_t t = run.graph->TemplateOf(ix);
   const StepTemplate& step = run.graph->templates()[t];
+  const bool group = step.group == ix;
   const uint8_t outcome = OutcomeOf(run.cells[ix].state, run.cells[ix].reason);
-  run.seen[t] |= outcome;
+  run.cells[ix].told = true;
+  // A group that has instances is judged by them.
+  if (!group || step.count == 0) run.seen[t] |= outcome;
   const bool group_closed = --run.open_instances[t] == 0;
   for (const Edge& edge : step.edges) {
+    if (edge.kind == EdgeKind::kGroup) {
+      if (group) CloseAll(run, edge, outcome);
+      continue;
+    }
     if (edge.early && run.early_closed.count({ix, edge.output}) > 0) continue;
     if (edge.kind == EdgeKind::kAll && !edge.early) {
-      const StepTemplate& consumer = run.graph->templates()[edge.consumer];
-      if (group_closed) CloseRange(run, consumer.first, consumer.count, run.seen[t]);
-    } else {
+      if (group_closed) CloseAll(run, edge, run.seen[t]);
+    } else if (!group) {
       CloseFrom(run, edge, ix, outcome);
     }
   }
-  if (outcome != kSeenOk && !run.early_closed.empty()) SkipEarlyConsumers(run, ix);
+  if (!group && outcome != kSeenOk && !run.early_closed.empty()) SkipEarlyConsumers(run, ix);
 }
 
 void Dispatcher::CloseFrom(RunInMemory& run, const Edge& edge, StepIx producer, uint8_t seen) {
@@ -103,12 +113,15 @@ void Dispatcher::CloseFrom(RunInMemory& run, const Edge& edge, StepIx producer, 
   const uint32_t instance = run.graph->InstanceOf(producer);
   switch (edge.kind) {
     case EdgeKind::kAll:
-      CloseRange(run, consumer.first, consumer.count, seen);
+      CloseAll(run, edge, seen);
       return;
     case EdgeKind::kIndex:
-      if (edge.index == instance) CloseRange(run, consumer.first, consumer.count, seen);
+      if (edge.index == instance) CloseAll(run, edge, seen);
+      return;
+    case EdgeKind::kGroup:
       return;
     case EdgeKind::kItem:
+      if (edge.item_offsets.empty()) return;  // the consumer has no instances yet
       for (uint32_t k = edge.item_offsets[instance]; k < edge.item_offsets[instance + 1]; ++k) {
         CloseOne(run, consumer.first + edge.item_consumers[k], seen);
       }
@@ -124,6 +137,20 @@ void Dispatcher::CloseRange(RunInMemory& run, StepIx first, uint32_t count, uint
   for (uint32_t i = 0; i < count; ++i) CloseOne(run, first + i, seen);
 }
 
+// To the consumer's group, or to all its instances, which may not be there yet.
+void Dispatcher::CloseAll(RunInMemory& run, const Edge& edge, uint8_t seen) {
+  const StepTemplate& consumer = run.graph->step(edge.consumer);
+  if (edge.to_group) {
+    CloseOne(run, consumer.group, seen);
+  } else if (consumer.at_run_time() && !consumer.expanded) {
+    Unexpanded& later = run.unexpanded[edge.consumer];
+    ++later.closed;
+    later.seen |= seen;
+  } else {
+    CloseRange(run, consumer.first, consumer.count, seen);
+  }
+}
+
 void Dispatcher::CloseOne(RunInMemory& run, StepIx ix, uint8_t seen) {
   StepCell& cell = run.cells[ix];
   CHECK(cell.open > 0);
@@ -137,12 +164,69 @@ void Dispatcher::Judge(RunInMemory& run, StepIx ix) {
   if (run.cells[ix].state != StepState::kWaiting) return;
   // A run that stops is swept: the sweep ends this step too.
   if (run.row.state != RunState::kRunning && run.row.state != RunState::kPaused) return;
+  const StepTemplate& step = run.graph->step(run.graph->TemplateOf(ix));
+  if (step.group == ix) return JudgeGroup(run, ix);
+  // In a later generation it was there before its list.
+  if (step.at_run_time() && !IsTerminal(run.cells[step.group].state)) return;
+  if (step.at_run_time() && run.cells[step.group].state != StepState::kSucceeded) return SkipInstance(run, ix);
   const Reason unmet = JudgeTrigger(run.graph->SpecOf(ix).options().trigger_rule, run.cells[ix].seen);
   if (unmet != Reason::kNone) {
-    EndStep(run, ix, StepEvent::kUpstreamsUnmet, StepState::kSkipped, unmet, "");
+    EndStep(run, ix, StepEvent::kUpstreamsUnmet, StepState::kSkipped, unmet, UnmetMessage(run, ix, unmet));
     return;
   }
   BecomeReady(run, ix, true);
+}
+
+// The rule, and the first upstream that broke it.
+std::string Dispatcher::UnmetMessage(const RunInMemory& run, StepIx ix, Reason unmet) const {
+  const Graph& graph = *run.graph;
+  const uint32_t t = graph.TemplateOf(ix);
+  const StepSpec& spec = graph.spec().steps[t];
+  const std::string rule = absl::StrCat("rule ", Name(spec.options().trigger_rule), ": ");
+  const uint8_t culprit = unmet == Reason::kUpstreamFailed    ? kSeenBad
+                          : unmet == Reason::kUpstreamSkipped ? kSeenSkipped
+                                                              : 0;
+  if (culprit == 0) return absl::StrCat(rule, "no upstream step ended as it wants");
+  std::string found;
+  int looked = 0;
+  const auto look = [&](StepIx first, StepIx end) {
+    for (StepIx up = first; up < end && found.empty() && looked < kCulpritsLookedAt; ++up, ++looked) {
+      const StepCell& cell = run.cells[up];
+      if (!IsTerminal(cell.state) || OutcomeOf(cell.state, cell.reason) != culprit) continue;
+      found = absl::StrCat("`", graph.StepName(up), "` is ", Name(cell.state));
+      if (cell.reason != Reason::kNone) absl::StrAppend(&found, " (", Name(cell.reason), ")");
+    }
+  };
+  const StepTemplate& step = graph.templates()[t];
+  if (step.group == ix) {
+    for (const std::optional<InputBinding>& list : step.lists) {
+      if (!list || !found.empty()) continue;
+      const StepTemplate& producer = graph.step(list->producer);
+      if (producer.at_run_time()) look(producer.group, producer.group + 1);
+      look(producer.first, producer.first + producer.count);
+    }
+    for (const InputBinding& input : step.inputs) {
+      const StepTemplate& producer = graph.step(input.producer);
+      if (input.kind == EdgeKind::kItem && producer.at_run_time()) look(producer.group, producer.group + 1);
+    }
+    return found.empty() ? std::string("what it fans out over did not come to be") : found;
+  }
+  for (size_t i = 0; i < step.inputs.size() && found.empty(); ++i) {
+    const InputBinding& input = step.inputs[i];
+    if (input.source != InputSpec::Source::kFrom) continue;
+    const StepTemplate& producer = graph.templates()[input.producer];
+    const uint32_t one = input.kind == EdgeKind::kItem ? input.item_producer[ix - step.first] : input.index;
+    const bool all = input.kind == EdgeKind::kAll;
+    if (producer.at_run_time()) look(producer.group, producer.group + 1);
+    look(producer.first + (all ? 0 : one), producer.first + (all ? producer.count : one + 1));
+  }
+  for (size_t a = 0; a < spec.after.size() && found.empty(); ++a) {
+    const StepTemplate* producer = graph.FindTemplate(spec.after[a]);
+    if (producer != nullptr && producer->at_run_time()) look(producer->group, producer->group + 1);
+    if (producer != nullptr) look(producer->first, producer->first + producer->count);
+  }
+  if (found.empty()) found = culprit == kSeenBad ? "an upstream step failed" : "an upstream step was skipped";
+  return rule + found;
 }
 
 void Dispatcher::BecomeReady(RunInMemory& run, StepIx ix, bool judged) {
@@ -161,8 +245,12 @@ void Dispatcher::BecomeReady(RunInMemory& run, StepIx ix, bool judged) {
 void Dispatcher::Offer(RunInMemory& run, StepIx ix, int64_t ready_mono) {
   if (!MayStart(run)) return;
   StepDetail& detail = Detail(run, ix);
+  if (run.graph->IsGroup(ix)) {
+    if (!detail.resolving) AskToFanOut(run, ix);
+    return;
+  }
   if (run.graph->templates()[run.graph->TemplateOf(ix)].needs_resolve && !detail.resolved) {
-    if (!detail.resolving) AskCache(run, ix);
+    if (!detail.resolving) AskToResolve(run, ix);
     return;
   }
   Enqueue(run, ix, ready_mono);

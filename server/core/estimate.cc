@@ -23,7 +23,7 @@ class Play {
     open_.assign(n, 0);
     longest_.assign(n, 0);
     before_.assign(n, kNobody);
-    group_longest_.assign(templates_.size(), {0, kNobody});
+    longest_instance_.assign(templates_.size(), {0, kNobody});
     std::map<std::string, uint32_t> orchestrators;
     PoolId own = 0;
     if (in_.max_parallel > 0) {
@@ -47,18 +47,17 @@ class Play {
       if (in_.max_parallel > 0) demand.emplace_back(own, 1);
       const auto number = orchestrators.emplace(name, static_cast<uint32_t>(orchestrators.size())).first->second;
       lines_.push_back(ready_.Line(number, demand));
-      group_open_.push_back(templates_[t].count);
-      for (uint32_t i = 0; i < templates_[t].count; ++i) open_[templates_[t].first + i] = templates_[t].upstreams;
+      const StepTemplate& step = templates_[t];
+      open_instances_.push_back(step.count + (step.at_run_time() ? 1 : 0));
+      for (uint32_t i = 0; i < step.count; ++i) open_[step.first + i] = step.upstreams;
+      if (step.at_run_time()) open_[step.group] = step.group_upstreams;
     }
   }
 
   Estimate Run() {
     for (const StepTemplate& step : templates_) {  // an empty fan-out has ended
-      for (const Edge& edge : step.edges) {
-        if (step.count > 0) continue;
-        const StepTemplate& consumer = templates_[edge.consumer];
-        for (uint32_t i = 0; i < consumer.count; ++i) --open_[consumer.first + i];
-      }
+      if (step.count > 0 || step.at_run_time()) continue;
+      for (const Edge& edge : step.edges) ForEachConsumer(edge, [this](StepIx ix) { --open_[ix]; });
     }
     for (StepIx ix = 0; ix < graph_.step_count(); ++ix) {
       if (open_[ix] == 0) Ready(ix);
@@ -108,25 +107,39 @@ class Play {
       ended_.pop_back();
       const uint32_t t = graph_.TemplateOf(ix);
       const int64_t until = longest_[ix] + in_.micros[ix];
-      if (until >= group_longest_[t].first) group_longest_[t] = {until, ix};
-      const bool closed = --group_open_[t] == 0;
+      if (until >= longest_instance_[t].first) longest_instance_[t] = {until, ix};
+      const bool closed = --open_instances_[t] == 0;
+      const bool group = templates_[t].group == ix;
       for (const Edge& edge : templates_[t].edges) {
-        const StepTemplate& consumer = templates_[edge.consumer];
-        const uint32_t instance = ix - templates_[t].first;
-        if (edge.kind == EdgeKind::kAll) {
-          if (!closed) continue;
-          const auto [longest, by] = group_longest_[t];
-          for (uint32_t i = 0; i < consumer.count; ++i) Close(consumer.first + i, longest, by);
-        } else if (edge.kind == EdgeKind::kIndex) {
-          if (edge.index != instance) continue;
-          for (uint32_t i = 0; i < consumer.count; ++i) Close(consumer.first + i, until, ix);
-        } else {
-          for (uint32_t k = edge.item_offsets[instance]; k < edge.item_offsets[instance + 1]; ++k) {
-            Close(consumer.first + edge.item_consumers[k], until, ix);
-          }
+        const uint32_t instance = group ? 0 : ix - templates_[t].first;
+        switch (edge.kind) {
+          case EdgeKind::kAll:
+            if (!closed) break;
+            ForEachConsumer(edge, [this, way = longest_instance_[t]](StepIx c) { Close(c, way.first, way.second); });
+            break;
+          case EdgeKind::kGroup:
+            if (group) ForEachConsumer(edge, [&](StepIx c) { Close(c, until, ix); });
+            break;
+          case EdgeKind::kIndex:
+            if (!group && edge.index == instance) ForEachConsumer(edge, [&](StepIx c) { Close(c, until, ix); });
+            break;
+          case EdgeKind::kItem:
+            if (group || edge.item_offsets.empty()) break;
+            for (uint32_t k = edge.item_offsets[instance]; k < edge.item_offsets[instance + 1]; ++k) {
+              Close(templates_[edge.consumer].first + edge.item_consumers[k], until, ix);
+            }
+            break;
         }
       }
     }
+  }
+
+  // The instances of a fan-out that is made at run time are not known: of it only the group is played.
+  template <typename F>
+  void ForEachConsumer(const Edge& edge, const F& visit) {
+    const StepTemplate& consumer = templates_[edge.consumer];
+    if (edge.to_group) return visit(consumer.group);
+    for (uint32_t i = 0; i < consumer.count; ++i) visit(consumer.first + i);
   }
 
   void Close(StepIx ix, int64_t until, StepIx by) {
@@ -154,16 +167,16 @@ class Play {
 
   const EstimateInput& in_;
   const Graph& graph_;
-  const std::vector<StepTemplate>& templates_;
+  const Graph::Templates templates_;
   Estimate out_;
   Pools pools_;
   ReadyQueue ready_;
-  std::vector<uint32_t> lines_;  // by template
-  std::vector<uint32_t> group_open_;
-  std::vector<std::pair<int64_t, StepIx>> group_longest_;
-  std::vector<uint32_t> open_;    // by step
-  std::vector<int64_t> longest_;  // by step: the longest way to its start
-  std::vector<StepIx> before_;    // by step: whom that way comes from
+  std::vector<uint32_t> lines_;                               // by template
+  std::vector<uint32_t> open_instances_;                      // by template
+  std::vector<std::pair<int64_t, StepIx>> longest_instance_;  // by template
+  std::vector<uint32_t> open_;                                // by step
+  std::vector<int64_t> longest_;                              // by step: the longest way to its start
+  std::vector<StepIx> before_;                                // by step: whom that way comes from
   std::vector<StepIx> ended_;
   std::priority_queue<std::pair<int64_t, StepIx>, std::vector<std::pair<int64_t, StepIx>>, std::greater<>> running_;
   int64_t now_ = 0;

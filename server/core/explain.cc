@@ -82,34 +82,58 @@ std::vector<Cause> ExplainUpstreams(const Graph& graph, const std::string& run, 
   const StepTemplate& step = graph.templates()[t];
   const StepSpec& spec = graph.spec().steps[t];
   std::vector<Cause> out;
-  for (size_t i = 0; i < step.inputs.size() && out.size() < kMostCauses; ++i) {
+  // A fan-out made at run time may have no instances yet, or none at all: then its group stands for them.
+  const auto look = [&](const StepTemplate& producer, StepIx first, uint32_t count, const std::string& input,
+                        absl::string_view words) {
+    if (out.size() >= kMostCauses) return;
+    StepsFound found = producer.at_run_time() ? find(producer.group, 1, states, 1) : StepsFound();
+    if (StepsFound more = find(first, count, states, 1); more.total > 0) {
+      found.total += more.total;
+      if (found.steps.empty()) found.steps = std::move(more.steps);
+    }
+    if (found.total == 0) return;
+    Cause& cause = out.emplace_back();
+    Explain(graph, run, found, &cause);
+    cause.input = input;
+    cause.text = absl::StrCat(words, " ", Named(graph, found));
+  };
+  if (step.group == ix) {
+    for (size_t k = 0; k < step.lists.size(); ++k) {
+      if (!step.lists[k]) continue;
+      const InputBinding& list = *step.lists[k];
+      const StepTemplate& producer = graph.templates()[list.producer];
+      const bool all = list.kind == EdgeKind::kAll;
+      look(producer, producer.first + (all ? 0 : list.index), all ? producer.count : 1, "",
+           absl::StrCat("it fans out over ", Quote(spec.foreach[k].from), ", from"));
+    }
+    for (const InputBinding& input : step.inputs) {
+      const StepTemplate& producer = graph.templates()[input.producer];
+      if (input.kind == EdgeKind::kItem && producer.at_run_time()) {
+        look(producer, producer.first, 0, "", "it has the instances of");
+      }
+    }
+    return out;
+  }
+  if (step.at_run_time()) {
+    const StepsFound group = find(step.group, 1, states, 1);
+    if (group.total > 0) {
+      Cause& cause = out.emplace_back();
+      Explain(graph, run, group, &cause);
+      cause.text = absl::StrCat("it is an instance of ", Named(graph, group));
+    }
+  }
+  for (size_t i = 0; i < step.inputs.size(); ++i) {
     const InputBinding& input = step.inputs[i];
     if (input.source != InputSpec::Source::kFrom) continue;
     const StepTemplate& producer = graph.templates()[input.producer];
-    StepIx first = producer.first;
-    uint32_t count = producer.count;
-    if (input.kind != EdgeKind::kAll) {
-      first += input.kind == EdgeKind::kIndex ? input.index : input.item_producer[ix - step.first];
-      count = 1;
-    }
-    const StepsFound found = find(first, count, states, 1);
-    if (found.total == 0) continue;
-    Cause& cause = out.emplace_back();
-    Explain(graph, run, found, &cause);
-    cause.input = spec.inputs[i].name;
-    cause.text = absl::StrCat("input ", Quote(cause.input), " comes from ", Named(graph, found));
+    const bool all = input.kind == EdgeKind::kAll;
+    const uint32_t one = input.kind == EdgeKind::kItem ? input.item_producer[ix - step.first] : input.index;
+    look(producer, producer.first + (all ? 0 : one), all ? producer.count : 1, spec.inputs[i].name,
+         absl::StrCat("input ", Quote(spec.inputs[i].name), " comes from"));
   }
   for (const std::string& after : spec.after) {
-    if (out.size() >= kMostCauses) break;
-    std::optional<StepIx> first = graph.FindStep(after);
-    if (!first.has_value()) first = graph.FindStep(absl::StrCat(after, "[0]"));
-    if (!first.has_value()) continue;  // a fan-out over nothing
-    const StepTemplate& upstream = graph.templates()[graph.TemplateOf(*first)];
-    const StepsFound found = find(upstream.first, upstream.count, states, 1);
-    if (found.total == 0) continue;
-    Cause& cause = out.emplace_back();
-    Explain(graph, run, found, &cause);
-    cause.text = absl::StrCat("it comes after ", Named(graph, found));
+    const StepTemplate* upstream = graph.FindTemplate(after);
+    if (upstream != nullptr) look(*upstream, upstream->first, upstream->count, "", "it comes after");
   }
   return out;
 }
@@ -131,7 +155,9 @@ Explained ExplainEnded(const Graph& graph, const std::string& run, const RunRow&
   };
   switch (row.state) {
     case StepState::kSucceeded:
-      out.summary = absl::StrCat(name, " succeeded", row.attempt > 1 ? absl::StrCat(" in attempt ", row.attempt) : "");
+      out.summary = absl::StrCat(name, " succeeded", row.attempt > 1 ? absl::StrCat(" in attempt ", row.attempt) : "",
+                                 graph.IsGroup(row.ix) && !row.message.empty() ? ": " : "",
+                                 graph.IsGroup(row.ix) ? row.message : "");
       break;
     case StepState::kCached:
       out.summary = absl::StrCat(name, " was cached: ", row.message);

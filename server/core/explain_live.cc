@@ -90,7 +90,8 @@ void Dispatcher::ExplainReady(const RunInMemory& run, StepIx ix, Explained* out)
   const StepDetail& detail = found->second;
   out->asked = detail.resolved && !detail.cache_key.empty();
   if (detail.resolving) {
-    add(Reason::kNone, "its inputs are looked at and the cache is asked");
+    add(Reason::kNone, run.graph->IsGroup(ix) ? "the lists it fans out over are read"
+                                              : "its inputs are looked at and the cache is asked");
   }
   if (!detail.cache_key.empty()) {
     const auto leader = flights_.LeaderOf(detail.cache_key);
@@ -194,6 +195,12 @@ std::optional<Explained> Dispatcher::Explain(RunKey key, StepIx ix) const {
     case StepState::kWaiting: {
       out.causes = ExplainUpstreams(*run->graph, run->header.name, ix, kOpenStates, find);
       for (Cause& cause : out.causes) cause.reason = Reason::kWaitingForInputs;
+      const auto detail = run->details.find(ix);
+      if (out.causes.empty() && cell.open == 0 && detail != run->details.end() && !detail->second.row.message.empty()) {
+        Cause& cause = out.causes.emplace_back();  // an artifact from outside the run
+        cause.reason = Reason::kWaitingForInputs;
+        cause.text = absl::StrCat("it ", detail->second.row.message);
+      }
       const TriggerRule rule = run->graph->SpecOf(ix).options().trigger_rule;
       out.summary = absl::StrCat(
           name, " waits", out.causes.empty() ? " to be looked at" : ": ", out.causes.empty() ? "" : out.causes[0].text,

@@ -139,7 +139,10 @@ struct StepResolved {
   int generation = 1;              // of the run, when it was asked
   Reason failure = Reason::kNone;  // set: it cannot run
   std::string message;
-  std::string cache_key;  // 32 raw bytes; empty: not cacheable
+  bool when_false = false;           // its condition does not hold
+  std::string waits_for;             // set: an artifact from outside the run, not there yet
+  std::vector<ArtifactId> external;  // as AttemptRow.external
+  std::string cache_key;             // 32 raw bytes; empty: not cacheable
   std::string parts_json;
   uint64_t as_of = 0;                             // the version of the cache before it was asked
   CacheVerdict verdict = CacheVerdict::kNoEntry;  // of a miss
@@ -156,6 +159,15 @@ struct CacheEntriesRemoved {
   std::string project;
   std::vector<std::string> keys;  // 32 raw bytes each
   bool rows_go_with_it = false;   // the commit removes the rows by itself
+};
+// The answer to a ResolveFanout.
+struct FanoutResolved {
+  RunKey run = 0;
+  StepIx ix = 0;                   // the group
+  int generation = 1;              // of the run, when it was asked
+  Reason failure = Reason::kNone;  // set: there is no such fan-out
+  std::string message;
+  Fanout fanout;
 };
 // An orchestrator was registered or changed.
 struct OrchestratorChanged {
@@ -197,7 +209,7 @@ struct HookReported {
 using Event = std::variant<RunSubmitted, CancelRequested, PauseRequested, ResumeRequested, SkipRequested, RunRetried,
                            RunsDeleted, AttemptAccepted, AttemptRefused, AttemptNotFound, AttemptStarted,
                            HeartbeatReceived, AttemptEnded, OutputsStored, ArtifactPublished, StepResolved,
-                           StepsResolved, CacheEntriesRemoved, OrchestratorChanged, OrchestratorRemoved,
+                           StepsResolved, FanoutResolved, CacheEntriesRemoved, OrchestratorChanged, OrchestratorRemoved,
                            OrchestratorHealthChanged, PoolChanged, SecretRemoved, HookReported>;
 
 // --- intents ---
@@ -206,11 +218,20 @@ using Event = std::variant<RunSubmitted, CancelRequested, PauseRequested, Resume
 inline constexpr char kHookOrchestrator[] = ".hooks";
 
 // One side effect that the outbox performs. Every intent follows from stored state, so a restart makes it again:
-// SubmitAttempt from SUBMITTING, CancelAttempt from a stopping attempt, StoreOutputs and ResolveStep from asking anew,
-// ReleaseAttempt from the platform still having an attempt that has ended. RunHook follows from a hook that is on
-// record as running and that its supervisor does not know; CancelAttempt and ReleaseAttempt are for hooks too.
+// SubmitAttempt from SUBMITTING, CancelAttempt from a stopping attempt, StoreOutputs, ResolveStep and ResolveFanout
+// from asking anew, ReleaseAttempt from the platform still having an attempt that has ended. RunHook follows from a
+// hook that is on record as running and that its supervisor does not know; CancelAttempt and ReleaseAttempt are for
+// hooks too.
 struct Intent {
-  enum class Kind : uint8_t { kSubmitAttempt, kCancelAttempt, kReleaseAttempt, kStoreOutputs, kResolveStep, kRunHook };
+  enum class Kind : uint8_t {
+    kSubmitAttempt,
+    kCancelAttempt,
+    kReleaseAttempt,
+    kStoreOutputs,
+    kResolveStep,
+    kResolveFanout,
+    kRunHook
+  };
   Kind kind = Kind::kSubmitAttempt;
   AttemptRef ref;
   int generation = 1;  // of the run
@@ -220,6 +241,11 @@ struct Intent {
   std::string output_dir;       // kStoreOutputs
   std::string cache_key;        // kSubmitAttempt, kStoreOutputs
   std::vector<bool> published;  // kStoreOutputs: outputs to leave out
+  // kResolveStep of a step with a `when`: for each of its sources, each instance, and each value output the artifact,
+  // in this order; 0: not there.
+  std::vector<ArtifactId> when_values;
+  // kResolveFanout: for each key of the foreach the values of its list, or the one that holds it; 0: not there.
+  std::vector<std::vector<ArtifactId>> lists;
   // All but cancel and release: for each input of the step the artifacts it reads now, in item order; 0: missing.
   std::vector<std::vector<ArtifactId>> inputs;
   std::shared_ptr<const HookRow> hook;  // kRunHook
@@ -230,6 +256,7 @@ inline bool MayRunAtOnce(Intent::Kind kind) { return kind == Intent::Kind::kStor
 
 struct Decisions {
   Batch batch;
+  std::vector<std::pair<RunKey, std::shared_ptr<const Graph>>> graphs;  // of runs that have got another one
   std::vector<Intent> intents;
 };
 

@@ -22,7 +22,8 @@ struct StepCell {
   StepState state = StepState::kWaiting;
   Reason reason = Reason::kNone;
   uint8_t seen = 0;        // outcomes of upstreams, kSeen…
-  bool dirty = false;      // its row goes into the next batch
+  bool dirty : 1 = false;  // its row goes into the next batch
+  bool told : 1 = false;   // its end has reached its dependants
   uint32_t open = 0;       // upstream edges still open
   uint32_t attempt = 0;    // the newest
   uint32_t published = 0;  // early publications of its newest attempt, for dependants that skip if it fails
@@ -38,6 +39,8 @@ struct StepDetail {
   bool resolved = false;
   bool logged = false;  // READY is on record
   std::string cache_key;
+  std::vector<ArtifactId> external;  // as AttemptRow.external
+  bool landed_meanwhile = false;     // one of its artifacts, while a ResolveStep was under way
   RetryBudget budget;
 };
 
@@ -54,6 +57,12 @@ struct LiveAttempt {
   std::set<uint32_t> published;  // outputs
 };
 
+// What has come to the instances of a fan-out made at run time before they are there.
+struct Unexpanded {
+  uint32_t closed = 0;  // edges
+  uint8_t seen = 0;     // outcomes
+};
+
 struct RunInMemory {
   RunHeader header;
   RunRow row;
@@ -66,9 +75,10 @@ struct RunInMemory {
   std::vector<uint32_t> orchestrators;   // by template
   std::unordered_map<StepIx, StepDetail> details;
   std::unordered_map<StepIx, LiveAttempt> live;
-  std::set<std::pair<StepIx, uint32_t>> early_closed;  // (producer, output) whose early edges are closed
-  FoundHits found;                                     // what came with the submission and has not been taken
-  std::vector<uint32_t> found_taken;                   // by template: instances that took one
+  std::set<std::pair<StepIx, uint32_t>> early_closed;   // (producer, output) whose early edges are closed
+  FoundHits found;                                      // what came with the submission and has not been taken
+  std::vector<uint32_t> found_taken;                    // by template: instances that took one
+  std::unordered_map<uint32_t, Unexpanded> unexpanded;  // by template
   int64_t open_steps = 0;
   bool any_failed = false;
   bool dirty = false;

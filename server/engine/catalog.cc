@@ -128,7 +128,7 @@ absl::StatusOr<std::shared_ptr<const CompiledPipeline>> Catalog::Load(int64_t pi
   ASSIGN_OR_RETURN(const std::string bytes, queries_->ReadSpec(pipeline->row.digest));
   ASSIGN_OR_RETURN(PipelineSpec spec, options_.parse_spec(bytes));
   // It was accepted once: today's limits do not apply to it.
-  Compiled compiled = Compile(std::move(spec), {INT32_MAX, INT32_MAX, INT64_MAX, INT64_MAX});
+  Compiled compiled = Compile(std::move(spec), {INT32_MAX, INT32_MAX, INT64_MAX, INT64_MAX, INT64_MAX, INT64_MAX});
   if (compiled.graph == nullptr) return PipelineInvalid(pipeline->row.name, compiled.violations);
   pipeline->graph = std::move(compiled.graph);
   MutexLock lock(&mutex_);

@@ -20,7 +20,8 @@
 namespace orch {
 
 inline CompileLimits CompileLimitsOf(const Limits& limits) {
-  return {limits.steps_per_run, limits.fanout_width, limits.outputs_per_run, limits.item_links};
+  return {limits.steps_per_run, limits.fanout_width,  limits.outputs_per_run,
+          limits.item_links,    limits.message_bytes, limits.expressions};
 }
 
 class Catalog {

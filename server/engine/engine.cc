@@ -19,6 +19,7 @@
 #include "server/base/log.h"
 #include "server/base/planted.h"
 #include "server/core/cache_warnings.h"
+#include "server/core/fanout.h"
 #include "server/engine/engine_impl.h"
 #include "server/engine/outputs.h"
 #include "server/engine/parameters.h"
@@ -49,6 +50,10 @@ absl::StatusOr<std::string> TokenKey(const std::string& data_dir) {
 // A submission does not look into the cache for longer.
 constexpr int64_t kFindMicros = 2'000'000;
 
+void AddTo(std::vector<Violation>* all, std::vector<Violation> more) {
+  all->insert(all->end(), std::make_move_iterator(more.begin()), std::make_move_iterator(more.end()));
+}
+
 std::string RunNameOf(const std::string& pipeline, int64_t wall) {
   return absl::StrCat(pipeline.substr(0, 160), "-",
                       absl::FormatTime("%Y%m%d-%H%M%E6S", absl::FromUnixMicros(wall), absl::UTCTimeZone()));
@@ -78,12 +83,14 @@ absl::Status EngineImpl::Open() {
   cache_ = std::make_unique<CacheLookup>(queries_.get(), blobs_.get());
   history_ = std::make_unique<StepHistory>(queries_.get());
   inputs_ = std::make_unique<Inputs>(options_.data_dir, queries_.get(), blobs_.get(), &files_);
+  conditions_ = std::make_unique<Conditions>(options_.binary_dir + "/orch-jq", inputs_.get());
   catalog_ = std::make_unique<Catalog>(options_, meta.next_pipeline_id, queries_.get(), &mailbox_);
+  run_graphs_ = std::make_unique<RunGraphs>(catalog_.get(), queries_.get());
   ASSIGN_OR_RETURN(std::string token_key, TokenKey(options_.data_dir));
   tokens_ = std::make_unique<StepTokens>(std::move(token_key));
   secrets_ = std::make_unique<Secrets>(options_.data_dir + "/secret-key");
   workshop_ = std::make_unique<FileWorkshop>(options_, tokens_.get(), cache_.get(), queries_.get(), blobs_.get(),
-                                             &files_, inputs_.get(), secrets_.get(), catalog_.get());
+                                             &files_, inputs_.get(), conditions_.get(), secrets_.get(), catalog_.get());
   outbox_ = std::make_unique<Outbox>(workshop_.get(), &executor_, &mailbox_);
   cleaner_ = std::make_unique<Cleaner>(queries_.get(), blobs_.get(), &mailbox_, [this] { return outbox_->Backends(); });
   hub_ = std::make_unique<Hub>(meta.last_sequence, 16'384);
@@ -97,6 +104,7 @@ absl::Status EngineImpl::Open() {
   policy.first_run_key = meta.next_run_key;
   policy.first_artifact_id = meta.next_artifact_id;
   policy.grace_micros = options_.grace_micros;
+  policy.limits = CompileLimitsOf(options_.limits);
   policy.reserve_after_micros = options_.reserve_after_micros;
   policy.hooks.at_once = static_cast<int>(options_.limits.hooks_at_once);
   policy.hooks.limit_micros = options_.limits.hook_seconds * 1'000'000;
@@ -139,9 +147,10 @@ absl::Status EngineImpl::RestoreRuns() {
   for (const RunKey key : keys) {
     ASSIGN_OR_RETURN(store::LiveRun live, writer_->LoadRun(key));
     ASSIGN_OR_RETURN(const auto pipeline, catalog_->Load(live.header.pipeline_id));
-    ASSIGN_OR_RETURN(auto context, MakeRunContext(live.header, pipeline->graph));
+    ASSIGN_OR_RETURN(auto graph, WithFanouts(pipeline->graph, live.fanouts));
+    ASSIGN_OR_RETURN(auto context, MakeRunContext(live.header, graph));
     outbox_->AddRun(std::move(context));
-    StoredRun stored{std::move(live.header), std::move(live.row),      pipeline->graph,
+    StoredRun stored{std::move(live.header), std::move(live.row),      std::move(graph),
                      std::move(live.steps),  std::move(live.attempts), std::move(live.artifacts)};
     core_->Restore(std::move(stored), now);
     ORCH_FAULT("start.restored_run");
@@ -208,6 +217,7 @@ absl::StatusOr<std::string> EngineImpl::SubmitRun(SubmitCommand command, int64_t
   RETURN_IF_ERROR(CheckAgainstComponents(orchestrator, command.spec, &violations));
   FilledParameters parameters = FillParameters(command.spec, command.parameters_json, false);
   violations.insert(violations.end(), parameters.violations.begin(), parameters.violations.end());
+  AddTo(&violations, conditions_->Check(command.spec, parameters.violations.empty() ? parameters.json : ""));
   auto checked = catalog_->Check(command.project, std::move(command.spec), command.spec_bytes);
   if (!checked.ok()) {
     std::vector<Violation> all = ViolationsOf(checked.status());
@@ -288,6 +298,7 @@ absl::StatusOr<CheckedPipeline> EngineImpl::CheckPipeline(const SubmitCommand& c
   const FilledParameters parameters = FillParameters(spec, command.parameters_json, true);
   others.insert(others.end(), parameters.violations.begin(), parameters.violations.end());
   out.warnings = CacheWarnings(spec);
+  AddTo(&others, conditions_->Check(spec, ""));
   Compiled compiled = Compile(std::move(spec), CompileLimitsOf(options_.limits));
   out.violations = std::move(compiled.violations);
   out.violations.insert(out.violations.end(), others.begin(), others.end());
@@ -298,7 +309,17 @@ absl::StatusOr<CheckedPipeline> EngineImpl::CheckPipeline(const SubmitCommand& c
 
 absl::StatusOr<PipelineRow> EngineImpl::RegisterPipeline(SubmitCommand command, int64_t deadline_micros) {
   RETURN_IF_ERROR(RefuseWhenFull());
-  ASSIGN_OR_RETURN(auto pipeline, catalog_->Check(command.project, std::move(command.spec), command.spec_bytes));
+  const std::string name = command.spec.name;
+  std::vector<Violation> violations = conditions_->Check(command.spec, "");
+  auto checked = catalog_->Check(command.project, std::move(command.spec), command.spec_bytes);
+  if (!checked.ok()) {
+    std::vector<Violation> all = ViolationsOf(checked.status());
+    if (all.empty()) return checked.status();
+    AddTo(&all, std::move(violations));
+    return PipelineInvalid(name, all);
+  }
+  if (!violations.empty()) return PipelineInvalid(name, violations);
+  std::shared_ptr<const CompiledPipeline> pipeline = *std::move(checked);
   ASSIGN_OR_RETURN(pipeline, catalog_->Store(std::move(pipeline), command.spec_bytes, Clock::Real().Now().wall));
   RETURN_IF_ERROR(PostAndWait(Post(), deadline_micros));  // behind its rows
   return pipeline->row;
@@ -344,6 +365,10 @@ absl::StatusOr<ArtifactId> EngineImpl::PublishArtifact(PublishCommand command, i
   int64_t id = 0;
   RETURN_IF_ERROR(PostAndWait(std::move(post), deadline_micros, &id));
   return id;
+}
+
+absl::StatusOr<std::shared_ptr<const Graph>> EngineImpl::LoadGraph(const RunHeader& run) {
+  return run_graphs_->Load(run);
 }
 
 absl::StatusOr<std::shared_ptr<const CompiledPipeline>> EngineImpl::LoadPipeline(int64_t pipeline_id) {

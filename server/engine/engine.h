@@ -33,6 +33,7 @@ struct Limits {
   int64_t fanout_width = 100'000;
   int64_t outputs_per_run = 10'000'000;
   int64_t item_links = 20'000'000;
+  int64_t expressions = 500;
   int64_t labels = 64;
   int64_t log_bytes = int64_t{4} << 30;
   int64_t log_compress_bytes = int64_t{1} << 20;
@@ -216,6 +217,8 @@ class Engine {
 
   // The graph of a run or pipeline; cached.
   virtual absl::StatusOr<std::shared_ptr<const CompiledPipeline>> LoadPipeline(int64_t pipeline_id) = 0;
+  // The graph of this run, with what its fan-outs made at run time have become so far.
+  virtual absl::StatusOr<std::shared_ptr<const Graph>> LoadGraph(const RunHeader& run) = 0;
 
   virtual absl::StatusOr<std::unique_ptr<LogReader>> OpenLog(const store::RunRecord& run, StepIx ix,
                                                              const AttemptRow& attempt, LogStreamName stream) = 0;

@@ -12,12 +12,14 @@
 #include "server/engine/cache_lookup.h"
 #include "server/engine/catalog.h"
 #include "server/engine/cleaner.h"
+#include "server/engine/conditions.h"
 #include "server/engine/engine.h"
 #include "server/engine/file_workshop.h"
 #include "server/engine/mailbox.h"
 #include "server/engine/outbox.h"
 #include "server/engine/pruner.h"
 #include "server/engine/reservations.h"
+#include "server/engine/run_graphs.h"
 #include "server/engine/step_history.h"
 #include "server/engine/step_tokens.h"
 #include "server/engine/turn.h"
@@ -57,6 +59,7 @@ class EngineImpl : public Engine, private TurnSink {
   absl::StatusOr<std::vector<PruneGroup>> Prune(const Retention& rules, bool apply) override;
   absl::StatusOr<ArtifactId> PublishArtifact(PublishCommand command, int64_t deadline_micros) override;
   absl::StatusOr<std::shared_ptr<const CompiledPipeline>> LoadPipeline(int64_t pipeline_id) override;
+  absl::StatusOr<std::shared_ptr<const Graph>> LoadGraph(const RunHeader& run) override;
   absl::StatusOr<std::unique_ptr<LogReader>> OpenLog(const store::RunRecord& run, StepIx ix, const AttemptRow& attempt,
                                                      LogStreamName stream) override;
   absl::StatusOr<std::unique_ptr<LogReader>> OpenHookLog(const store::RunRecord& run, const HookRow& hook,
@@ -105,6 +108,7 @@ class EngineImpl : public Engine, private TurnSink {
   void AddRun(std::shared_ptr<const RunContext> run) override;
   void Publish(const Batch& committed) override;
   void Start(std::vector<Intent> intents) override;
+  void ReplaceGraph(RunKey run, std::shared_ptr<const Graph> graph) override;
   void RemoveRun(const RunRow& run) override;
   void PublishStats();
 
@@ -141,7 +145,9 @@ class EngineImpl : public Engine, private TurnSink {
   std::unique_ptr<CacheLookup> cache_;
   std::unique_ptr<StepHistory> history_;
   std::unique_ptr<Inputs> inputs_;
+  std::unique_ptr<Conditions> conditions_;
   std::unique_ptr<Catalog> catalog_;
+  std::unique_ptr<RunGraphs> run_graphs_;
   std::unique_ptr<StepTokens> tokens_;
   std::unique_ptr<Secrets> secrets_;
   std::unique_ptr<FileWorkshop> workshop_;

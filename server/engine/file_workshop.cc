@@ -3,13 +3,16 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "server/base/clock.h"
 #include "server/base/log.h"
 #include "server/base/status.h"
+#include "server/core/fanout.h"
 #include "server/engine/cache_key.h"
+#include "server/engine/catalog.h"
 #include "server/engine/outputs.h"
 #include "server/engine/render.h"
 
@@ -20,6 +23,19 @@ namespace {
 constexpr size_t kQuickInputs = 8;
 constexpr size_t kQuickOutputs = 4;
 constexpr int64_t kQuickBytes = 64 << 10;
+
+// The elements of a JSON list, each as compact JSON.
+absl::StatusOr<std::vector<std::string>> SplitList(const std::string& from, const std::string& text) {
+  const auto json = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (!json.is_array()) {
+    return Error(absl::StatusCode::kInvalidArgument, "FANOUT_INVALID",
+                 absl::StrCat("`", from, "` is no list: it is ", text.substr(0, 100), text.size() > 100 ? "…" : ""));
+  }
+  std::vector<std::string> out;
+  out.reserve(json.size());
+  for (const auto& element : json) out.push_back(element.dump());
+  return out;
+}
 
 Reason ReasonOfFailure(const absl::Status& status) {
   const std::string reason = ReasonOf(status);
@@ -33,7 +49,7 @@ Reason ReasonOfFailure(const absl::Status& status) {
 
 FileWorkshop::FileWorkshop(const EngineOptions& options, const StepTokens* tokens, CacheLookup* cache,
                            store::Queries* queries, BlobStore* blobs, FileDigests* files, Inputs* inputs,
-                           Secrets* secrets, Catalog* catalog)
+                           Conditions* conditions, Secrets* secrets, Catalog* catalog)
     : options_(options),
       tokens_(tokens),
       cache_(cache),
@@ -41,6 +57,7 @@ FileWorkshop::FileWorkshop(const EngineOptions& options, const StepTokens* token
       blobs_(blobs),
       files_(files),
       inputs_(inputs),
+      conditions_(conditions),
       secrets_(secrets),
       catalog_(catalog) {}
 
@@ -148,29 +165,70 @@ OutputsStored FileWorkshop::Store(const RunContext& run, const Intent& intent) {
   return event;
 }
 
+// Which artifacts the step's `artifact:` inputs are now; fills in their ids.
+absl::Status FileWorkshop::FindOutside(const RunContext& run, StepIx ix, std::vector<std::vector<ArtifactId>>* ids,
+                                       StepResolved* event) {
+  const std::vector<InputSpec>& inputs = run.graph->SpecOf(ix).inputs;
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    if (inputs[i].source != InputSpec::Source::kArtifact) continue;
+    const auto ref = ParseArtifactReference(inputs[i].ref);
+    if (!ref) continue;  // refused at submission
+    ASSIGN_OR_RETURN(const auto found, queries_->FindLandedArtifact(run.header.project, ref->name, ref->version));
+    if (found.deleted) {
+      return Error(absl::StatusCode::kFailedPrecondition, "INPUT_MISSING",
+                   absl::StrCat("artifact `", inputs[i].ref, "` has been deleted; name another version"));
+    }
+    if (found.id == 0) {
+      event->waits_for = inputs[i].ref;
+      return absl::OkStatus();
+    }
+    event->external.resize(inputs.size());
+    event->external[i] = found.id;
+    (*ids)[i] = {found.id};
+  }
+  return absl::OkStatus();
+}
+
+// All but the look into the cache, which is made for several at once.
+StepResolved FileWorkshop::ResolveOne(const RunContext& run, const Intent& intent) {
+  StepResolved step;
+  step.run = intent.ref.run;
+  step.ix = intent.ref.ix;
+  step.generation = intent.generation;
+  const auto fail = [&](Reason reason, const absl::Status& why) {
+    step.failure = reason;
+    step.message = std::string(why.message());
+    return std::move(step);
+  };
+  const auto holds = conditions_->Hold(run, intent.ref.ix, intent.when_values);
+  if (!holds.ok()) return fail(Reason::kWhenInvalid, holds.status());
+  if (!*holds) {
+    step.when_false = true;
+    step.message = absl::StrCat("`", run.graph->SpecOf(intent.ref.ix).options().when, "` is false");
+    return step;
+  }
+  std::vector<std::vector<ArtifactId>> ids = intent.inputs;
+  const absl::Status found_outside = FindOutside(run, intent.ref.ix, &ids, &step);
+  if (!found_outside.ok()) return fail(Reason::kInputMissing, found_outside);
+  if (!step.waits_for.empty()) return step;
+  const auto inputs = inputs_->Make(run, intent.ref.ix, intent.key, ids, /*paths=*/false);
+  if (!inputs.ok()) return fail(ReasonOfFailure(inputs.status()), inputs.status());
+  auto key = CacheKeyOf(run, intent.ref.ix, *inputs, files_);
+  if (!key.ok()) return fail(ReasonOfFailure(key.status()), key.status());
+  step.cache_key = std::move(key->key);
+  step.parts_json = std::move(key->parts_json);
+  return step;
+}
+
 StepsResolved FileWorkshop::Resolve(const RunContext& run, const std::vector<Intent>& intents) {
   StepsResolved event;
-  event.steps.resize(intents.size());
+  event.steps.reserve(intents.size());
   const uint64_t as_of = cache_->version();
   bool any = false;
-  for (size_t i = 0; i < intents.size(); ++i) {
-    const Intent& intent = intents[i];
-    StepResolved& step = event.steps[i];
-    step.run = intent.ref.run;
-    step.ix = intent.ref.ix;
-    step.generation = intent.generation;
+  for (const Intent& intent : intents) {
+    StepResolved& step = event.steps.emplace_back(ResolveOne(run, intent));
     step.as_of = as_of;
-    const auto inputs = inputs_->Make(run, intent.ref.ix, intent.key, intent.inputs, /*paths=*/false);
-    auto key =
-        inputs.ok() ? CacheKeyOf(run, intent.ref.ix, *inputs, files_) : absl::StatusOr<CacheKey>(inputs.status());
-    if (!key.ok()) {
-      step.failure = ReasonOfFailure(key.status());
-      step.message = std::string(key.status().message());
-    } else if (!key->key.empty()) {
-      step.cache_key = std::move(key->key);
-      step.parts_json = std::move(key->parts_json);
-      any = true;
-    }
+    any |= !step.cache_key.empty();
   }
   if (!any) return event;
   const absl::Status status =
@@ -189,6 +247,42 @@ StepsResolved FileWorkshop::Resolve(const RunContext& run, const std::vector<Int
   if (!status.ok()) {
     Log(LogLevel::kWarning, "cache not asked", {{"run", run.header.name}, {"why", status.message()}});
   }
+  return event;
+}
+
+FanoutResolved FileWorkshop::ResolveFanout(const RunContext& run, const Intent& intent) {
+  FanoutResolved event;
+  event.run = intent.ref.run;
+  event.generation = intent.generation;
+  event.ix = intent.ref.ix;
+  const Graph& graph = *run.graph;
+  const uint32_t t = graph.TemplateOf(intent.ref.ix);
+  const auto fail = [&](const absl::Status& status) {
+    event.failure = Reason::kFanoutInvalid;
+    event.message = std::string(status.message());
+    return event;
+  };
+  std::vector<std::vector<std::string>> values(intent.lists.size());
+  for (size_t k = 0; k < intent.lists.size(); ++k) {
+    const std::optional<InputBinding>& list = graph.step(t).lists[k];
+    if (!list) continue;
+    auto texts = inputs_->Values(intent.lists[k]);
+    if (!texts.ok()) return fail(texts.status());
+    if (list->fan_in) {  // the values of all instances are the list
+      for (std::string& text : *texts) {
+        if (!text.empty()) values[k].push_back(std::move(text));
+      }
+      continue;
+    }
+    auto split = SplitList(graph.spec().steps[t].foreach[k].from, texts->front());
+    if (!split.ok()) return fail(split.status());
+    values[k] = *std::move(split);
+  }
+  auto items = ProductOf(graph, t, values, CompileLimitsOf(options_.limits));
+  if (!items.ok()) return fail(items.status());
+  auto fanout = LinkFanout(graph, t, std::make_shared<const Items>(*std::move(items)));
+  if (!fanout.ok()) return fail(fanout.status());
+  event.fanout = *std::move(fanout);
   return event;
 }
 

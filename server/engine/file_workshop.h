@@ -9,6 +9,7 @@
 #include "server/engine/blob_store.h"
 #include "server/engine/cache_lookup.h"
 #include "server/engine/catalog.h"
+#include "server/engine/conditions.h"
 #include "server/engine/engine.h"
 #include "server/engine/inputs.h"
 #include "server/engine/secrets.h"
@@ -22,16 +23,21 @@ class FileWorkshop : public Workshop {
  public:
   // All of them outlive it.
   FileWorkshop(const EngineOptions& options, const StepTokens* tokens, CacheLookup* cache, store::Queries* queries,
-               BlobStore* blobs, FileDigests* files, Inputs* inputs, Secrets* secrets, Catalog* catalog);
+               BlobStore* blobs, FileDigests* files, Inputs* inputs, Conditions* conditions, Secrets* secrets,
+               Catalog* catalog);
 
   Rendered Render(const RunContext& run, const Intent& intent, const std::string& flavor, Backend* backend) override;
   Rendered RenderHook(const HookRow& hook, Backend* backend) override;
   OutputsStored Store(const RunContext& run, const Intent& intent) override;
   StepsResolved Resolve(const RunContext& run, const std::vector<Intent>& intents) override;
+  FanoutResolved ResolveFanout(const RunContext& run, const Intent& intent) override;
   bool IsQuick(const RunContext& run, const Intent& intent) override;
   void Discard(const std::string& key) override;
 
  private:
+  absl::Status FindOutside(const RunContext& run, StepIx ix, std::vector<std::vector<ArtifactId>>* ids,
+                           StepResolved* event);
+  StepResolved ResolveOne(const RunContext& run, const Intent& intent);
   // As they are now: a changed secret is used by the next attempt.
   absl::Status Resolve(const RunContext& run, const StepSpec& spec, std::vector<SecretValue>* out);
 
@@ -42,6 +48,7 @@ class FileWorkshop : public Workshop {
   BlobStore* const blobs_;
   FileDigests* const files_;
   Inputs* const inputs_;
+  Conditions* const conditions_;
   Secrets* const secrets_;
   Catalog* const catalog_;
   Mutex mutex_;

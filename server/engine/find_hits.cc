@@ -32,12 +32,14 @@ class Walk {
       const StepSpec& spec = graph_.spec().steps[t];
       const bool may = MayBeFound(step, spec);
       if (!may && looks_kept_ == nullptr) continue;
+      if (looks_kept_ != nullptr && step.at_run_time()) (*looks_kept_)[step.group].what = StepLook::What::kDepends;
       for (StepIx ix = step.first; ix < step.first + step.count; ++ix) {
         const bool inputs = InputsAreHits(step, ix - step.first);
         if (looks_kept_ != nullptr) {
           StepLook& seen = (*looks_kept_)[ix];
           const bool caches = spec.options().cache_enabled && run_.header.use_cache && !NamesRunOrAttempt(spec);
-          seen.what = !caches ? StepLook::What::kNotCached : StepLook::What::kDepends;
+          const bool decided = caches || !spec.options().when.empty();
+          seen.what = decided ? StepLook::What::kDepends : StepLook::What::kNotCached;
         }
         if (!may || !inputs) continue;
         if (looks_kept_ == nullptr && misses_ > static_cast<int64_t>(found_.hits.size()) + kMissesBorne)
@@ -90,6 +92,7 @@ class Walk {
   template <typename F>
   bool ForEachProducer(const InputBinding& input, uint32_t instance, const F& visit) const {
     const StepTemplate& producer = graph_.templates()[input.producer];
+    if (producer.at_run_time()) return false;  // nobody knows yet what it will be
     switch (input.kind) {
       case EdgeKind::kItem:
         return visit(producer.first + input.item_producer[instance]);
@@ -100,6 +103,8 @@ class Walk {
           if (!visit(producer.first + i)) return false;
         }
         return true;
+      case EdgeKind::kGroup:
+        break;
     }
     return false;
   }

@@ -197,7 +197,13 @@ absl::StatusOr<std::vector<ReadyInput>> Inputs::Make(const RunContext& run, Step
   std::vector<ReadyInput> out(step.inputs.size());
   for (size_t i = 0; i < step.inputs.size(); ++i) {
     const InputBinding& binding = step.inputs[i];
-    if (binding.source != InputSpec::Source::kFrom) {
+    if (binding.source == InputSpec::Source::kArtifact) {
+      if (ids[i].empty() || ids[i][0] == 0) {
+        return Missing(absl::StrCat("artifact `", spec.inputs[i].ref, "` is not there"));
+      }
+      ASSIGN_OR_RETURN(const std::vector<ArtifactRow> rows, Find(ids[i]));
+      ASSIGN_OR_RETURN(out[i], One(rows[0], rows[0].value_json.has_value(), paths));
+    } else if (binding.source == InputSpec::Source::kUri) {
       ASSIGN_OR_RETURN(out[i], External(spec.inputs[i]));
     } else if (binding.fan_in && binding.value) {
       ASSIGN_OR_RETURN(out[i], FanInValues(ids[i], paths));
@@ -213,6 +219,20 @@ absl::StatusOr<std::vector<ReadyInput>> Inputs::Make(const RunContext& run, Step
       ASSIGN_OR_RETURN(const std::vector<ArtifactRow> rows, Find(ids[i]));
       ASSIGN_OR_RETURN(out[i], One(rows[0], binding.value, paths));
     }  // else: absent, which rules other than all_success allow
+  }
+  return out;
+}
+
+absl::StatusOr<std::vector<std::string>> Inputs::Values(const std::vector<ArtifactId>& ids) {
+  std::vector<ArtifactId> landed;
+  for (const ArtifactId id : ids) {
+    if (id != 0) landed.push_back(id);
+  }
+  ASSIGN_OR_RETURN(std::vector<ArtifactRow> rows, Find(landed));
+  std::vector<std::string> out(ids.size());
+  size_t next = 0;
+  for (size_t i = 0; i < ids.size(); ++i) {
+    if (ids[i] != 0) out[i] = rows[next++].value_json.value_or("null");
   }
   return out;
 }

@@ -39,6 +39,8 @@ class Inputs {
   // values are filled in. FAILED_PRECONDITION (INPUT_MISSING) names the input.
   absl::StatusOr<std::vector<ReadyInput>> Make(const RunContext& run, StepIx ix, const std::string& key,
                                                const std::vector<std::vector<ArtifactId>>& ids, bool paths);
+  // The texts of value outputs; empty for 0.
+  absl::StatusOr<std::vector<std::string>> Values(const std::vector<ArtifactId>& ids);
   // Removes the folders made for fan-ins.
   void Remove(const std::string& key);
 

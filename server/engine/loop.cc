@@ -59,6 +59,10 @@ void EngineImpl::Publish(const Batch& committed) {
 
 void EngineImpl::Start(std::vector<Intent> intents) { outbox_->Start(std::move(intents)); }
 
+void EngineImpl::ReplaceGraph(RunKey run, std::shared_ptr<const Graph> graph) {
+  outbox_->ReplaceGraph(run, std::move(graph));
+}
+
 void EngineImpl::RemoveRun(const RunRow& run) {
   outbox_->RemoveRun(run.key);
   int64_t steps = 0;

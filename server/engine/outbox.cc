@@ -137,6 +137,15 @@ void Outbox::AddRun(std::shared_ptr<const RunContext> run) {
   runs_[run->header.key] = std::move(run);
 }
 
+void Outbox::ReplaceGraph(RunKey run, std::shared_ptr<const Graph> graph) {
+  MutexLock lock(&mutex_);
+  const auto found = runs_.find(run);
+  if (found == runs_.end()) return;
+  auto changed = std::make_shared<RunContext>(*found->second);  // effects under way keep the one they began with
+  changed->graph = std::move(graph);
+  found->second = std::move(changed);
+}
+
 void Outbox::RemoveRun(RunKey run) {
   MutexLock lock(&mutex_);
   runs_.erase(run);
@@ -322,6 +331,9 @@ void Outbox::Start(std::vector<Intent> intents) {
         if (!asked.empty() && (asked.size() == kAskedTogether || asked.front().ref.run != run)) ask();
         asked.push_back(std::move(intent));
         break;
+      case Intent::Kind::kResolveFanout:
+        executor_->Aside(run, [this, i = std::move(intent)] { ResolveFanout(i); });
+        break;
       case Intent::Kind::kRunHook: {
         {
           MutexLock lock(&mutex_);
@@ -412,6 +424,16 @@ void Outbox::Resolve(const std::vector<Intent>& intents) {
   post.lane = run;
   post.event = workshop_->Resolve(*context, intents);
   ORCH_FAULT("resolve.after");
+  mailbox_->Put(std::move(post));
+}
+
+void Outbox::ResolveFanout(const Intent& intent) {
+  const auto run = FindRun(intent.ref.run);
+  if (run == nullptr) return;
+  Post post;
+  post.lane = intent.ref.run;
+  post.event = workshop_->ResolveFanout(*run, intent);
+  ORCH_FAULT("fanout.after");
   mailbox_->Put(std::move(post));
 }
 

@@ -34,6 +34,7 @@ class Outbox {
   void Stop();
 
   void AddRun(std::shared_ptr<const RunContext> run);
+  void ReplaceGraph(RunKey run, std::shared_ptr<const Graph> graph);
   void RemoveRun(RunKey run);
   std::shared_ptr<const RunContext> FindRun(RunKey run);
 
@@ -82,6 +83,7 @@ class Outbox {
   void Submit(const Intent& intent);
   void Store(const Intent& intent);
   void Resolve(const std::vector<Intent>& intents);
+  void ResolveFanout(const Intent& intent);
   void RunHook(const Intent& intent);
   void PutHook(RunKey run, HookReported event);
   struct Known {

@@ -38,6 +38,13 @@ std::string NotCachedWords(const StepSpec& step, bool use_cache) {
   return "not cached: it names the run or the attempt";
 }
 
+std::string DependsWords(const Graph& graph, StepIx ix) {
+  const StepSpec& spec = graph.SpecOf(ix);
+  if (graph.IsGroup(ix)) return "its instances are made once the lists it fans out over have landed";
+  if (!spec.options().when.empty()) return absl::StrCat("it runs if `", spec.options().when, "`");
+  return "what comes before it runs; if that gives the same bytes, it is cached";
+}
+
 }  // namespace
 
 std::map<std::string, int64_t> EngineImpl::CapacityByPool() {
@@ -141,7 +148,7 @@ absl::StatusOr<PlannedRun> EngineImpl::PlanRun(SubmitCommand command, int64_t ma
         break;
       case StepLook::What::kDepends:
         step.action = PlannedStep::Action::kDepends;
-        step.text = "what comes before it runs; if that gives the same bytes, it is cached";
+        step.text = DependsWords(graph, ix);
         break;
       case StepLook::What::kMiss:
         if (look.verdict == CacheVerdict::kNoEntry && compared < kMostCompared) {

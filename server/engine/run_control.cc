@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "server/base/fault.h"
 #include "server/base/status.h"
+#include "server/core/fanout.h"
 #include "server/engine/definition.h"
 #include "server/engine/engine_impl.h"
 #include "server/engine/parameters.h"
@@ -109,11 +110,19 @@ absl::Status EngineImpl::RetryRun(RetryCommand command, int64_t deadline_micros)
   for (const auto& [parameter, json] : command.parameters_json) given[parameter] = json;
   FilledParameters filled = FillParameters(spec, given, false);
   violations.insert(violations.end(), filled.violations.begin(), filled.violations.end());
+  const std::vector<Violation> conditions = conditions_->Check(spec, filled.violations.empty() ? filled.json : "");
+  violations.insert(violations.end(), conditions.begin(), conditions.end());
   if (!violations.empty()) return PipelineInvalid(spec.name, violations);
   if (pipeline->row.id == 0) {
     ASSIGN_OR_RETURN(pipeline, catalog_->Store(pipeline, command.spec_bytes, Clock::Real().Now().wall));
   }
 
+  // What its fan-outs made at run time became stays; lists that are made anew must have the same items.
+  auto graph = WithFanouts(pipeline->graph, ended.fanouts);
+  if (!graph.ok()) {
+    return Error(absl::StatusCode::kUnimplemented, "NOT_IN_THIS_BUILD",
+                 "the corrected pipeline joins its fan-outs in another way; submit it as a new run");
+  }
   RunRetried event;
   event.unsuccessful = command.steps.empty();
   event.steps = std::move(command.steps);
@@ -122,7 +131,7 @@ absl::Status EngineImpl::RetryRun(RetryCommand command, int64_t deadline_micros)
   if (command.use_cache.has_value()) event.run.header.use_cache = *command.use_cache;
   if (pipeline != old_pipeline) TakeOver(old_pipeline->graph->spec(), *pipeline, &event.run.header);
   Post post;
-  ASSIGN_OR_RETURN(post.run, MakeRunContext(event.run.header, pipeline->graph));
+  ASSIGN_OR_RETURN(post.run, MakeRunContext(event.run.header, *graph));
   std::set<std::string> changed;
   for (const auto& [parameter, json] : post.run->parameters) {
     const auto old = before->parameters.find(parameter);
@@ -134,11 +143,11 @@ absl::Status EngineImpl::RetryRun(RetryCommand command, int64_t deadline_micros)
     const StepSpec& then = old_pipeline->graph->spec().steps[t];
     const bool same = pipeline == old_pipeline || SameDefinition(then, now);
     if (same && (changed.empty() || !UsesParameter(now, changed))) continue;
-    const StepTemplate& step = pipeline->graph->templates()[t];
+    const StepTemplate& step = (*graph)->step(static_cast<uint32_t>(t));
     for (uint32_t i = 0; i < step.count; ++i) event.steps.push_back(step.first + i);
   }
   event.run.row = std::move(ended.row);
-  event.run.graph = pipeline->graph;
+  event.run.graph = *std::move(graph);
   event.run.steps = std::move(ended.steps);
   event.run.artifacts = std::move(ended.artifacts);
   post.event = std::move(event);

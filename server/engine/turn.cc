@@ -32,6 +32,7 @@ void Merge(Batch* to, Batch* from) {
   Append(&to->retried_runs, &from->retried_runs);
   Append(&to->runs, &from->runs);
   Append(&to->steps, &from->steps);
+  Append(&to->fanouts, &from->fanouts);
   Append(&to->attempts, &from->attempts);
   Append(&to->blobs, &from->blobs);
   Append(&to->artifacts, &from->artifacts);
@@ -168,6 +169,7 @@ absl::Status Turn::Commit() {
   }
   waiting_.clear();
   ORCH_FAULT("commit.answered");
+  for (auto& [run, graph] : decisions.graphs) sink_->ReplaceGraph(run, std::move(graph));
   sink_->Start(std::move(decisions.intents));
   for (const RunRow& run : pending_.runs) {
     if (IsTerminal(run.state)) sink_->RemoveRun(run);

@@ -27,6 +27,8 @@ class TurnSink {
   virtual void Publish(const Batch& committed) = 0;
   // Those that follow from what is durable, and those of Dispatcher::TakeAtOnce.
   virtual void Start(std::vector<Intent> intents) = 0;
+  // From here on the run's effects work with this graph; before the intents that need it.
+  virtual void ReplaceGraph(RunKey run, std::shared_ptr<const Graph> graph) = 0;
   // A run has ended, durably.
   virtual void RemoveRun(const RunRow& run) = 0;
 };

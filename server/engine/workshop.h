@@ -33,6 +33,8 @@ class Workshop {
   virtual OutputsStored Store(const RunContext& run, const Intent& intent) = 0;
   // Of one run, in the order of the intents.
   virtual StepsResolved Resolve(const RunContext& run, const std::vector<Intent>& intents) = 0;
+  // Reads the lists and makes the instances' items and links of them.
+  virtual FanoutResolved ResolveFanout(const RunContext& run, const Intent& intent) = 0;
   // True if Render or Store of this takes well under a millisecond and waits for nothing.
   virtual bool IsQuick(const RunContext& run, const Intent& intent) = 0;
   // The attempt with this key is over: what was made for it alone goes.

@@ -9,60 +9,120 @@
 
 namespace orch {
 
-Graph::Graph(PipelineSpec spec, std::vector<StepTemplate> templates)
-    : spec_(std::move(spec)), templates_(std::move(templates)) {
-  CHECK(spec_.steps.size() == templates_.size());
-  firsts_.reserve(templates_.size());
-  by_name_.reserve(templates_.size());
-  for (uint32_t t = 0; t < templates_.size(); ++t) {
-    StepTemplate& step = templates_[t];
+Graph::Graph(PipelineSpec spec, std::vector<StepTemplate> templates) {
+  auto base = std::make_shared<Base>();
+  base->spec = std::move(spec);
+  base->templates = std::move(templates);
+  CHECK(base->spec.steps.size() == base->templates.size());
+  base->firsts.reserve(base->templates.size());
+  base->by_name.reserve(base->templates.size());
+  for (uint32_t t = 0; t < base->templates.size(); ++t) {
+    StepTemplate& step = base->templates[t];
     step.first = step_count_;
     step.output_base = output_count_;
+    if (step.at_run_time()) {
+      step.group = step_count_++;
+      step.count = 0;
+      base->at_run_time = true;
+    }
     step_count_ += step.count;
     output_count_ += step.count * step.outputs;
-    firsts_.push_back(step.first);
-    by_name_.emplace(spec_.steps[t].name, t);
+    base->firsts.push_back(step.first);
+    base->by_name.emplace(base->spec.steps[t].name, t);
   }
+  base->step_count = step_count_;
+  base_ = std::move(base);
+}
+
+std::shared_ptr<const Graph> Graph::With(Fanout fanout) const {
+  std::shared_ptr<Graph> graph(new Graph(*this));
+  auto made = std::make_shared<StepTemplate>(step(fanout.step));
+  CHECK(made->at_run_time() && !made->expanded);
+  made->expanded = true;
+  made->first = step_count_;
+  made->count = static_cast<uint32_t>(fanout.items->size());
+  made->output_base = output_count_;
+  made->items = std::move(fanout.items);
+  graph->step_count_ += made->count;
+  graph->output_count_ += made->count * made->outputs;
+  if (made->count > 0) graph->behind_.emplace_back(made->first, fanout.step);
+  for (size_t i = 0; i < fanout.item_producer.size(); ++i) {
+    if (made->inputs[i].kind != EdgeKind::kItem) continue;
+    made->inputs[i].item_producer = std::move(fanout.item_producer[i]);
+    const InputBinding& input = made->inputs[i];
+    auto producer = std::make_shared<StepTemplate>(step(input.producer));
+    for (Edge& edge : producer->edges) {
+      if (edge.consumer == fanout.step && edge.kind == EdgeKind::kItem) {
+        LinkByItem(input.item_producer, producer->count, &edge);
+      }
+    }
+    graph->changed_[input.producer] = std::move(producer);
+  }
+  graph->changed_[fanout.step] = std::move(made);
+  return graph;
+}
+
+void LinkByItem(const std::vector<uint32_t>& item_producer, uint32_t producers, Edge* edge) {
+  edge->item_offsets.assign(producers + 1, 0);
+  for (const uint32_t p : item_producer) ++edge->item_offsets[p + 1];
+  for (uint32_t p = 0; p < producers; ++p) edge->item_offsets[p + 1] += edge->item_offsets[p];
+  std::vector<uint32_t> next = edge->item_offsets;
+  edge->item_consumers.resize(item_producer.size());
+  for (uint32_t i = 0; i < item_producer.size(); ++i) edge->item_consumers[next[item_producer[i]]++] = i;
 }
 
 uint32_t Graph::TemplateOf(StepIx ix) const {
   CHECK(ix < step_count_);
-  if (ix < templates_.size() && templates_[ix].first == ix && templates_[ix].count == 1)
+  if (ix >= base_->step_count) {
+    const auto after = std::upper_bound(behind_.begin(), behind_.end(), std::make_pair(ix, UINT32_MAX));
+    return std::prev(after)->second;
+  }
+  const std::vector<StepTemplate>& templates = base_->templates;
+  if (ix < templates.size() && templates[ix].first == ix && templates[ix].count == 1)
     return ix;  // no fan-out before it
   // The last template that begins at or before ix; empty fan-outs share their first with the next.
-  return static_cast<uint32_t>(std::upper_bound(firsts_.begin(), firsts_.end(), ix) - firsts_.begin()) - 1;
+  const std::vector<StepIx>& firsts = base_->firsts;
+  return static_cast<uint32_t>(std::upper_bound(firsts.begin(), firsts.end(), ix) - firsts.begin()) - 1;
 }
 
 std::string Graph::StepName(StepIx ix) const {
   const uint32_t t = TemplateOf(ix);
-  const StepTemplate& step = templates_[t];
-  if (!step.fan_out) return spec_.steps[t].name;
-  return absl::StrCat(spec_.steps[t].name, "[", ix - step.first, "]");
+  const StepTemplate& of = step(t);
+  if (!of.fan_out || of.group == ix) return spec().steps[t].name;
+  return absl::StrCat(spec().steps[t].name, "[", ix - of.first, "]");
 }
 
 std::optional<StepIx> Graph::FindStep(absl::string_view name) const {
   const size_t bracket = name.find('[');
-  const auto found = by_name_.find(std::string(name.substr(0, bracket)));
-  if (found == by_name_.end()) return std::nullopt;
-  const StepTemplate& step = templates_[found->second];
+  const StepTemplate* found = FindTemplate(std::string(name.substr(0, bracket)));
+  if (found == nullptr) return std::nullopt;
   if (bracket == absl::string_view::npos) {
-    if (step.fan_out) return std::nullopt;
-    return step.first;
+    if (found->at_run_time()) return found->group;
+    if (found->fan_out) return std::nullopt;
+    return found->first;
   }
   absl::string_view number = name.substr(bracket + 1);
   uint32_t instance = 0;
-  if (number.empty() || number.back() != ']' || !step.fan_out) return std::nullopt;
+  if (number.empty() || number.back() != ']' || !found->fan_out) return std::nullopt;
   number.remove_suffix(1);
   if (number.find_first_not_of("0123456789") != absl::string_view::npos) return std::nullopt;
-  if (!absl::SimpleAtoi(number, &instance) || instance >= step.count) return std::nullopt;
-  return step.first + instance;
+  if (!absl::SimpleAtoi(number, &instance) || instance >= found->count) return std::nullopt;
+  return found->first + instance;
+}
+
+const StepTemplate* Graph::FindTemplate(const std::string& name) const {
+  const auto found = base_->by_name.find(name);
+  return found == base_->by_name.end() ? nullptr : &step(found->second);
 }
 
 std::vector<std::string> Graph::ItemOf(StepIx ix) const {
   const uint32_t t = TemplateOf(ix);
-  const std::vector<ForeachKey>& keys = spec_.steps[t].foreach;
+  const StepTemplate& of = step(t);
+  if (of.group == ix) return {};
+  uint32_t rest = ix - of.first;
+  if (of.at_run_time()) return (*of.items)[rest];
+  const std::vector<ForeachKey>& keys = spec().steps[t].foreach;
   std::vector<std::string> item(keys.size());
-  uint32_t rest = ix - templates_[t].first;
   for (size_t k = keys.size(); k-- > 0;) {  // the last key varies fastest
     const auto width = static_cast<uint32_t>(keys[k].values_json.size());
     item[k] = keys[k].values_json[rest % width];
@@ -75,15 +135,25 @@ std::string Graph::ItemJson(StepIx ix) const {
   const std::vector<ForeachKey>& keys = SpecOf(ix).foreach;
   const std::vector<std::string> item = ItemOf(ix);
   std::string out = "{";
-  for (size_t k = 0; k < keys.size(); ++k) {
+  for (size_t k = 0; k < item.size(); ++k) {
     absl::StrAppend(&out, k == 0 ? "" : ",", JsonQuote(keys[k].key), ":", item[k]);
   }
   return out + "}";
 }
 
+std::pair<StepIx, StepIx> Graph::WhenInstances(StepIx ix, const WhenSource& source) const {
+  const StepTemplate& producer = step(source.producer);
+  if (source.input == WhenSource::kEvery) return {producer.first, producer.first + producer.count};
+  const StepTemplate& consumer = step(TemplateOf(ix));
+  const InputBinding& input = consumer.inputs[source.input];
+  const StepIx one =
+      producer.first + (input.kind == EdgeKind::kItem ? input.item_producer[ix - consumer.first] : input.index);
+  return {one, one + 1};
+}
+
 uint32_t Graph::OutputSlot(StepIx ix, uint32_t output) const {
-  const StepTemplate& step = templates_[TemplateOf(ix)];
-  return step.output_base + (ix - step.first) * step.outputs + output;
+  const StepTemplate& of = step(TemplateOf(ix));
+  return of.output_base + (ix - of.first) * of.outputs + output;
 }
 
 }  // namespace orch

@@ -12,4 +12,22 @@ StepOptions& StepSpec::mutable_options() {
   return *set_options;
 }
 
+absl::string_view Name(TriggerRule rule) {
+  switch (rule) {
+    case TriggerRule::kAllSuccess:
+      return "all_success";
+    case TriggerRule::kAllDone:
+      return "all_done";
+    case TriggerRule::kOneSuccess:
+      return "one_success";
+    case TriggerRule::kOneFailed:
+      return "one_failed";
+    case TriggerRule::kAllFailed:
+      return "all_failed";
+    case TriggerRule::kNoneFailed:
+      return "none_failed";
+  }
+  return "?";
+}
+
 }  // namespace orch

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/string_view.h"
 #include "server/model/resources.h"
 
 namespace orch {
@@ -23,6 +24,9 @@ enum class TriggerRule : uint8_t {
   kAllFailed = 5,
   kNoneFailed = 6,
 };
+
+// Lower-case as people write it: `all_success`.
+absl::string_view Name(TriggerRule rule);
 
 enum class ParameterType : uint8_t { kUnset = 0, kString = 1, kInt = 2, kFloat = 3, kBool = 4, kJson = 5 };
 

@@ -92,6 +92,14 @@ struct StepRow {
   std::string cached_from;  // the run's name
 };
 
+// What a fan-out made at run time became; written once, with the end of its group.
+struct FanoutRow {
+  RunKey run = 0;
+  uint32_t step = 0;  // its template
+  StepIx first = 0;   // its first instance
+  std::string items;  // EncodeItems
+};
+
 struct AttemptRow {
   RunKey run = 0;
   StepIx ix = 0;
@@ -123,6 +131,7 @@ struct AttemptRow {
   std::string cache_key;  // 32 raw bytes or empty: what its outputs are entered under when it succeeds
   // The newest artifact when it was submitted. Of each producer it reads the newest up to this one.
   ArtifactId inputs_upto = 0;
+  std::vector<ArtifactId> external;  // by input what an `artifact:` was found to be, 0 for others; empty: there is none
 };
 
 // Bytes by their SHA-256. Small ones are kept in the row, the others as a file in the blob folder.

@@ -9,7 +9,7 @@ using S = StepState;
 using E = StepEvent;
 
 constexpr StepTransition kSteps[] = {
-    {S::kWaiting, E::kUpstreamsMet, S::kReady, "", "ask the cache, or wait for slots"},
+    {S::kWaiting, E::kUpstreamsMet, S::kReady, "", "ask the condition and the cache, or wait for slots"},
     {S::kWaiting, E::kUpstreamsUnmet, S::kSkipped, "", "tell dependants"},
     {S::kWaiting, E::kEarlyProducerFailed, S::kSkipped, "", "tell dependants"},
     {S::kWaiting, E::kRunHalted, S::kSkipped, "", ""},
@@ -22,6 +22,10 @@ constexpr StepTransition kSteps[] = {
     {S::kReady, E::kSkipRequested, S::kSkipped, "", "tell dependants"},
     {S::kReady, E::kResolveFailed, S::kFailed, "", "tell dependants"},
     {S::kReady, E::kCacheHit, S::kCached, "entry and bytes exist", "its artifacts land; tell dependants"},
+    {S::kReady, E::kWhenFalse, S::kSkipped, "", "tell dependants"},
+    {S::kReady, E::kInputOpen, S::kWaiting, "an artifact from outside the run is not there yet", ""},
+    {S::kReady, E::kFannedOut, S::kSucceeded, "a fan-out made at run time",
+     "its instances are WAITING; tell dependants"},
     {S::kReady, E::kSlotGranted, S::kSubmitting, "run is RUNNING", "new attempt; SubmitAttempt; queue timer"},
 
     {S::kSubmitting, E::kAccepted, S::kQueued, "", "store the handle"},
@@ -130,6 +134,12 @@ absl::string_view Name(StepEvent event) {
       return "ResolveFailed";
     case E::kCacheHit:
       return "CacheHit";
+    case E::kWhenFalse:
+      return "WhenFalse";
+    case E::kInputOpen:
+      return "InputOpen";
+    case E::kFannedOut:
+      return "FannedOut";
     case E::kSlotGranted:
       return "SlotGranted";
     case E::kAccepted:

@@ -20,6 +20,9 @@ enum class StepEvent : uint8_t {
   kCancelRequested,
   kResolveFailed,  // an input from outside the run is missing
   kCacheHit,
+  kWhenFalse,
+  kInputOpen,  // an artifact from outside the run has not landed
+  kFannedOut,  // of a group: its list has landed, its instances are there
   kSlotGranted,
   kAccepted,       // the platform has it
   kRefusedForNow,  // the same attempt is submitted again

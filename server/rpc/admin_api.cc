@@ -22,6 +22,7 @@ std::map<std::string, int64_t> LimitsByName(const Limits& limits) {
           {"fanout_width", limits.fanout_width},
           {"outputs_per_run", limits.outputs_per_run},
           {"item_links", limits.item_links},
+          {"expressions", limits.expressions},
           {"labels", limits.labels},
           {"log_bytes", limits.log_bytes},
           {"live_runs", limits.live_runs},

@@ -33,7 +33,7 @@ absl::StatusOr<FoundRun> FindRunWithGraph(const ApiContext& api, const CallConte
                                           absl::string_view name) {
   FoundRun found;
   ASSIGN_OR_RETURN(found.record, FindRun(api, context, project, name));
-  ASSIGN_OR_RETURN(found.pipeline, api.engine->LoadPipeline(found.record.header.pipeline_id));
+  ASSIGN_OR_RETURN(found.run_graph, api.engine->LoadGraph(found.record.header));
   return found;
 }
 

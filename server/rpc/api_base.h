@@ -27,8 +27,8 @@ absl::StatusOr<std::string> ProjectOf(absl::string_view project);
 
 struct FoundRun {
   store::RunRecord record;
-  std::shared_ptr<const CompiledPipeline> pipeline;
-  const Graph& graph() const { return *pipeline->graph; }
+  std::shared_ptr<const Graph> run_graph;
+  const Graph& graph() const { return *run_graph; }
 };
 // By name or id. INVALID_ARGUMENT (NAME_REQUIRED), NOT_FOUND; PERMISSION_DENIED if a step's token asks for another run.
 absl::StatusOr<store::RunRecord> FindRun(const ApiContext& api, const CallContext& context, absl::string_view project,

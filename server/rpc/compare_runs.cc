@@ -60,8 +60,8 @@ json Parsed(absl::string_view text) {
 }
 
 // The pipeline with its steps by name, so that an added one does not shift the others.
-absl::StatusOr<json> ReadPipeline(Engine& engine, const FoundRun& run) {
-  ASSIGN_OR_RETURN(const std::string bytes, engine.queries().ReadSpec(run.pipeline->row.digest));
+absl::StatusOr<json> ReadPipeline(Engine& engine, const std::string& digest) {
+  ASSIGN_OR_RETURN(const std::string bytes, engine.queries().ReadSpec(digest));
   v1::Pipeline pipeline;
   if (!pipeline.ParseFromString(bytes)) {
     return Error(absl::StatusCode::kDataLoss, "SPEC_CORRUPT", "a stored pipeline cannot be read");
@@ -164,9 +164,11 @@ absl::Status ExplainApi::CompareRuns(const CallContext& context, const v1::Compa
   *out->mutable_after() = ToRun(b.record, api_.facts->pages());
   Compare("", Parsed(a.record.header.parameters_json), Parsed(b.record.header.parameters_json), 1,
           out->mutable_parameters());
-  if (a.pipeline->row.digest != b.pipeline->row.digest) {
-    ASSIGN_OR_RETURN(const json before, ReadPipeline(*api_.engine, a));
-    ASSIGN_OR_RETURN(const json after, ReadPipeline(*api_.engine, b));
+  ASSIGN_OR_RETURN(const auto old, api_.engine->LoadPipeline(a.record.header.pipeline_id));
+  ASSIGN_OR_RETURN(const auto now, api_.engine->LoadPipeline(b.record.header.pipeline_id));
+  if (old->row.digest != now->row.digest) {
+    ASSIGN_OR_RETURN(const json before, ReadPipeline(*api_.engine, old->row.digest));
+    ASSIGN_OR_RETURN(const json after, ReadPipeline(*api_.engine, now->row.digest));
     Compare("", before, after, 3, out->mutable_pipeline());  // `steps.train.command`
   }
   std::vector<std::string> order_a, order_b;

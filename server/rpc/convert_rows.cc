@@ -68,11 +68,13 @@ v1::Run ToRun(const store::RunRecord& record, absl::string_view pages) {
   if (header.created != 0) *out.mutable_create_time() = ToTimestamp(header.created);
   if (row.started != 0) *out.mutable_start_time() = ToTimestamp(row.started);
   if (row.ended != 0) *out.mutable_end_time() = ToTimestamp(row.ended);
+  int64_t total = 0;
   for (int state = 1; state < kStepStateCount; ++state) {
+    total += row.counts[static_cast<size_t>(state)];
     const int64_t count = row.counts[static_cast<size_t>(state)];
     if (count > 0) (*out.mutable_step_counts())[std::string(Name(static_cast<StepState>(state)))] = count;
   }
-  out.set_step_count(header.step_count);
+  out.set_step_count(std::max(header.step_count, total));  // fan-outs made at run time add to it
   out.set_version(row.version);
   out.set_priority(header.priority);
   out.set_last_sequence(row.last_sequence);

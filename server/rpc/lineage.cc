@@ -114,7 +114,7 @@ class Walk {
 
   // Null: the run is gone, and with it what it knew.
   absl::StatusOr<std::shared_ptr<const RunNames::Entry>> RunOf(RunKey key) {
-    auto run = api_.names->Get(key);
+    auto run = api_.names->Get(key, INT64_MAX);
     if (run.status().code() == absl::StatusCode::kNotFound) return std::shared_ptr<const RunNames::Entry>();
     return run;
   }
@@ -164,7 +164,7 @@ class Walk {
     std::vector<Read> out;
     ASSIGN_OR_RETURN(const auto run, RunOf(reader.run));
     if (run == nullptr) return out;
-    const Graph& graph = *run->pipeline->graph;
+    const Graph& graph = *run->graph;
     if (reader.ix >= graph.step_count()) return out;
     ASSIGN_OR_RETURN(const Upto upto, ReadUpTo(reader));
     if (upto.id == 0) return out;
@@ -191,7 +191,7 @@ class Walk {
     Readers out;
     ASSIGN_OR_RETURN(const auto run, RunOf(artifact.run));
     if (run == nullptr) return out;
-    const Graph& graph = *run->pipeline->graph;
+    const Graph& graph = *run->graph;
     if (artifact.ix >= graph.step_count()) return out;
     const uint32_t maker = graph.TemplateOf(artifact.ix);
     const uint32_t instance = graph.InstanceOf(artifact.ix);
@@ -252,7 +252,7 @@ class Walk {
     if (run != nullptr) {
       link.set_run(run->header.name);
       link.set_run_id(run->header.id);
-      if (reader.ix < run->pipeline->graph->step_count()) link.set_step(run->pipeline->graph->StepName(reader.ix));
+      if (reader.ix < run->graph->step_count()) link.set_step(run->graph->StepName(reader.ix));
     }
     auto record = api_.engine->queries().FindArtifact(read.artifact.project, ArtifactName(read.artifact.id));
     if (record.ok()) {

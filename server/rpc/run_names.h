@@ -18,11 +18,12 @@ class RunNames {
 
   struct Entry {
     RunHeader header;
-    std::shared_ptr<const CompiledPipeline> pipeline;
+    std::shared_ptr<const Graph> graph;
   };
   // May read the database. NOT_FOUND if the run is gone.
   absl::StatusOr<std::shared_ptr<const RunHeader>> Header(RunKey key);
-  absl::StatusOr<std::shared_ptr<const Entry>> Get(RunKey key);
+  // May read the database. NOT_FOUND if the run is gone. Its graph has step `ix` if any of the run's has.
+  absl::StatusOr<std::shared_ptr<const Entry>> Get(RunKey key, int64_t ix = -1);
   // The event with all its names; without them if its run is gone.
   v1::Event Describe(const EventRow& row);
 

@@ -46,8 +46,9 @@ struct BatchWriter::Statements {
                 "REPLACE INTO attempt (run, ix, number, state, reason, message, key, orchestrator, handle, "
                 "external_id, url, node, exit_code, signal, created, created_mono, started, started_mono, ended, "
                 "stopping, stop_reason, platform_failure, release_pending, cpu_seconds, peak_memory, stdout_bytes, "
-                "stderr_bytes, cache_key, inputs_upto) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"),
+                "stderr_bytes, cache_key, inputs_upto, external_inputs) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"),
+        fanout(db, "INSERT INTO fanout (run, step, first, items) VALUES (?, ?, ?, ?)"),
         release(db, "INSERT OR IGNORE INTO pending_release (run, ix, number) VALUES (?, ?, ?)"),
         released(db, "DELETE FROM pending_release WHERE run = ? AND ix = ? AND number = ?"),
         blob(db, "INSERT OR IGNORE INTO blob (digest, size, directory, inline_bytes) VALUES (?, ?, ?, ?)"),
@@ -93,7 +94,7 @@ struct BatchWriter::Statements {
               "is_default = excluded.is_default") {}
 
   HotStatement slice, pipeline, run, run_name, run_header, keep_generation, retried_header, run_label, run_progress,
-      run_state, step, attempt, release, released, blob, artifact_name, artifact, cache_entry, cache_miss,
+      run_state, step, attempt, fanout, release, released, blob, artifact_name, artifact, cache_entry, cache_miss,
       removed_cache_entry, hook, event, request, orchestrator, delete_orchestrator, pool, delete_pool, secret,
       delete_secret, no_default_stack, stack;
 };
@@ -122,6 +123,8 @@ int64_t BatchWriter::Write(Batch* batch) {
   }
   for (const RunRow& row : batch->runs) WriteRun(row);
   for (const StepRow& row : batch->steps) WriteStep(row);
+  for (const FanoutRow& row : batch->fanouts)
+    s_->fanout.Int(row.run).Int(row.step).Int(row.first).Blob(row.items).Run();
   for (const AttemptRow& row : batch->attempts) {
     if (ORCH_PLANTED("lose_row") && row.stopping) continue;
     WriteAttempt(row);
@@ -149,13 +152,13 @@ int64_t BatchWriter::Write(Batch* batch) {
   }
   WriteRegistry(*batch);
   const int64_t removed = removals_.Write(batch->removals);
-  const size_t rows = batch->spec_slices.size() + batch->pipelines.size() + batch->new_runs.size() +
-                      batch->retried_runs.size() + batch->runs.size() + batch->steps.size() + batch->attempts.size() +
-                      batch->blobs.size() + batch->artifacts.size() + batch->cache_entries.size() +
-                      batch->cache_misses.size() + batch->removed_cache_entries.size() + batch->hooks.size() +
-                      batch->events.size() + batch->requests.size() + batch->orchestrators.size() +
-                      batch->deleted_orchestrators.size() + batch->pools.size() + batch->deleted_pools.size() +
-                      batch->secrets.size() + batch->deleted_secrets.size() + batch->stacks.size();
+  const size_t rows =
+      batch->spec_slices.size() + batch->pipelines.size() + batch->new_runs.size() + batch->retried_runs.size() +
+      batch->runs.size() + batch->steps.size() + batch->fanouts.size() + batch->attempts.size() + batch->blobs.size() +
+      batch->artifacts.size() + batch->cache_entries.size() + batch->cache_misses.size() +
+      batch->removed_cache_entries.size() + batch->hooks.size() + batch->events.size() + batch->requests.size() +
+      batch->orchestrators.size() + batch->deleted_orchestrators.size() + batch->pools.size() +
+      batch->deleted_pools.size() + batch->secrets.size() + batch->deleted_secrets.size() + batch->stacks.size();
   return static_cast<int64_t>(rows) + removed;
 }
 
@@ -205,7 +208,8 @@ void BatchWriter::WriteAttempt(const AttemptRow& r) {
   s.TextOrNull(r.node).IntOrNull(r.exit_code).IntOrNull(r.signal).Int(r.created).Int(r.created_mono).Int(r.started);
   s.Int(r.started_mono).Int(r.ended).Int(r.stopping).Int(Number(r.stop_reason)).Int(r.platform_failure);
   s.Int(r.release_pending).Real(r.cpu_seconds).Int(r.peak_memory).Int(r.stdout_bytes).Int(r.stderr_bytes);
-  s.BlobOrNull(r.cache_key).Int(r.inputs_upto).Run();
+  const std::string external = EncodeIds(r.external);
+  s.BlobOrNull(r.cache_key).Int(r.inputs_upto).TextOrNull(external).Run();
   (r.release_pending ? s_->release : s_->released).Int(r.run).Int(r.ix).Int(r.number).Run();
 }
 

@@ -112,6 +112,17 @@ absl::StatusOr<std::vector<RunRecord>> Queries::ListRuns(const RunFilter& filter
   return out;
 }
 
+absl::StatusOr<std::vector<FanoutRow>> QueriesImpl::ListFanouts(RunKey run, int skip) {
+  return pool_->Read("reading a run's fan-outs", [&](Connection& c) -> absl::StatusOr<std::vector<FanoutRow>> {
+    auto s = c.Prepare(
+        absl::StrCat("SELECT ", kFanoutColumns, " FROM fanout WHERE run = ? ORDER BY first, step LIMIT -1 OFFSET ?"));
+    s.Int(run).Int(skip);
+    std::vector<FanoutRow> out;
+    while (s.Next()) out.push_back(ReadFanout(*s));
+    return out;
+  });
+}
+
 absl::StatusOr<std::vector<AttemptRow>> QueriesImpl::ListAttempts(RunKey run, StepIx ix) {
   return pool_->Read("listing attempts", [&](Connection& c) -> absl::StatusOr<std::vector<AttemptRow>> {
     auto s =

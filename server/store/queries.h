@@ -167,6 +167,8 @@ class Queries {
   // What landed of these steps, by step and in the order of landing.
   virtual absl::StatusOr<std::vector<StepOutput>> ListOutputs(RunKey run, const std::vector<StepIx>& ixs) = 0;
   virtual absl::StatusOr<std::vector<AttemptRow>> ListAttempts(RunKey run, StepIx ix) = 0;
+  // What became of its fan-outs made at run time, in the order of `first`, without the first `skip`.
+  virtual absl::StatusOr<std::vector<FanoutRow>> ListFanouts(RunKey run, int skip) = 0;
 
   // Of a step, or of the run (ix -1), oldest generation first.
   virtual absl::StatusOr<std::vector<HookRow>> ListHooks(RunKey run, int64_t ix) = 0;
@@ -179,6 +181,13 @@ class Queries {
 
   // `art-N`, `name@version`, or `name`. NOT_FOUND (ARTIFACT_NOT_FOUND).
   virtual absl::StatusOr<ArtifactRecord> FindArtifact(absl::string_view project, absl::string_view name) = 0;
+  // For an `artifact:` input: version 0 is the newest. What an attempt published early counts once it has succeeded.
+  struct LandedArtifact {
+    ArtifactId id = 0;     // 0: it is not there
+    bool deleted = false;  // it was there once
+  };
+  virtual absl::StatusOr<LandedArtifact> FindLandedArtifact(absl::string_view project, absl::string_view name,
+                                                            int64_t version) = 0;
   virtual absl::StatusOr<std::vector<ArtifactRecord>> ListArtifacts(const ArtifactFilter& filter, ArtifactId before,
                                                                     int limit) = 0;
   // In the order of `ids`; NOT_FOUND names the first that is missing. With values.

@@ -68,6 +68,31 @@ absl::StatusOr<ArtifactRecord> QueriesImpl::FindArtifact(absl::string_view proje
   });
 }
 
+absl::StatusOr<Queries::LandedArtifact> QueriesImpl::FindLandedArtifact(absl::string_view project,
+                                                                        absl::string_view name, int64_t version) {
+  return pool_->Read("looking for an artifact", [&](Connection& c) -> absl::StatusOr<LandedArtifact> {
+    LandedArtifact out;
+    auto known = c.Prepare("SELECT id, versions FROM artifact_name WHERE project = ? AND name = ?");
+    if (!known.Text(project).Text(name).Next()) return out;
+    const int64_t name_id = known->getColumn(0).getInt64();
+    const int64_t newest = known->getColumn(1).getInt64();
+    auto s = c.Prepare(absl::StrCat(
+        "SELECT a.id FROM artifact a WHERE a.name_id = ? AND (a.early = 0 OR EXISTS (SELECT 1 FROM step s WHERE "
+        "s.run = a.run AND s.ix = a.ix AND s.attempt = a.attempt AND s.state = ?)) ",
+        version == 0 ? "ORDER BY a.version DESC LIMIT 1" : "AND a.version = ?"));
+    s.Int(name_id).Int(static_cast<int64_t>(StepState::kSucceeded));
+    if (version != 0) s.Int(version);
+    if (s.Next()) {
+      out.id = s->getColumn(0).getInt64();
+      return out;
+    }
+    if (version == 0 || version > newest) return out;
+    auto row = c.Prepare("SELECT 1 FROM artifact WHERE name_id = ? AND version = ?");
+    out.deleted = !row.Int(name_id).Int(version).Next();
+    return out;
+  });
+}
+
 absl::StatusOr<std::vector<ArtifactRecord>> QueriesImpl::ListArtifacts(const ArtifactFilter& filter, ArtifactId before,
                                                                        int limit) {
   return pool_->Read("listing artifacts", [&](Connection& c) -> absl::StatusOr<std::vector<ArtifactRecord>> {

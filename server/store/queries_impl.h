@@ -27,12 +27,15 @@ class QueriesImpl : public Queries {
   absl::StatusOr<std::vector<StepRow>> GetSteps(RunKey run, const std::vector<StepIx>& ixs) override;
   absl::StatusOr<std::vector<StepOutput>> ListOutputs(RunKey run, const std::vector<StepIx>& ixs) override;
   absl::StatusOr<std::vector<AttemptRow>> ListAttempts(RunKey run, StepIx ix) override;
+  absl::StatusOr<std::vector<FanoutRow>> ListFanouts(RunKey run, int skip) override;
   absl::StatusOr<std::vector<HookRow>> ListHooks(RunKey run, int64_t ix) override;
   absl::StatusOr<HookRow> FindHook(RunKey run, absl::string_view id) override;
   absl::StatusOr<std::vector<EventRow>> ListEvents(RunKey run, int64_t after, int limit) override;
   absl::StatusOr<int64_t> CompactedSequence() override;
 
   absl::StatusOr<ArtifactRecord> FindArtifact(absl::string_view project, absl::string_view name) override;
+  absl::StatusOr<LandedArtifact> FindLandedArtifact(absl::string_view project, absl::string_view name,
+                                                    int64_t version) override;
   absl::StatusOr<std::vector<ArtifactRecord>> ListArtifacts(const ArtifactFilter& filter, ArtifactId before,
                                                             int limit) override;
   absl::StatusOr<std::vector<ArtifactRow>> GetArtifacts(const std::vector<ArtifactId>& ids) override;

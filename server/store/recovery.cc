@@ -52,6 +52,11 @@ bool ReadLiveRun(SQLite::Database& db, RunKey key, LiveRun* out) {
       out->attempts.push_back(ReadAttempt(s));
     }
   }
+  {
+    SQLite::Statement s(db, absl::StrCat("SELECT ", kFanoutColumns, " FROM fanout WHERE run = ? ORDER BY first, step"));
+    s.bind(1, key);
+    while (s.executeStep()) out->fanouts.push_back(ReadFanout(s));
+  }
   SQLite::Statement s(
       db, absl::StrCat("SELECT ", kArtifactColumnsNoValue, " FROM ", kArtifactFrom, " WHERE a.run = ? ORDER BY a.id"));
   s.bind(1, key);

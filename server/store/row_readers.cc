@@ -108,6 +108,16 @@ StepRow ReadStep(SQLite::Statement& s) {
   return r;
 }
 
+FanoutRow ReadFanout(SQLite::Statement& s) {
+  Columns c(s);
+  FanoutRow r;
+  r.run = c.Int();
+  r.step = static_cast<uint32_t>(c.Int());
+  r.first = static_cast<StepIx>(c.Int());
+  r.items = c.Text();
+  return r;
+}
+
 AttemptRow ReadAttempt(SQLite::Statement& s) {
   Columns c(s);
   AttemptRow r;
@@ -140,6 +150,7 @@ AttemptRow ReadAttempt(SQLite::Statement& s) {
   r.stderr_bytes = c.Int();
   r.cache_key = c.Text();
   r.inputs_upto = c.Int();
+  r.external = DecodeIds(c.Text());
   return r;
 }
 

@@ -24,10 +24,13 @@ inline constexpr char kStepColumns[] =
     "retry_at_mono, orchestrator, cached_from, earlier_attempts";
 StepRow ReadStep(SQLite::Statement& s);
 
+inline constexpr char kFanoutColumns[] = "run, step, first, items";
+FanoutRow ReadFanout(SQLite::Statement& s);
+
 inline constexpr char kAttemptColumns[] =
     "run, ix, number, state, reason, message, key, orchestrator, handle, external_id, url, node, exit_code, signal, "
     "created, created_mono, started, started_mono, ended, stopping, stop_reason, platform_failure, release_pending, "
-    "cpu_seconds, peak_memory, stdout_bytes, stderr_bytes, cache_key, inputs_upto";
+    "cpu_seconds, peak_memory, stdout_bytes, stderr_bytes, cache_key, inputs_upto, external_inputs";
 AttemptRow ReadAttempt(SQLite::Statement& s);
 
 inline constexpr char kEventColumns[] =

@@ -47,6 +47,7 @@ struct LiveRun {
   std::vector<StepRow> steps;          // those that have left WAITING
   std::vector<AttemptRow> attempts;    // all of its steps that have not ended, and the live ones
   std::vector<ArtifactRow> artifacts;  // all of the run, without values
+  std::vector<FanoutRow> fanouts;      // in the order of `first`
 };
 
 // Thread: one at a time (the loop's). Opening takes the lock of the data directory and runs the migrations.

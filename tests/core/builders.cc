@@ -33,6 +33,10 @@ PipelineBuilder& PipelineBuilder::Uri(std::string name, std::string uri) {
   step().inputs.push_back({std::move(name), InputSpec::Source::kUri, std::move(uri), false});
   return *this;
 }
+PipelineBuilder& PipelineBuilder::Artifact(std::string name, std::string ref) {
+  step().inputs.push_back({std::move(name), InputSpec::Source::kArtifact, std::move(ref), false});
+  return *this;
+}
 PipelineBuilder& PipelineBuilder::Out(std::string name, bool value) {
   OutputSpec output;
   output.name = std::move(name);
@@ -42,6 +46,14 @@ PipelineBuilder& PipelineBuilder::Out(std::string name, bool value) {
 }
 PipelineBuilder& PipelineBuilder::Foreach(std::string key, std::vector<std::string> values_json) {
   step().foreach.push_back({std::move(key), std::move(values_json), ""});
+  return *this;
+}
+PipelineBuilder& PipelineBuilder::ForeachFrom(std::string key, std::string ref) {
+  step().foreach.push_back({std::move(key), {}, std::move(ref)});
+  return *this;
+}
+PipelineBuilder& PipelineBuilder::When(std::string expression) {
+  options().when = std::move(expression);
   return *this;
 }
 PipelineBuilder& PipelineBuilder::Attempts(int max, int64_t initial_micros) {

@@ -21,8 +21,11 @@ class PipelineBuilder {
   PipelineBuilder& After(std::vector<std::string> steps);
   PipelineBuilder& In(std::string name, std::string ref, bool early = false);
   PipelineBuilder& Uri(std::string name, std::string uri);
+  PipelineBuilder& Artifact(std::string name, std::string ref);
   PipelineBuilder& Out(std::string name, bool value = false);
   PipelineBuilder& Foreach(std::string key, std::vector<std::string> values_json);
+  PipelineBuilder& ForeachFrom(std::string key, std::string ref);
+  PipelineBuilder& When(std::string expression);
   PipelineBuilder& Attempts(int max, int64_t initial_micros = 1'000'000);
   PipelineBuilder& Rule(TriggerRule rule);
   PipelineBuilder& Queue(int64_t micros);

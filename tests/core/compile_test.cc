@@ -198,9 +198,8 @@ TEST(CompileTest, NamesThatMeetInTheEnvironment) {
 
 TEST(CompileTest, WhatIsNotInThisBuild) {
   PipelineBuilder p;
-  p.Step("a").options().when = "true";
-  p.options().hooks.on_failure.webhook = "http://x";
-  EXPECT_EQ(Faults(p), "steps[0].when NOT_IN_THIS_BUILD, steps[0].hooks.on_failure.webhook NOT_IN_THIS_BUILD");
+  p.Step("a").options().hooks.on_failure.webhook = "http://x";
+  EXPECT_EQ(Faults(p), "steps[0].hooks.on_failure.webhook NOT_IN_THIS_BUILD");
   EXPECT_EQ(Faults(PipelineBuilder().Step("a").Uri("x", "https://example.org/x")), "steps[0].inputs.x.uri WRONG_TYPE");
   EXPECT_EQ(Faults(PipelineBuilder().Step("a").Uri("x", "file:///x")), "");
 }

@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "server/base/digest.h"
+#include "server/core/fanout.h"
 
 namespace orch::testing {
 
@@ -72,6 +73,7 @@ void Scene::Settle() {
   if (hold_) return;
   Decisions decisions = core_->Take();
   store_.Commit(&decisions.batch);
+  for (auto& [run, graph] : decisions.graphs) graphs_[run] = std::move(graph);
   for (Intent& intent : decisions.intents) intents_.push_back(std::move(intent));
   EXPECT_TRUE(core_->CheckInvariants().ok());
 }
@@ -153,6 +155,48 @@ void Scene::Resolve(const std::string& step, bool hit, Reason failure, std::stri
   }
   EXPECT_TRUE(Apply(std::move(event)).ok());
 }
+void Scene::WhenFalse(const std::string& step) {
+  StepResolved event;
+  event.run = run_;
+  event.ix = Ix(step);
+  event.when_false = true;
+  EXPECT_TRUE(Apply(std::move(event)).ok());
+}
+void Scene::WaitsFor(const std::string& step, const std::string& artifact) {
+  StepResolved event;
+  event.run = run_;
+  event.ix = Ix(step);
+  event.waits_for = artifact;
+  EXPECT_TRUE(Apply(std::move(event)).ok());
+}
+void Scene::Found(const std::string& step, std::vector<ArtifactId> external) {
+  StepResolved event;
+  event.run = run_;
+  event.ix = Ix(step);
+  event.external = std::move(external);
+  EXPECT_TRUE(Apply(std::move(event)).ok());
+}
+void Scene::FanOut(const std::string& step, const std::vector<std::vector<std::string>>& values) {
+  FanoutResolved event;
+  event.run = run_;
+  event.ix = Ix(step);
+  const Graph& graph = *graphs_.at(run_);
+  const uint32_t t = graph.TemplateOf(event.ix);
+  auto items = ProductOf(graph, t, values, {});
+  ASSERT_TRUE(items.ok()) << items.status();
+  auto fanout = LinkFanout(graph, t, std::make_shared<const Items>(*std::move(items)));
+  ASSERT_TRUE(fanout.ok()) << fanout.status();
+  event.fanout = *std::move(fanout);
+  EXPECT_TRUE(Apply(std::move(event)).ok());
+}
+void Scene::FanOutFails(const std::string& step) {
+  FanoutResolved event;
+  event.run = run_;
+  event.ix = Ix(step);
+  event.failure = Reason::kFanoutInvalid;
+  event.message = "no list";
+  EXPECT_TRUE(Apply(std::move(event)).ok());
+}
 void Scene::Succeed(const std::string& step) {
   Start(step);
   End(step);
@@ -199,10 +243,13 @@ void Scene::Restart() {
 std::vector<std::string> Scene::Wants() {
   std::vector<std::string> out;
   for (const Intent& intent : intents_) {
-    static const std::map<Intent::Kind, std::string> kWords = {
-        {Intent::Kind::kSubmitAttempt, "submit"},   {Intent::Kind::kCancelAttempt, "cancel"},
-        {Intent::Kind::kReleaseAttempt, "release"}, {Intent::Kind::kStoreOutputs, "store"},
-        {Intent::Kind::kResolveStep, "resolve"},    {Intent::Kind::kRunHook, "hook"}};
+    static const std::map<Intent::Kind, std::string> kWords = {{Intent::Kind::kSubmitAttempt, "submit"},
+                                                               {Intent::Kind::kCancelAttempt, "cancel"},
+                                                               {Intent::Kind::kReleaseAttempt, "release"},
+                                                               {Intent::Kind::kStoreOutputs, "store"},
+                                                               {Intent::Kind::kResolveStep, "resolve"},
+                                                               {Intent::Kind::kResolveFanout, "fan out"},
+                                                               {Intent::Kind::kRunHook, "hook"}};
     if (intent.orchestrator == kHookOrchestrator) {
       out.push_back(absl::StrCat(intent.kind == Intent::Kind::kRunHook ? "" : "hook ", kWords.at(intent.kind),
                                  intent.forced ? "!" : ""));

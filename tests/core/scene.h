@@ -53,6 +53,13 @@ class Scene {
   void Publish(const std::string& step, uint32_t output = 0);
   // `key` empty: one of the step's own.
   void Resolve(const std::string& step, bool hit, Reason failure = Reason::kNone, std::string key = "");
+  void WhenFalse(const std::string& step);
+  // What came of its inputs from outside the run.
+  void WaitsFor(const std::string& step, const std::string& artifact);
+  void Found(const std::string& step, std::vector<ArtifactId> external);
+  // The answer about a fan-out made at run time: for each key its values as JSON (nothing for those written out).
+  void FanOut(const std::string& step, const std::vector<std::vector<std::string>>& values);
+  void FanOutFails(const std::string& step);
   // Start, end and store what it declares.
   void Succeed(const std::string& step);
   void Fail(const std::string& step);

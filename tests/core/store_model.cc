@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/core/fanout.h"
 
 namespace orch::testing {
 
@@ -174,6 +175,19 @@ void StoreModel::Commit(Batch* batch) {
     if (row.last_sequence < old.last_sequence) Broken("run ", row.key, " sequence went back");
     old = row;
   }
+  for (const FanoutRow& row : batch->fanouts) {
+    Run* run = Writable(row.run);
+    if (run == nullptr) continue;
+    auto graph = WithFanouts(run->graph, {row});
+    if (!graph.ok()) {
+      Broken("fan-out ", row.step, " of run ", row.run, ": ", graph.status().message());
+      continue;
+    }
+    run->graph = *std::move(graph);
+    run->steps.resize(run->graph->step_count());
+    run->attempts.resize(run->graph->step_count());
+    run->told.resize(run->graph->step_count());
+  }
   for (StepRow& row : batch->steps) Put(std::move(row));
   for (AttemptRow& row : batch->attempts) Put(std::move(row));
   for (const ArtifactRow& row : batch->artifacts) {
@@ -280,7 +294,7 @@ const RunRow* StoreModel::FindRun(RunKey key) const {
 
 const StepRow* StoreModel::FindStep(RunKey key, StepIx ix) const {
   const Run* run = Find(key);
-  if (run == nullptr || ix >= run->steps.size() || run->steps[ix].state == StepState::kWaiting) return nullptr;
+  if (run == nullptr || ix >= run->steps.size() || run->steps[ix].name.empty()) return nullptr;
   return &run->steps[ix];
 }
 

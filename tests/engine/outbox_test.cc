@@ -28,6 +28,7 @@ class WorkshopDouble : public Workshop {
   }
   OutputsStored Store(const RunContext&, const Intent& intent) override { return {intent.ref, {}, {}, "", false}; }
   StepsResolved Resolve(const RunContext&, const std::vector<Intent>&) override { return {}; }
+  FanoutResolved ResolveFanout(const RunContext&, const Intent&) override { return {}; }
   bool IsQuick(const RunContext&, const Intent&) override { return false; }
   void Discard(const std::string&) override {}
 };

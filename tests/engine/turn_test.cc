@@ -104,6 +104,7 @@ class TurnTest : public ::testing::Test, private TurnSink {
   void Start(std::vector<Intent> intents) override {
     if (!intents.empty()) order_.push_back("start");
   }
+  void ReplaceGraph(RunKey, std::shared_ptr<const Graph>) override { order_.push_back("graph"); }
   void RemoveRun(const RunRow&) override { order_.push_back("remove"); }
 };
 

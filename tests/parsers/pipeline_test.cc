@@ -30,9 +30,12 @@ PipelineSpec ByItem(std::vector<ForeachKey> keys, std::vector<ForeachKey> own) {
 }
 
 TEST(ItemOfAnUncountedFanOut, IsRefusedAndDividesByNothing) {
-  const Compiled at_run_time = Compile(ByItem({{"k", {}, "a.list"}}, {{"k", {"1"}, ""}}), {});
+  PipelineSpec spec = ByItem({{"k", {}, "a.list"}}, {{"k", {"1"}, ""}});
+  spec.steps.push_back(Step("a"));
+  spec.steps[2].outputs = {{"list", "", true, ""}};
+  const Compiled at_run_time = Compile(std::move(spec), {});
   ASSERT_EQ(at_run_time.violations.size(), 1U);
-  EXPECT_EQ(at_run_time.violations[0].reason, "NOT_IN_THIS_BUILD");
+  EXPECT_EQ(at_run_time.violations[0].reason, "WRONG_TYPE");
   CompileLimits narrow;
   narrow.fanout_width = 2;
   const Compiled too_wide =

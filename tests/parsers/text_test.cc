@@ -62,6 +62,14 @@ TEST(DaemonConfig, AFolderThatCannotBeShownIsRefused) {
   EXPECT_EQ(again.data_dir, config.data_dir);
 }
 
+TEST(DaemonConfig, CharactersThatYamlFoldsAreEscaped) {
+  config::Config config;
+  ASSERT_THAT(config::ReadYaml("data_dir: \"/a\\Pb\\x7f\\N \xC3\xA9\"\n", "f", &config), IsEmpty());
+  config::Config again;
+  ASSERT_THAT(config::ReadYaml(config::ToYaml(config), "g", &again), IsEmpty());
+  EXPECT_EQ(again.data_dir, config.data_dir);
+}
+
 TEST(PipelineText, MayBeNoTextAtAll) { EXPECT_EQ(spec::ParsePipeline(absl::string_view()).problems.size(), 1U); }
 
 TEST(ParameterText, MustBeUtf8) {

@@ -3,6 +3,10 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/numbers.h"
+#include "server/base/check.h"
+#include "server/core/fanout.h"
+
 namespace orch::sim {
 namespace {
 
@@ -15,6 +19,13 @@ CorePolicy PolicyOf(const Plan& plan, const testing::StoreModel& tables) {
   policy.grants = plan.grants;
   policy.hooks.at_once = plan.hooks_at_once;
   return tables.Continue(policy);
+}
+
+// Its number in the plan.
+uint32_t NumberOf(const RunHeader& header) {
+  uint32_t number = 0;
+  CHECK(absl::SimpleAtoi(header.id.substr(4), &number));
+  return number;
 }
 
 }  // namespace
@@ -139,7 +150,8 @@ void SimWorkshop::CheckOrder(const Intent& intent) {
     if (!first.has_value()) continue;  // a fan-out over nothing
     const uint32_t u = graph.TemplateOf(*first);
     const uint32_t have = all_success ? run->ok[u] : run->ended[u];
-    if (have < graph.templates()[u].count) {
+    const uint32_t all = graph.step(u).count + (graph.step(u).at_run_time() ? 1 : 0);
+    if (have < all) {
       return fate_->Break("step ", intent.ref.ix, " starts before `", after, "`, which it comes after");
     }
   }
@@ -201,8 +213,45 @@ StepsResolved SimWorkshop::Resolve(const RunContext& run, const std::vector<Inte
       const size_t outputs = run.graph->SpecOf(intent.ref.ix).outputs.size();
       for (uint32_t o = 0; o < outputs; ++o) resolved.outputs.push_back(OutputOf("hit", o));
     }
+    if (!run.graph->SpecOf(intent.ref.ix).options().when.empty()) {
+      // The same whenever it is asked, as the values do not change.
+      resolved.when_false = DigestOf(run.header.id, intent.ref.ix).back() % 4 == 0;
+      for (const ArtifactId id : intent.when_values) {
+        if (id != 0 && tables_->FindArtifact(id) == nullptr) fate_->Break("a condition sees what has not landed: ", id);
+      }
+    }
   }
   return out;
+}
+
+FanoutResolved SimWorkshop::ResolveFanout(const RunContext& run, const Intent& intent) {
+  FanoutResolved resolved;
+  resolved.run = intent.ref.run;
+  resolved.generation = intent.generation;
+  resolved.ix = intent.ref.ix;
+  resolved.failure = Reason::kFanoutInvalid;
+  if (fate_->Happens(Fault::kResolveFails)) return resolved;
+  const Graph& graph = *run.graph;
+  const uint32_t t = graph.TemplateOf(intent.ref.ix);
+  std::vector<std::vector<std::string>> values(intent.lists.size());
+  for (size_t k = 0; k < intent.lists.size(); ++k) {
+    const std::optional<InputBinding>& list = graph.step(t).lists[k];
+    if (!list) continue;
+    for (const ArtifactId id : intent.lists[k]) {
+      if (tables_->FindArtifact(id) == nullptr) fate_->Break("a fan-out over a list that has not landed: ", id);
+    }
+    // The list that an output holds is the same for whoever reads it.
+    const auto byte = static_cast<uint8_t>(DigestOf(run.header.id, list->producer).back());
+    const size_t width = list->fan_in ? intent.lists[k].size() : byte % 4;
+    for (size_t v = 0; v < width; ++v) values[k].push_back(std::to_string(v));
+  }
+  auto items = ProductOf(graph, t, values, {});
+  if (!items.ok()) return resolved;
+  auto fanout = LinkFanout(graph, t, std::make_shared<const Items>(*std::move(items)));
+  if (!fanout.ok()) return resolved;
+  resolved.failure = Reason::kNone;
+  resolved.fanout = *std::move(fanout);
+  return resolved;
 }
 
 // --- the daemon ---
@@ -233,6 +282,7 @@ SimDaemon::SimDaemon(Fate* fate, const Plan& plan, testing::StoreModel* tables, 
     context->header = run.header;
     context->graph = run.graph;
     outbox_.AddRun(std::move(context));
+    platform_->ReplaceGraph(NumberOf(run.header), run.graph);
     core_.Restore(std::move(run), fate->Now());
   }
   const absl::Status sane = core_.CheckInvariants();
@@ -261,6 +311,11 @@ void SimDaemon::Publish(const Batch& committed) {
   cache_version_ = core_.cache_version();
   workshop_.SetCacheVersion(cache_version_);
   hub_.Publish(committed.events);
+}
+
+void SimDaemon::ReplaceGraph(RunKey run, std::shared_ptr<const Graph> graph) {
+  platform_->ReplaceGraph(NumberOf(tables_->Find(run)->header), graph);
+  outbox_.ReplaceGraph(run, std::move(graph));
 }
 
 void SimDaemon::Start(std::vector<Intent> intents) {

@@ -91,6 +91,7 @@ class SimWorkshop : public Workshop {
   StepsResolved Resolve(const RunContext& run, const std::vector<Intent>& intents) override;
   // What of the cache's changes is durable.
   void SetCacheVersion(uint64_t version) { cache_version_ = version; }
+  FanoutResolved ResolveFanout(const RunContext& run, const Intent& intent) override;
   bool IsQuick(const RunContext&, const Intent&) override { return false; }
   void Discard(const std::string&) override {}
 
@@ -132,6 +133,7 @@ class SimDaemon : private TurnSink {
   void AddRun(std::shared_ptr<const RunContext> run) override { outbox_.AddRun(std::move(run)); }
   void Publish(const Batch& committed) override;
   void Start(std::vector<Intent> intents) override;
+  void ReplaceGraph(RunKey run, std::shared_ptr<const Graph> graph) override;
   void RemoveRun(const RunRow& run) override { outbox_.RemoveRun(run.key); }
 
   Fate* const fate_;

@@ -149,6 +149,14 @@ void World::CheckSteps(const testing::StoreModel::Run& run, const Client& client
         return broken("two attempts succeeded");
       }
     }
+    if (run.graph->IsGroup(ix)) {
+      const bool expanded = run.graph->step(run.graph->TemplateOf(ix)).expanded;
+      // In a later generation its list may not have come.
+      if (!expanded && step.state == StepState::kSucceeded) return broken("it has no instances");
+      if (expanded && run.row.generation == 1 && step.state != StepState::kSucceeded) return broken("it has instances");
+      if (!run.attempts[ix].empty()) return broken("a group has no attempts");
+      continue;
+    }
     if ((step.state == StepState::kSucceeded) != (succeeded != 0)) return broken("succeeded attempt: ", succeeded);
     for (const ArtifactRow* artifact : landed[ix]) {
       const AttemptRow* attempt = tables_.FindAttempt(run.header.key, ix, artifact->attempt);
@@ -224,10 +232,26 @@ void World::CheckJudgement(const testing::StoreModel::Run& run) {
   for (const StepTemplate& producer : graph.templates()) {
     for (const Edge& edge : producer.edges) {
       const StepTemplate& consumer = graph.templates()[edge.consumer];
-      uint8_t all = producer.count == 0 ? kSeenOk : 0;
+      uint8_t all = producer.count == 0 && !producer.at_run_time() ? kSeenOk : 0;
+      if (producer.at_run_time() && (producer.count == 0 || edge.kind == EdgeKind::kGroup)) {
+        all = OutcomeOf(run.steps[producer.group].state, run.steps[producer.group].reason);
+      }
+      if (edge.kind == EdgeKind::kGroup) {
+        seen[consumer.group] |= all;
+        continue;
+      }
       for (uint32_t p = 0; p < producer.count; ++p) {
         all |= OutcomeOf(run.steps[producer.first + p].state, run.steps[producer.first + p].reason);
       }
+      if (edge.to_group) {
+        if (edge.kind == EdgeKind::kIndex) {
+          const StepRow& row = run.steps[producer.first + edge.index];
+          all = OutcomeOf(row.state, row.reason);
+        }
+        seen[consumer.group] |= all;
+        continue;
+      }
+      if (edge.kind == EdgeKind::kItem && edge.item_offsets.empty()) continue;  // it has no instances
       for (uint32_t c = 0; c < consumer.count; ++c) {
         if (edge.early) early[consumer.first + c] = true;
         if (edge.kind == EdgeKind::kAll || producer.count == 0) seen[consumer.first + c] |= all;
@@ -247,8 +271,16 @@ void World::CheckJudgement(const testing::StoreModel::Run& run) {
   }
   for (StepIx ix = 0; ix < graph.step_count(); ++ix) {
     if (early[ix]) continue;
-    const Reason unmet = JudgeTrigger(graph.SpecOf(ix).options().trigger_rule, seen[ix]);
+    const StepOptions& options = graph.SpecOf(ix).options();
+    const Reason unmet = JudgeTrigger(graph.IsGroup(ix) ? TriggerRule::kAllSuccess : options.trigger_rule, seen[ix]);
     const StepRow& row = run.steps[ix];
+    const StepTemplate& of = graph.step(graph.TemplateOf(ix));
+    if (of.at_run_time() && of.group != ix && run.steps[of.group].state != StepState::kSucceeded) {
+      if (row.state != StepState::kSkipped && row.state != StepState::kCancelled)
+        return fate_.Break("step ", row.name, " is there without its group");
+      continue;
+    }
+    if (unmet == Reason::kNone && !options.when.empty() && row.reason == Reason::kWhenFalse) continue;
     const bool skipped = row.state == StepState::kSkipped;
     if (skipped != (unmet != Reason::kNone) || (skipped && row.reason != unmet)) {
       return fate_.Break("step ", row.name, " is ", Name(row.state), " ", Name(row.reason), ", its upstreams say ",

@@ -14,14 +14,27 @@ PipelineBuilder RandomPipeline(Dice& dice, uint32_t steps) {
   std::vector<std::string> names;
   std::vector<int> width;    // 0: empty fan-out; -1: plain
   std::vector<int> outputs;  // 0 to 2
+  std::vector<int> lists;    // which plain step's list a fan-out made at run time is over; -1: it is none
+  std::vector<bool> values;  // has the value output `v`
   for (uint32_t i = 0; i < steps; ++i) {
     names.push_back(absl::StrCat("s", i));
     width.push_back(dice.Percent(25) ? static_cast<int>(dice.Draw(4)) : -1);
     outputs.push_back(static_cast<int>(dice.Draw(3)));
     builder.Step(names[i]);
-    std::vector<std::string> values;
-    for (int v = 0; v < width[i]; ++v) values.push_back(std::to_string(v));
-    if (width[i] >= 0) builder.Foreach("k", values);
+    values.push_back(dice.Percent(30));
+    if (values[i]) builder.Out("v", true);
+    lists.push_back(-1);
+    std::vector<size_t> with_list;
+    for (size_t from = 0; from < i; ++from) {
+      if (values[from] && width[from] == -1 && lists[from] == -1) with_list.push_back(from);
+    }
+    if (width[i] < 0 && !with_list.empty() && dice.Percent(40)) {
+      lists[i] = static_cast<int>(with_list[dice.Draw(with_list.size())]);
+      builder.ForeachFrom("k", absl::StrCat(names[static_cast<size_t>(lists[i])], ".v"));
+    }
+    std::vector<std::string> written;
+    for (int v = 0; v < width[i]; ++v) written.push_back(std::to_string(v));
+    if (width[i] >= 0) builder.Foreach("k", written);
     for (int o = 0; o < outputs[i]; ++o) builder.Out(absl::StrCat("o", o));
     const size_t upstreams = i == 0 ? 0 : dice.Draw(4);
     for (size_t u = 0; u < upstreams; ++u) {
@@ -33,8 +46,13 @@ PipelineBuilder RandomPipeline(Dice& dice, uint32_t steps) {
       }
       const std::string output = absl::StrCat(".o", dice.Draw(static_cast<uint64_t>(outputs[from])));
       const std::string name = absl::StrCat("i", u);
-      const bool early = dice.Percent(30);
-      if (wide < 0) {
+      const bool early = lists[i] < 0 && dice.Percent(30);
+      if (lists[from] >= 0) {
+        const bool by_item = lists[i] == lists[from] && dice.Percent(70);
+        builder.In(name, names[from] + (by_item ? "[item]" : "[*]") + output);
+      } else if (lists[i] >= 0 && wide >= 3 && dice.Percent(50)) {
+        builder.In(name, names[from] + "[item]" + output);  // their lists have at most 3 items, of the same values
+      } else if (wide < 0) {
         builder.In(name, names[from] + output, early);
       } else if (width[i] > 0 && width[i] <= wide && dice.Percent(50)) {
         builder.In(name, names[from] + "[item]" + output, early);
@@ -44,6 +62,7 @@ PipelineBuilder RandomPipeline(Dice& dice, uint32_t steps) {
         builder.In(name, names[from] + "[*]" + output);
       }
     }
+    if (dice.Percent(15)) builder.When("true");
     if (dice.Percent(30)) builder.Rule(static_cast<TriggerRule>(1 + dice.Draw(6)));
     if (dice.Percent(50)) builder.Attempts(1 + static_cast<int>(dice.Draw(4)), dice.Delay(2 * kSecond));
     if (dice.Percent(30)) builder.options().retry.jitter = 0.3;

@@ -56,6 +56,12 @@ std::unique_ptr<Backend> Platform::Connect(uint32_t life) {
   return std::make_unique<PlatformBackend>(this, plan_.accept_is_start, plan_.cpu_millis);
 }
 
+void Platform::ReplaceGraph(uint32_t run, std::shared_ptr<const Graph> graph) {
+  newest_[run].resize(graph->step_count());
+  current_[run].resize(graph->step_count());
+  graphs_[run] = std::move(graph);
+}
+
 const Platform::Job* Platform::Find(const std::string& key) const {
   const auto found = by_key_.find(key);
   return found == by_key_.end() ? nullptr : &jobs_[found->second];

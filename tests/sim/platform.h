@@ -43,6 +43,8 @@ class Platform {
 
   // The backend of one life of the daemon; the one before it is gone.
   std::unique_ptr<Backend> Connect(uint32_t life);
+  // The run has a graph of its own now, or another than before.
+  void ReplaceGraph(uint32_t run, std::shared_ptr<const Graph> graph);
   void Disconnect() { listener_ = nullptr; }
   // kJobStart, kJobEnd, kJobStopped, kReport, kHealth.
   void Do(const Action& action);
@@ -73,7 +75,7 @@ class Platform {
 
   Fate* const fate_;
   const Plan& plan_;
-  const std::vector<std::shared_ptr<const Graph>>& graphs_;
+  std::vector<std::shared_ptr<const Graph>> graphs_;
   const bool instant_;  // nothing goes wrong: reports need no agenda
   Listener* listener_ = nullptr;
   uint32_t life_ = 0;

@@ -36,7 +36,8 @@ World::World(Plan plan) : plan_(std::move(plan)), fate_(plan_.seed, plan_.faults
     client.plain = plan_.runs[i].mode == ExecutionMode::kContinueOnFailure && plan_.runs[i].timeout_micros == 0;
     tables_.AddGraph(client.event.header.id, client.event.graph);
     graphs_.push_back(client.event.graph);
-    total_steps_ += client.event.graph->step_count();
+    const Graph& graph = *client.event.graph;
+    total_steps_ += graph.step_count() * (graph.fans_out_at_run_time() ? 4 : 1);
     fate_.Later(fate_.dice.Delay(2 * plan_.delay), What::kSubmitRun, static_cast<uint32_t>(i));
     watchers_.push_back({static_cast<uint32_t>(i) + 1, 0, 0});
   }

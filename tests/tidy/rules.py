@@ -10,12 +10,13 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 LAYERS = {
     "server/base": {"server/base"},
     "server/model": {"server/base", "server/model"},
+    "server/jq": {"server/base", "server/jq"},
     "server/core": {"server/base", "server/model", "server/core"},
     "server/store": {"server/base", "server/model", "server/store", "migrations"},
     "backends/api": {"server/base", "server/model", "backends/api"},
     "backends/local": {"server/base", "server/model", "backends/api", "backends/local"},
     "backends/fake": {"server/base", "server/model", "backends/api", "backends/fake"},
-    "server/engine": {"server/base", "server/model", "server/core", "server/store", "backends/api", "server/engine"},
+    "server/engine": {"server/base", "server/model", "server/core", "server/store", "backends/api", "server/jq", "server/engine"},
     # The configuration is that of everything below it: the engine's limits, the form of addresses.
     "server/config": {"server/base", "server/model", "server/engine", "server/http", "server/config"},
     "client/spec": {"proto", "server/base", "server/model", "client/spec"},

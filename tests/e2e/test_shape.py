@@ -39,6 +39,7 @@ class Shape(unittest.TestCase):
             self.assertIn(word, error)
 
     def test_a_condition_decides(self) -> None:
+        # covers: StepSpec.when
         for when, state in ((".a.v == 5", "SUCCEEDED"), (".a.v > 5", "SKIPPED"), (".params.n == 1 and .a.v", "SUCCEEDED"),
                             ("[.a.v, .params.n] | max == 5", "SUCCEEDED"), ('."a".v | tostring == "5"', "SUCCEEDED")):
             self.assertEqual(self.one(when)["b"]["state"], state, when)
@@ -91,6 +92,7 @@ steps:
         self.assertEqual(self.daemon.json("get-run", run)["step_count"], 6)
 
     def test_what_is_no_list_fails_the_fan_out(self) -> None:
+        # covers: ForeachKey.from
         for value, words in (('{"a": 1}', "is no list: it is {"), ("5", "is no list: it is 5"),
                              (json.dumps(list(range(41))), "limit fanout_width")):
             _, steps = self.fan(value)
@@ -123,6 +125,7 @@ steps:
         self.assertIn("SUCCEEDED", [event.get("step_state") for event in events])
 
     def test_artifacts_of_other_runs(self) -> None:
+        # covers: Input.artifact
         def use(ref: str) -> str:
             return self.daemon.submit(json.dumps({"name": "user", "steps": [
                 {"name": "use", "command": ["sh", "-c", "cat $ORCH_INPUT_M"], "inputs": {"m": {"artifact": ref}}}]}))

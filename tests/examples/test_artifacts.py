@@ -2,7 +2,7 @@
 import json
 import unittest
 
-from tests.lib.daemon import ROOT, Daemon
+from tests.lib.daemon import ROOT, Daemon, wait_for
 
 
 class Artifacts(unittest.TestCase):
@@ -23,6 +23,17 @@ class Artifacts(unittest.TestCase):
             daemon.ctl("delete-run", first)
             self.assertEqual(daemon.json("get-artifact", "system-facts@1")["version"], 1)
             self.assertIn(f"{second} read", daemon.ctl("lineage", "system-facts").stdout)
+
+
+    def test_a_reader_waits_for_what_it_reads(self) -> None:
+        # covers: Input.artifact
+        with Daemon() as daemon:
+            daemon.ctl("submit", ROOT / "examples/artifacts/reader.yaml", "--name", "reader")
+            wait_for("it to wait", lambda: "system-facts" in daemon.ctl("why", "reader", "use").stdout)
+            self.assertEqual(daemon.steps("reader")["use"]["reason"], "WAITING_FOR_INPUTS")
+            daemon.ctl("submit", ROOT / "examples/artifacts/pipeline.yaml", "--wait")
+            daemon.ctl("wait-run", "reader")
+            self.assertIn("system", json.loads(daemon.ctl("logs", "reader", "use").stdout))
 
 
 if __name__ == "__main__":

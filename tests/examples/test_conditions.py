@@ -8,6 +8,7 @@ PIPELINE = ROOT / "examples/conditions/pipeline.yaml"
 
 class Conditions(unittest.TestCase):
     def test_branches(self) -> None:
+        # covers: StepSpec.when
         with Daemon() as daemon:
             for rows, ran in ((250, {"train", "publish"}), (7, {"too-little"})):
                 run = daemon.ctl("submit", PIPELINE, "-p", f"rows={rows}").stdout.split()[0]

@@ -8,6 +8,7 @@ PIPELINE = ROOT / "examples/fanout/pipeline.yaml"
 
 class Fanout(unittest.TestCase):
     def test_parts(self) -> None:
+        # covers: StepSpec.foreach ForeachKey.from
         with Daemon() as daemon:
             for text, letters in (("one two three four", [11, 4]), ("", [])):
                 run = daemon.ctl("submit", PIPELINE, "-p", f"text={text}", "-p", "words=3").stdout.split()[0]

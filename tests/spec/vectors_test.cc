@@ -126,7 +126,6 @@ void CollectKnown(const google::protobuf::Descriptor& type, std::set<std::string
 }
 
 TEST(EveryField, IsWritten) {
-  // covers: StepSpec.when Input.artifact ForeachKey.from
   std::set<std::string> set;
   for (const char* name : {"everything.yaml", "yaml-forms.yaml"}) {
     CollectSet(ParsePipeline(ReadFile(fs::path(ORCH_SPEC_VECTORS) / name)).pipeline, &set);

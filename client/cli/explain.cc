@@ -3,6 +3,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "client/cli/run_text.h"
 #include "client/cli/table.h"
 #include "client/cli/text.h"
@@ -34,7 +35,8 @@ std::string ExplanationText(const v1::Explanation& e, const Style& style) {
   std::string out = absl::StrCat(style.Paint(Clean(e.summary()), Color::kBold), "\n");
   if (e.item().fields_size() > 0) absl::StrAppend(&out, "  its item: ", ItemText(e.item()), "\n");
   for (const v1::Cause& cause : e.causes()) {
-    if (cause.holders().empty() && absl::EndsWith(e.summary(), cause.text())) continue;  // said already
+    if (cause.holders().empty() && absl::EndsWith(e.summary(), absl::StripPrefix(cause.text(), "it ")))
+      continue;  // said already
     absl::StrAppend(&out, "  ", Clean(cause.text()), "\n");
     for (const v1::Cause::Holder& holder : cause.holders()) {
       absl::StrAppend(&out, "    held by ", holder.step(), " of run ", holder.run(), " (attempt ", holder.attempt(),

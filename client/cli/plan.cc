@@ -77,7 +77,7 @@ std::string PlanText(const v1::PlanRunResponse& plan, const Style& style, bool w
     absl::StrAppend(&out, "about ", Elapsed(MicrosOf(plan.expected())), ", by the last ",
                     plan.history_runs() == 1 ? "run" : absl::StrCat(plan.history_runs(), " runs"));
     const int64_t unknown = plan.run_steps() + plan.depending_steps() - plan.known_steps();
-    if (unknown > 0) absl::StrAppend(&out, "; ", unknown, " of the steps have never run and count as nothing");
+    if (unknown > 0) absl::StrAppend(&out, "; ", unknown, " of the steps have no times on record and count as nothing");
     if (plan.critical_path_size() > 0) {
       const std::vector<std::string> path(plan.critical_path().begin(), plan.critical_path().end());
       absl::StrAppend(&out, "\nlongest way (*): ", absl::StrJoin(path, " → "));

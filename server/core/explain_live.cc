@@ -5,13 +5,14 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "server/core/dispatcher.h"
 #include "server/core/explain.h"
 
 namespace orch {
 namespace {
 
-constexpr int kMostLooked = 20'000;  // live attempts, for the holders of a pool
+constexpr int kMostLooked = 20'000;  // live attempts, for the holders of a pool; steps, for what they wait for
 
 std::string Quote(const std::string& name) { return absl::StrCat("`", name, "`"); }
 
@@ -202,10 +203,15 @@ std::optional<Explained> Dispatcher::Explain(RunKey key, StepIx ix) const {
         cause.text = absl::StrCat("it ", detail->second.row.message);
       }
       const TriggerRule rule = run->graph->SpecOf(ix).options().trigger_rule;
-      out.summary = absl::StrCat(
-          name, " waits", out.causes.empty() ? " to be looked at" : ": ", out.causes.empty() ? "" : out.causes[0].text,
-          out.causes.size() > 1 ? absl::StrCat(", and ", out.causes.size() - 1, " more") : "",
-          rule == TriggerRule::kAllSuccess ? "" : absl::StrCat("; its rule is ", Quote(RuleWord(rule))));
+      absl::string_view first = out.causes.empty() ? absl::string_view() : absl::string_view(out.causes[0].text);
+      const bool told = !out.causes.empty() && absl::ConsumePrefix(&first, "it waits for ");
+      out.summary =
+          absl::StrCat(name,
+                       told                 ? " waits for "
+                       : out.causes.empty() ? " waits to be looked at"
+                                            : " waits: ",
+                       first, out.causes.size() > 1 ? absl::StrCat(", and ", out.causes.size() - 1, " more") : "",
+                       rule == TriggerRule::kAllSuccess ? "" : absl::StrCat("; its rule is ", Quote(RuleWord(rule))));
       break;
     }
     case StepState::kReady:
@@ -247,6 +253,19 @@ std::optional<Explained> Dispatcher::Explain(RunKey key) const {
   const int64_t moving = list(Bit(StepState::kSubmitting) | Bit(StepState::kQueued) | Bit(StepState::kRunning) |
                               Bit(StepState::kStopping) | Bit(StepState::kBackoff));
   const int64_t ready = list(Bit(StepState::kReady));
+  // Nothing of this run would ever start those that wait for an artifact of another.
+  std::vector<StepIx> outside;
+  int looked = 0;
+  for (const auto& [ix, detail] : run->details) {
+    if (++looked > kMostLooked) break;
+    const auto& cell = run->cells[ix];
+    if (cell.state == StepState::kWaiting && cell.open == 0 && !detail.row.message.empty()) outside.push_back(ix);
+  }
+  std::sort(outside.begin(), outside.end());
+  for (const StepIx ix : outside) {
+    if (out.steps.size() >= kMostCauses) break;
+    out.steps.push_back({ix, StepState::kWaiting, Reason::kWaitingForInputs, ""});
+  }
   for (BriefStep& step : out.steps) {
     if (step.state == StepState::kFailed) continue;
     const auto explained = Explain(key, step.ix);
@@ -268,7 +287,15 @@ std::optional<Explained> Dispatcher::Explain(RunKey key) const {
   if (ready > 0) {
     add(Reason::kWaitingForSlot, absl::StrCat(ready, ready == 1 ? " step is" : " steps are", " ready and waiting"));
   }
-  const int64_t waiting = counts[static_cast<size_t>(StepState::kWaiting)];
+  if (!outside.empty()) {
+    const std::string& first = run->details.at(outside[0]).row.message;  // `waits for artifact …`
+    add(Reason::kWaitingForInputs,
+        absl::StrCat(Quote(run->graph->StepName(outside[0])), " ", first,
+                     outside.size() > 1 ? absl::StrCat(" (and ", outside.size() - 1, " more steps for such)") : ""));
+    out.causes.back().step = run->graph->StepName(outside[0]);
+    out.causes.back().step_state = StepState::kWaiting;
+  }
+  const int64_t waiting = counts[static_cast<size_t>(StepState::kWaiting)] - static_cast<int64_t>(outside.size());
   if (waiting > 0) {
     add(Reason::kWaitingForInputs, absl::StrCat(waiting, waiting == 1 ? " step waits" : " steps wait", " for others"));
   }

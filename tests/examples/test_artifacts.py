@@ -30,6 +30,9 @@ class Artifacts(unittest.TestCase):
         with Daemon() as daemon:
             daemon.ctl("submit", ROOT / "examples/artifacts/reader.yaml", "--name", "reader")
             wait_for("it to wait", lambda: "system-facts" in daemon.ctl("why", "reader", "use").stdout)
+            self.assertEqual(daemon.ctl("why", "reader", "use").stdout, "`use` waits for artifact `system-facts`\n")
+            self.assertIn("`reader` is RUNNING: `use` waits for artifact `system-facts`\n", daemon.ctl("why", "reader").stdout)
+            self.assertRegex(daemon.ctl("why", "reader").stdout, r"use +WAITING +it waits for artifact `system-facts`")
             self.assertEqual(daemon.steps("reader")["use"]["reason"], "WAITING_FOR_INPUTS")
             daemon.ctl("submit", ROOT / "examples/artifacts/pipeline.yaml", "--wait")
             daemon.ctl("wait-run", "reader")

@@ -128,6 +128,10 @@ absl::Status EngineImpl::Open() {
     MutexLock lock(&mutex_);
     stats_.status = "SERVING";
   }
+  for (const auto& [attempt, step] : live) {
+    const absl::Status pinned = inputs_->Pin(attempt.key, attempt.external);
+    if (!pinned.ok()) Log(LogLevel::kWarning, "its inputs are gone", {{"step", step}, {"why", pinned.message()}});
+  }
   ORCH_FAULT("start.before_adopt");
   outbox_->Adopt(live, options_.grace_micros);
   if (const absl::Status adopted = AdoptHooks(); !adopted.ok()) {

@@ -3,10 +3,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -201,6 +203,7 @@ absl::StatusOr<std::vector<ReadyInput>> Inputs::Make(const RunContext& run, Step
       if (ids[i].empty() || ids[i][0] == 0) {
         return Missing(absl::StrCat("artifact `", spec.inputs[i].ref, "` is not there"));
       }
+      if (paths) RETURN_IF_ERROR(Pin(key, ids[i]));  // before the look: what is there then stays
       ASSIGN_OR_RETURN(const std::vector<ArtifactRow> rows, Find(ids[i]));
       ASSIGN_OR_RETURN(out[i], One(rows[0], rows[0].value_json.has_value(), paths));
     } else if (binding.source == InputSpec::Source::kUri) {
@@ -237,11 +240,32 @@ absl::StatusOr<std::vector<std::string>> Inputs::Values(const std::vector<Artifa
   return out;
 }
 
+absl::Status Inputs::Pin(const std::string& key, const std::vector<ArtifactId>& ids) {
+  std::vector<ArtifactId> landed;
+  std::copy_if(ids.begin(), ids.end(), std::back_inserter(landed), [](ArtifactId id) { return id != 0; });
+  if (landed.empty()) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const std::vector<ArtifactRow> rows, Find(landed));
+  std::vector<std::shared_ptr<const void>> holds;
+  holds.reserve(rows.size());
+  for (const ArtifactRow& row : rows) holds.push_back(blobs_->Hold(row.digest));
+  MutexLock lock(&mutex_);
+  std::vector<std::shared_ptr<const void>>& pins = pins_[key];
+  pins.insert(pins.end(), std::make_move_iterator(holds.begin()), std::make_move_iterator(holds.end()));
+  return absl::OkStatus();
+}
+
 void Inputs::Remove(const std::string& key) {
+  std::vector<std::shared_ptr<const void>> pins;  // let go of without the lock
+  bool made = false;
   {
     MutexLock lock(&mutex_);
-    if (made_.erase(key) == 0) return;
+    if (const auto found = pins_.find(key); found != pins_.end()) {
+      pins = std::move(found->second);
+      pins_.erase(found);
+    }
+    made = made_.erase(key) > 0;
   }
+  if (!made) return;
   std::error_code error;
   std::filesystem::remove_all(absl::StrCat(dir_, "/", key), error);
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <deque>
+#include <memory>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -41,7 +42,10 @@ class Inputs {
                                                const std::vector<std::vector<ArtifactId>>& ids, bool paths);
   // The texts of value outputs; empty for 0.
   absl::StatusOr<std::vector<std::string>> Values(const std::vector<ArtifactId>& ids);
-  // Removes the folders made for fan-ins.
+  // Keeps the bytes of these artifacts until Remove(key), also if their runs are deleted meanwhile: for an attempt that
+  // was started before this process. Zeros are passed over.
+  absl::Status Pin(const std::string& key, const std::vector<ArtifactId>& ids);
+  // Removes the folders made for fan-ins, and lets go of what was pinned.
   void Remove(const std::string& key);
 
  private:
@@ -61,6 +65,8 @@ class Inputs {
   std::unordered_map<ArtifactId, ArtifactRow> known_ ABSL_GUARDED_BY(mutex_);
   std::deque<ArtifactId> order_ ABSL_GUARDED_BY(mutex_);
   std::unordered_map<std::string, bool> made_ ABSL_GUARDED_BY(mutex_);  // keys with a folder
+  // By key, what attempts read of other runs: nothing else keeps it.
+  std::unordered_map<std::string, std::vector<std::shared_ptr<const void>>> pins_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace orch

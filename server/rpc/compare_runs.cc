@@ -164,11 +164,11 @@ absl::Status ExplainApi::CompareRuns(const CallContext& context, const v1::Compa
   *out->mutable_after() = ToRun(b.record, api_.facts->pages());
   Compare("", Parsed(a.record.header.parameters_json), Parsed(b.record.header.parameters_json), 1,
           out->mutable_parameters());
-  ASSIGN_OR_RETURN(const auto old, api_.engine->LoadPipeline(a.record.header.pipeline_id));
-  ASSIGN_OR_RETURN(const auto now, api_.engine->LoadPipeline(b.record.header.pipeline_id));
-  if (old->row.digest != now->row.digest) {
-    ASSIGN_OR_RETURN(const json before, ReadPipeline(*api_.engine, old->row.digest));
-    ASSIGN_OR_RETURN(const json after, ReadPipeline(*api_.engine, now->row.digest));
+  ASSIGN_OR_RETURN(const auto pipeline_a, api_.engine->LoadPipeline(a.record.header.pipeline_id));
+  ASSIGN_OR_RETURN(const auto pipeline_b, api_.engine->LoadPipeline(b.record.header.pipeline_id));
+  if (pipeline_a->row.digest != pipeline_b->row.digest) {
+    ASSIGN_OR_RETURN(const json before, ReadPipeline(*api_.engine, pipeline_a->row.digest));
+    ASSIGN_OR_RETURN(const json after, ReadPipeline(*api_.engine, pipeline_b->row.digest));
     Compare("", before, after, 3, out->mutable_pipeline());  // `steps.train.command`
   }
   std::vector<std::string> order_a, order_b;

@@ -1,5 +1,6 @@
 """A run that has ended can be deleted: it is gone at once, what it leaves behind goes soon, what others need stays."""
 import json
+import signal
 import unittest
 from pathlib import Path
 
@@ -86,6 +87,29 @@ class Deletion(unittest.TestCase):
         self.assertIn(digest, blobs(self.daemon))
         self.daemon.ctl("delete-run", two)
         wait_for("the bytes to go", lambda: digest not in blobs(self.daemon))
+
+    def test_bytes_that_a_step_of_another_run_reads_stay_until_it_ends(self) -> None:
+        gate = self.daemon.home / "reader-may-go"
+        made = {}
+        for name in ("lends", "control"):
+            text = (f"name: {name}\nsteps:\n  - {{name: a, command: [sh, -c, 'seq 70000 > \"$ORCH_OUTPUT_O\"; "
+                    f"echo {name} >> \"$ORCH_OUTPUT_O\"'], outputs: {{o: {{}}}}}}\n")
+            made[name] = self.daemon.submit(text)
+            self.daemon.ctl("wait-run", made[name])
+        lent, control = self.digest("lends.a.o"), self.digest("control.a.o")
+        reader = self.daemon.submit(
+            "name: reader\nsteps:\n  - name: r\n    inputs: {x: {artifact: lends.a.o}}\n    command: [sh, -c, 'while [ ! -e "
+            f"{gate} ]; do sleep 0.02; done; tail -n 1 \"$ORCH_INPUT_X\"']\n")
+        wait_for("it to run", lambda: self.daemon.steps(reader)["r"]["state"] == "RUNNING")
+        self.daemon.ctl("delete-run", made["lends"])
+        self.daemon.restart(signal.SIGKILL)
+        self.daemon.ctl("delete-run", made["control"])
+        wait_for("others' bytes to go", lambda: control not in blobs(self.daemon))
+        self.assertIn(lent, blobs(self.daemon))
+        gate.touch()
+        self.daemon.ctl("wait-run", reader)
+        self.assertEqual(self.daemon.ctl("logs", reader, "r").stdout, "lends\n")
+        wait_for("the bytes to go", lambda: lent not in blobs(self.daemon))
 
     def test_only_a_run_that_has_ended(self) -> None:
         gate = self.daemon.home / "delete-gate"

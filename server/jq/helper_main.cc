@@ -27,9 +27,11 @@ using orch::jq::Outcome;
 using orch::jq::Reply;
 using orch::jq::Request;
 
+#ifndef ORCH_SANITIZED
 constexpr rlim_t kMemory = rlim_t{1} << 30;  // address space, of which libjq and its tables take some 30 MB
-constexpr rlim_t kCpuSeconds = 2;            // a request
-constexpr size_t kKept = 64;                 // compiled expressions; making one costs 13 ms
+#endif
+constexpr rlim_t kCpuSeconds = 2;  // a request
+constexpr size_t kKept = 64;       // compiled expressions; making one costs 13 ms
 
 std::string Dump(jv value) {
   jv text = jv_dump_string(value, 0);
@@ -147,7 +149,7 @@ void AllowCpu() {
 
 int main() {
   prctl(PR_SET_DUMPABLE, 0);
-#ifndef ORCH_SANITIZED  // which map far more than they use
+#ifndef ORCH_SANITIZED  // sanitizers map far more than they use
   const rlimit memory{kMemory, kMemory};
   setrlimit(RLIMIT_AS, &memory);
 #endif

@@ -73,6 +73,9 @@ absl::StatusOr<PlannedRun> EngineImpl::PlanRun(SubmitCommand command, int64_t ma
   if (!refusal.ok()) faults.push_back({"orchestrator", std::string(refusal.message()), ReasonOf(refusal)});
   FilledParameters parameters = FillParameters(command.spec, command.parameters_json, false);
   faults.insert(faults.end(), parameters.violations.begin(), parameters.violations.end());
+  const std::vector<Violation> conditions =
+      conditions_->Check(command.spec, parameters.violations.empty() ? parameters.json : "");
+  faults.insert(faults.end(), conditions.begin(), conditions.end());
   out.checked.warnings = CacheWarnings(command.spec);
   const auto checked = catalog_->Check(command.project, std::move(command.spec), command.spec_bytes);
   if (!checked.ok()) {

@@ -134,8 +134,12 @@ int64_t BatchWriter::Write(Batch* batch) {
     (row.inline_bytes ? s_->blob.Blob(*row.inline_bytes) : s_->blob.Null()).Run();
   }
   for (ArtifactRow& row : batch->artifacts) WriteArtifact(&row);
-  for (const auto& [project, key] : batch->removed_cache_entries) s_->removed_cache_entry.Text(project).Blob(key).Run();
+  for (const auto& [project, key] : batch->removed_cache_entries) {
+    removals_.RemoveKeptBy(project, key, 0);
+    s_->removed_cache_entry.Text(project).Blob(key).Run();
+  }
   for (const CacheEntryRow& row : batch->cache_entries) {
+    removals_.RemoveKeptBy(row.project, row.key, 0);
     const std::string ids = EncodeIds(row.artifacts);
     s_->cache_entry.Text(row.project).Blob(row.key).Int(row.run).Int(row.ix).Int(row.attempt).Text(row.parts_json);
     s_->cache_entry.Text(ids).Int(row.created).Text(row.pipeline).Text(row.step).Text(row.run_name).Run();

@@ -8,6 +8,19 @@
 
 namespace orch::store {
 
+namespace {
+
+// What the cache entry ?1, ?2 alone keeps, if it was made at ?3 or that is 0.
+constexpr char kKept[] =
+    "(SELECT a.id FROM cache_entry e JOIN artifact a ON a.run = e.run AND a.ix = e.ix AND a.attempt = e.attempt "
+    "JOIN artifact_name n ON n.id = a.name_id WHERE e.project = ?1 AND e.key = ?2 AND ?3 IN (0, e.created) "
+    "AND n.name = e.pipeline || '.' || e.step || '.' || a.output "
+    "AND NOT EXISTS (SELECT 1 FROM run r WHERE r.key = e.run) "
+    "AND NOT EXISTS (SELECT 1 FROM cache_entry o WHERE o.run = e.run AND o.ix = e.ix AND o.attempt = e.attempt "
+    "AND o.rowid <> e.rowid))";
+
+}  // namespace
+
 struct RemovalWriter::Statements {
   explicit Statements(SQLite::Database& db)
       : forget_name(db, "INSERT INTO run_name (run_name, rowid, name) VALUES ('delete', ?, ?)"),
@@ -38,6 +51,14 @@ struct RemovalWriter::Statements {
                         "AND NOT EXISTS (SELECT 1 FROM run r WHERE r.key = artifact.run AND r.state < 6) "
                         "AND NOT EXISTS (SELECT 1 FROM cache_entry e WHERE e.run = artifact.run AND e.ix = artifact.ix "
                         "AND e.attempt = artifact.attempt)"),
+        list_kept(db, absl::StrCat("INSERT OR IGNORE INTO blob_removal (digest) SELECT b.digest FROM artifact a "
+                                   "JOIN blob b ON b.digest = a.digest WHERE a.id IN ",
+                                   kKept)
+                          .c_str()),
+        kept_floor(db, absl::StrCat("UPDATE meta SET artifact_floor = (SELECT max(k.id) FROM ", kKept,
+                                    " k) + 1 WHERE artifact_floor <= (SELECT max(k.id) FROM ", kKept, " k)")
+                           .c_str()),
+        kept(db, absl::StrCat("DELETE FROM artifact WHERE id IN ", kKept).c_str()),
         compact(db,
                 "DELETE FROM event WHERE sequence IN "
                 "(SELECT sequence FROM event WHERE sequence <= ? ORDER BY sequence LIMIT ?)"),
@@ -51,11 +72,18 @@ struct RemovalWriter::Statements {
         cleaned(db, "DELETE FROM deleted_run WHERE run = ?") {}
 
   HotStatement forget_name, run, hooks, deleted_run, run_floor, steps, attempts, releases, events, artifact,
-      artifact_floor, list_blob, cache_entry, pruned_artifact, compact, compaction_mark, checked, unlist, blob, cleaned;
+      artifact_floor, list_blob, cache_entry, pruned_artifact, list_kept, kept_floor, kept, compact, compaction_mark,
+      checked, unlist, blob, cleaned;
 };
 
 RemovalWriter::RemovalWriter(SQLite::Database& db) : s_(std::make_unique<Statements>(db)) {}
 RemovalWriter::~RemovalWriter() = default;
+
+void RemovalWriter::RemoveKeptBy(const std::string& project, const std::string& key, int64_t created) {
+  s_->list_kept.Text(project).Blob(key).Int(created).Run();
+  s_->kept_floor.Text(project).Blob(key).Int(created).Run();
+  s_->kept.Text(project).Blob(key).Int(created).Run();
+}
 
 int64_t RemovalWriter::Write(const Removals& removals) {
   if (removals.empty()) return 0;
@@ -80,6 +108,7 @@ int64_t RemovalWriter::Write(const Removals& removals) {
     s_->artifact_floor.Int(*std::max_element(removals.artifacts.begin(), removals.artifacts.end())).Run();
   }
   for (const Removals::CacheEntry& r : removals.cache_entries) {
+    RemoveKeptBy(r.project, r.key, r.created);
     s_->cache_entry.Text(r.project).Blob(r.key).Int(r.created).Run();
   }
   for (const ArtifactId id : removals.pruned_artifacts) {

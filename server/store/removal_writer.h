@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 
 #include "server/model/removals.h"
 
@@ -19,6 +20,10 @@ class RemovalWriter {
 
   // Returns the number of things that were asked for. Throws SQLite::Exception; may be called again after a rollback.
   int64_t Write(const Removals& removals);
+
+  // A cache entry is about to go or to be replaced: artifacts of a deleted run that it alone has kept go before it.
+  // `created` 0: whenever it was made. Throws as Write does.
+  void RemoveKeptBy(const std::string& project, const std::string& key, int64_t created);
 
  private:
   struct Statements;

@@ -72,6 +72,10 @@ class Deletion(unittest.TestCase):
         self.assertIn(digests["plain"], blobs(self.daemon))
         self.assertTrue(self.daemon.ctl("get-artifact", "makes.plain.o", "--output", "-").stdout.endswith("30000\n"))
         self.assertEqual(self.daemon.json("get-artifact", "makes.plain.o")["version"], 2, "versions are not given twice")
+        self.daemon.ctl("delete-run", second)
+        self.daemon.ctl("invalidate-cache", "makes")
+        wait_for("what only the cache kept to go", lambda: digests["cached"] not in blobs(self.daemon))
+        self.assertIn(digests["named"], blobs(self.daemon))
 
     def test_bytes_that_another_run_has_stay(self) -> None:
         text = "name: twin\nsteps:\n  - {name: a, command: [sh, -c, 'seq 60000 > \"$ORCH_OUTPUT_O\"'], outputs: {o: {}}}\n"

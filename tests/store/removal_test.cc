@@ -103,6 +103,71 @@ TEST_F(RemovalTest, KeysAndIdsAreNeverGivenAgain) {
   EXPECT_GE(writer_->meta().last_sequence, 1);
 }
 
+TEST_F(RemovalTest, WhatOnlyACacheEntryKeptGoesWithIt) {
+  Batch batch;
+  AddRun(&batch, 1, "r", RunState::kSucceeded);
+  batch.steps = {Step(1, 0, "a"), Step(1, 1, "b[2]"), Step(1, 2, "c")};
+  batch.artifacts = {Artifact(1, 1, 0, "penguins.a.o", "one"), Artifact(2, 1, 1, "penguins.b[2].o", "two"),
+                     Artifact(3, 1, 2, "best", "three")};
+  for (const char* bytes : {"one", "two", "three"}) AddBlob(&batch, bytes);
+  for (StepIx ix = 0; ix < 3; ++ix) {
+    CacheEntryRow entry;
+    entry.project = "default";
+    entry.key = std::string(32, static_cast<char>('a' + ix));
+    entry.run = 1;
+    entry.ix = ix;
+    entry.attempt = 1;
+    entry.parts_json = "{}";
+    entry.artifacts = {ix + 1};
+    entry.created = 50;
+    entry.pipeline = "penguins";
+    entry.step = batch.steps[ix].name;
+    batch.cache_entries.push_back(entry);
+  }
+  const std::vector<CacheEntryRow> entries = batch.cache_entries;
+  Commit(batch);
+  Batch of_live;  // of a run that is there
+  of_live.removed_cache_entries = {{"default", entries[0].key}};
+  Commit(of_live);
+  EXPECT_EQ(Count("artifact"), 3);
+  Batch again;
+  again.cache_entries = {entries[0]};
+  Commit(again);
+
+  Batch removal;
+  removal.removals.runs = {Deleted(1, "r", 0)};
+  Commit(removal);
+  Batch cleaned;
+  cleaned.removals.artifacts = {1, 2, 3};
+  cleaned.removals.steps = {{1, 0, 10}};
+  cleaned.removals.cleaned_runs = {1};
+  Commit(cleaned);
+  EXPECT_EQ(Count("artifact"), 3);
+  EXPECT_EQ(Count("blob_removal"), 3);
+  Batch checked;
+  checked.removals.checked_blobs = {Sha256Of("one"), Sha256Of("two"), Sha256Of("three")};
+  Commit(checked);
+  EXPECT_EQ(Count("blob_removal"), 0);
+
+  Batch other;  // one that was made anew meanwhile
+  other.removals.cache_entries = {{"default", entries[0].key, 49}};
+  Commit(other);
+  EXPECT_EQ(Count("artifact"), 3);
+  Batch pruned;
+  pruned.removals.cache_entries = {{"default", entries[0].key, 50}};
+  Commit(pruned);
+  EXPECT_EQ(Count("artifact WHERE id = 1"), 0);
+  Batch replaced;
+  replaced.cache_entries = {entries[1]};
+  replaced.cache_entries[0].run = 2;
+  replaced.cache_entries[0].artifacts = {};
+  replaced.removed_cache_entries = {{"default", entries[2].key}};
+  Commit(replaced);
+  EXPECT_EQ(Count("artifact WHERE id = 2"), 0);
+  EXPECT_EQ(Count("artifact WHERE id = 3"), 1) << "it has a name of its own";
+  EXPECT_THAT(*queries_->ListBlobRemovals("", 10), testing::UnorderedElementsAre(Sha256Of("one"), Sha256Of("two")));
+}
+
 TEST_F(RemovalTest, ArtifactsThatSomethingNeedsStay) {
   Batch batch;
   AddRun(&batch, 1, "r", RunState::kSucceeded);

@@ -22,9 +22,11 @@ from tests.lib.oracle import Oracle, Traffic
 SEEDS = int(os.environ.get("ORCH_TEST_SEEDS", "1"))
 SEED = int(os.environ.get("ORCH_TEST_SEED", str(random.randrange(1 << 30))))
 CONFIG = "grace: 300ms\nflavors: {fake: true}\n"
-MIX = [dags.chain, dags.mesh, dags.early, dags.cancelled, dags.flaky, dags.cached, dags.fan, dags.leaves_behind]
+MIX = [dags.chain, dags.mesh, dags.early, dags.cancelled, dags.flaky, dags.cached, dags.fan, dags.grows,
+       dags.leaves_behind]
 # Of the traffic, for points that not every mix reaches.
-REACHED_BY = {"hook": dags.chain, "cancel": dags.cancelled, "publish": dags.early, "resolve": dags.cached, "store": dags.mesh}
+REACHED_BY = {"hook": dags.chain, "cancel": dags.cancelled, "publish": dags.early, "resolve": dags.cached, "store": dags.mesh,
+              "fanout": dags.grows}
 
 
 def points(program: str) -> list[str]:
@@ -353,7 +355,7 @@ class FaultPoints(unittest.TestCase):
             for point in names:
                 if only and only not in point:
                     continue
-                passes = 1 if point.startswith(("start.", "publish.", "resolve.", "hook.")) else self.rng.randint(1, 4)
+                passes = 1 if point.startswith(("start.", "publish.", "resolve.", "fanout.", "hook.")) else self.rng.randint(1, 4)
                 try:
                     self.way(point)(point, passes)
                 except BaseException:

@@ -21,7 +21,7 @@ class Dag:
     run_state: str = "SUCCEEDED"
     # How a step behaves, by its template's name: `well` is the default; see oracle.check_step.
     behaviour: dict[str, str] = field(default_factory=dict)
-    edges: list[tuple[str, str]] = field(default_factory=list)  # producer, consumer: templates
+    edges: list[tuple[str, str]] = field(default_factory=list)  # producer, consumer: steps, or templates for all of theirs
     files: dict[tuple[str, str], bytes] = field(default_factory=dict)  # (step, output): its bytes
     values: dict[tuple[str, str], Any] = field(default_factory=dict)
     logs: dict[str, bytes] = field(default_factory=dict)  # step: its stdout
@@ -109,6 +109,23 @@ def fan(marks: str, rng: random.Random) -> Dag:
     return dag
 
 
+def grows(marks: str, rng: random.Random) -> Dag:
+    """Fans out over a list that a step makes, maybe an empty one; a condition decides which instances go on."""
+    items = [rng.randrange(1000) for _ in range(rng.randint(0, 4))]
+    over = {"x": {"from": "make.xs"}}
+    dag = Dag("grows", {"name": "grows", "steps": [
+        _step(marks, "make", f"echo '{items}' > $ORCH_OUTPUT_XS", outputs={"xs": {"value": True}}),
+        _step(marks, "each", "echo $((${item.x} * 3)) > $ORCH_OUTPUT_V", foreach=over, outputs={"v": {"value": True}}),
+        _step(marks, "large", "true", foreach=over, inputs={"v": "each[item].v"}, when=".each.v > 1500"),
+        _step(marks, "gather", "cat $ORCH_INPUT_VS > $ORCH_OUTPUT_ALL", inputs={"vs": "each[*].v"},
+              outputs={"all": {"value": True}})]},
+        behaviour={"each": "grows", "large": "grows",
+                   **{f"large[{i}]": "never" for i, x in enumerate(items) if x * 3 <= 1500}},
+        edges=[("make", "each"), ("each", "gather")] + [(f"each[{i}]", f"large[{i}]") for i in range(len(items))])
+    dag.values["gather", "all"] = [x * 3 for x in items]
+    return dag
+
+
 def early(marks: str, rng: random.Random) -> Dag:
     """The producer ends only once the consumer of what it published has begun, or after a while."""
     wait = (f"n=0; while ! grep -q \"^B $ORCH_RUN_NAME eager \" {marks} && [ $n -lt 400 ]; do sleep 0.02; n=$((n + 1)); done")
@@ -185,5 +202,5 @@ def large_log(marks: str, rng: random.Random) -> Dag:
     return dag
 
 
-KINDS: list[Callable[[str, random.Random], Dag]] = [chain, mesh, wide, fan, early, flaky, cancelled, timed_out, fail_fast,
+KINDS: list[Callable[[str, random.Random], Dag]] = [chain, mesh, wide, fan, grows, early, flaky, cancelled, timed_out, fail_fast,
                                                     cached, leaves_behind, large_log]

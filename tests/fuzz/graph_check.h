@@ -33,22 +33,29 @@ inline std::string Describe(const Graph& graph) {
 }
 
 inline void CheckGraph(const Graph& graph, const CompileLimits& limits) {
-  const std::vector<StepTemplate>& templates = graph.templates();
+  const Graph::Templates templates = graph.templates();
   REQUIRE(graph.spec().steps.size() == templates.size());
   REQUIRE(graph.step_count() <= limits.steps_per_run);
-  std::vector<uint32_t> upstreams(templates.size());
+  std::vector<uint32_t> upstreams(templates.size()), group_upstreams(templates.size());
   StepIx first = 0;
   for (uint32_t t = 0; t < templates.size(); ++t) {
     const StepTemplate& step = templates[t];
     REQUIRE(step.first == first);
-    first += step.count;
+    if (step.at_run_time()) REQUIRE(step.group == first && step.count == 0 && !step.expanded);
+    first += step.at_run_time() ? 1 : step.count;
     REQUIRE(step.inputs.size() == graph.spec().steps[t].inputs.size());
     for (const Edge& edge : step.edges) {
       REQUIRE(edge.consumer < templates.size() && edge.consumer != t);
-      ++upstreams[edge.consumer];
-      if (edge.kind == EdgeKind::kIndex) REQUIRE(edge.index < step.count);
+      ++(edge.to_group ? group_upstreams : upstreams)[edge.consumer];
+      if (edge.to_group) REQUIRE(templates[edge.consumer].at_run_time());
+      if (edge.kind == EdgeKind::kGroup) REQUIRE(step.at_run_time());
+      if (edge.kind == EdgeKind::kIndex && !step.at_run_time()) REQUIRE(edge.index < step.count);
       if (edge.early) REQUIRE(edge.output < step.outputs);
       if (edge.kind != EdgeKind::kItem) continue;
+      if (templates[edge.consumer].at_run_time()) {  // linked once it has instances
+        REQUIRE(edge.item_offsets.empty());
+        continue;
+      }
       REQUIRE(edge.item_offsets.size() == size_t{step.count} + 1);
       REQUIRE(edge.item_offsets.back() == edge.item_consumers.size());
       REQUIRE(edge.item_consumers.size() == templates[edge.consumer].count);  // each has exactly one producer
@@ -57,11 +64,15 @@ inline void CheckGraph(const Graph& graph, const CompileLimits& limits) {
     for (const InputBinding& input : step.inputs) {
       if (input.source != InputSpec::Source::kFrom) continue;
       REQUIRE(input.producer < templates.size() && input.output < templates[input.producer].outputs);
-      if (input.kind == EdgeKind::kIndex) REQUIRE(input.index < templates[input.producer].count);
+      if (input.kind == EdgeKind::kIndex && !templates[input.producer].at_run_time())
+        REQUIRE(input.index < templates[input.producer].count);
     }
   }
   REQUIRE(first == graph.step_count());
-  for (uint32_t t = 0; t < templates.size(); ++t) REQUIRE(upstreams[t] == templates[t].upstreams);
+  for (uint32_t t = 0; t < templates.size(); ++t) {
+    REQUIRE(upstreams[t] == templates[t].upstreams && group_upstreams[t] == templates[t].group_upstreams);
+    upstreams[t] += group_upstreams[t];
+  }
 
   // No cycle: counting down from the roots reaches every template.
   std::vector<uint32_t> ready;
@@ -83,7 +94,7 @@ inline void CheckGraph(const Graph& graph, const CompileLimits& limits) {
   for (StepIx ix = 0; ix < graph.step_count() && ix < 64; ++ix) {
     REQUIRE(graph.FindStep(graph.StepName(ix)) == ix);
     (void)graph.ItemJson(ix);
-    for (uint32_t o = 0; o < templates[graph.TemplateOf(ix)].outputs; ++o) {
+    for (uint32_t o = 0; o < templates[graph.TemplateOf(ix)].outputs && !graph.IsGroup(ix); ++o) {
       const uint32_t slot = graph.OutputSlot(ix, o);
       REQUIRE(slot < graph.output_count() && slots.insert(slot).second);
     }

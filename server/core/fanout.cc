@@ -152,7 +152,7 @@ bool DecodeItems(absl::string_view bytes, Items* items) {
   uint32_t keys = 0;
   if (!TakeNumber(&bytes, &count) || !TakeNumber(&bytes, &keys)) return false;
   // Each value takes its length at least: nothing is reserved for what is not there.
-  if (uint64_t{count} * keys > bytes.size() / sizeof(uint32_t) || (keys == 0 && count > 0)) return false;
+  if (uint64_t{count} * keys > bytes.size() / sizeof(uint32_t) || (keys == 0) != (count == 0)) return false;
   items->assign(count, std::vector<std::string>(keys));
   for (std::vector<std::string>& item : *items) {
     for (std::string& value : item) {

@@ -10,7 +10,7 @@
 namespace orch {
 namespace {
 
-std::string Quote(const std::string& name) { return absl::StrCat("`", name, "`"); }
+std::string Quote(absl::string_view name) { return absl::StrCat("`", name, "`"); }
 
 std::string More(int64_t more) { return more > 0 ? absl::StrCat(" and ", more, " more") : std::string(); }
 
@@ -33,24 +33,6 @@ void Explain(const Graph& graph, const std::string& run, const StepsFound& found
 std::string ClockWords(int64_t wall_micros) {
   const int64_t second = wall_micros / 1'000'000 % 86'400;
   return absl::StrFormat("%02d:%02d:%02d UTC", second / 3600, second / 60 % 60, second % 60);
-}
-
-std::string RuleWord(TriggerRule rule) {
-  switch (rule) {
-    case TriggerRule::kAllSuccess:
-      return "all_success";
-    case TriggerRule::kAllDone:
-      return "all_done";
-    case TriggerRule::kOneSuccess:
-      return "one_success";
-    case TriggerRule::kOneFailed:
-      return "one_failed";
-    case TriggerRule::kAllFailed:
-      return "all_failed";
-    case TriggerRule::kNoneFailed:
-      return "none_failed";
-  }
-  return "";
 }
 
 std::string EndInWords(Reason reason, const std::optional<int>& exit_code, const std::optional<int>& signal,
@@ -185,7 +167,7 @@ Explained ExplainEnded(const Graph& graph, const std::string& run, const RunRow&
                                           : kBadStates,
                                       find);
         for (Cause& c : out.causes) c.reason = row.reason;
-        out.summary = absl::StrCat(name, " was skipped: its rule ", Quote(RuleWord(rule)), " was not met",
+        out.summary = absl::StrCat(name, " was skipped: its rule ", Quote(Name(rule)), " was not met",
                                    out.causes.empty() ? "" : ", ", out.causes.empty() ? "" : out.causes[0].text);
       } else {
         out.summary =

@@ -88,7 +88,5 @@ std::string EndInWords(Reason reason, const std::optional<int>& exit_code, const
                        int64_t peak_memory, const std::string& message);
 // A time in UTC, `14:03:22`.
 std::string ClockWords(int64_t wall_micros);
-// A rule as it is written, `all_success`.
-std::string RuleWord(TriggerRule rule);
 
 }  // namespace orch

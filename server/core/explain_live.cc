@@ -14,7 +14,7 @@ namespace {
 
 constexpr int kMostLooked = 20'000;  // live attempts, for the holders of a pool; steps, for what they wait for
 
-std::string Quote(const std::string& name) { return absl::StrCat("`", name, "`"); }
+std::string Quote(absl::string_view name) { return absl::StrCat("`", name, "`"); }
 
 std::string Shown(const std::string& pool, int64_t amount) {
   if (absl::EndsWith(pool, "/cpu")) return absl::StrCat(static_cast<double>(amount) / 1000);
@@ -211,7 +211,7 @@ std::optional<Explained> Dispatcher::Explain(RunKey key, StepIx ix) const {
                        : out.causes.empty() ? " waits to be looked at"
                                             : " waits: ",
                        first, out.causes.size() > 1 ? absl::StrCat(", and ", out.causes.size() - 1, " more") : "",
-                       rule == TriggerRule::kAllSuccess ? "" : absl::StrCat("; its rule is ", Quote(RuleWord(rule))));
+                       rule == TriggerRule::kAllSuccess ? "" : absl::StrCat("; its rule is ", Quote(Name(rule))));
       break;
     }
     case StepState::kReady:

@@ -25,6 +25,14 @@ void HotStatement::Run() {
   sqlite3_reset(statement_);
 }
 
+bool HotStatement::Any() {
+  const int rc = sqlite3_step(statement_);
+  if (rc != SQLITE_DONE && rc != SQLITE_ROW) Fail(rc);
+  bound_ = 0;
+  sqlite3_reset(statement_);
+  return rc == SQLITE_ROW;
+}
+
 void HotStatement::RunReturning(int64_t* first, int64_t* second) {
   int rc = sqlite3_step(statement_);
   if (rc != SQLITE_ROW) Fail(rc);

@@ -37,6 +37,8 @@ class HotStatement {
 
   // Runs a statement that returns no rows.
   void Run();
+  // Runs a query: has it a row?
+  bool Any();
   // Runs one with RETURNING of two integers for one row.
   void RunReturning(int64_t* first, int64_t* second);
 

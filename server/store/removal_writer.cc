@@ -51,6 +51,7 @@ struct RemovalWriter::Statements {
                         "AND NOT EXISTS (SELECT 1 FROM run r WHERE r.key = artifact.run AND r.state < 6) "
                         "AND NOT EXISTS (SELECT 1 FROM cache_entry e WHERE e.run = artifact.run AND e.ix = artifact.ix "
                         "AND e.attempt = artifact.attempt)"),
+        is_entry(db, "SELECT 1 FROM cache_entry WHERE project = ? AND key = ?"),
         list_kept(db, absl::StrCat("INSERT OR IGNORE INTO blob_removal (digest) SELECT b.digest FROM artifact a "
                                    "JOIN blob b ON b.digest = a.digest WHERE a.id IN ",
                                    kKept)
@@ -72,14 +73,15 @@ struct RemovalWriter::Statements {
         cleaned(db, "DELETE FROM deleted_run WHERE run = ?") {}
 
   HotStatement forget_name, run, hooks, deleted_run, run_floor, steps, attempts, releases, events, artifact,
-      artifact_floor, list_blob, cache_entry, pruned_artifact, list_kept, kept_floor, kept, compact, compaction_mark,
-      checked, unlist, blob, cleaned;
+      artifact_floor, list_blob, cache_entry, pruned_artifact, is_entry, list_kept, kept_floor, kept, compact,
+      compaction_mark, checked, unlist, blob, cleaned;
 };
 
 RemovalWriter::RemovalWriter(SQLite::Database& db) : s_(std::make_unique<Statements>(db)) {}
 RemovalWriter::~RemovalWriter() = default;
 
 void RemovalWriter::RemoveKeptBy(const std::string& project, const std::string& key, int64_t created) {
+  if (!s_->is_entry.Text(project).Blob(key).Any()) return;  // as for most that are new
   s_->list_kept.Text(project).Blob(key).Int(created).Run();
   s_->kept_floor.Text(project).Blob(key).Int(created).Run();
   s_->kept.Text(project).Blob(key).Int(created).Run();

@@ -260,7 +260,7 @@ void Dispatcher::AdoptGraph(RunInMemory& run) {
     run.open_instances.push_back(templates[t].count + (templates[t].at_run_time() ? 1 : 0));
     run.seen.push_back(0);
     if (templates[t].at_run_time()) run.cells[templates[t].group].open = templates[t].group_upstreams;
-    for (uint32_t i = 0; i < templates[t].count; ++i) run.cells[templates[t].first + i].open = templates[t].upstreams;
+    for (uint32_t i = 0; i < templates[t].count; ++i) run.cells[templates[t].at(i)].open = templates[t].upstreams;
   }
   for (const StepTemplate& step : templates) {
     if (step.count > 0 || step.at_run_time()) continue;
@@ -278,8 +278,8 @@ void Dispatcher::AdoptGraph(RunInMemory& run) {
         continue;
       }
       for (uint32_t i = 0; i < consumer.count; ++i) {
-        --run.cells[consumer.first + i].open;
-        run.cells[consumer.first + i].seen |= kSeenOk;
+        --run.cells[consumer.at(i)].open;
+        run.cells[consumer.at(i)].seen |= kSeenOk;
       }
     }
   }

@@ -171,7 +171,10 @@ class Dispatcher {
   void CloseEarly(RunInMemory& run);
   void AdoptGraph(RunInMemory& run);
   void ForgetWork(RunKey key);
-  std::vector<bool> ChooseSteps(const RunInMemory& run, const RunRetried& event) const;
+  static std::vector<bool> ChooseSteps(const RunRetried& event);
+  static std::shared_ptr<const Graph> WithoutChosenFanouts(std::shared_ptr<const Graph> graph,
+                                                           const std::vector<bool>& chosen);
+  void RemoveStep(RunInMemory& run, StepIx ix, std::string message);
   void StartHeart(RunInMemory& run, StepIx ix, LiveAttempt& attempt);
   void OnStepFailed(RunInMemory& run, StepIx ix);
   void StopLive(RunInMemory& run, Reason reason, bool force);
@@ -193,7 +196,6 @@ class Dispatcher {
   void JudgeGroup(RunInMemory& run, StepIx ix);
   void AskToFanOut(RunInMemory& run, StepIx ix);
   void Expand(RunInMemory& run, uint32_t t);
-  void FanOutAgain(RunInMemory& run, StepIx ix, Items items);
   void SkipInstances(RunInMemory& run, StepIx group);
   void SkipInstance(RunInMemory& run, StepIx ix);
   void CloseFrom(RunInMemory& run, const Edge& edge, StepIx producer, uint8_t seen);

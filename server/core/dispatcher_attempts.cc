@@ -69,7 +69,7 @@ void Dispatcher::SubmitNow(RunInMemory& run, StepIx ix, LiveAttempt& attempt) {
 std::vector<std::vector<ArtifactId>> Dispatcher::InputsOf(const RunInMemory& run, StepIx ix) const {
   const uint32_t t = run.graph->TemplateOf(ix);
   const StepTemplate& step = run.graph->templates()[t];
-  const uint32_t instance = ix - step.first;
+  const uint32_t instance = step.InstanceOf(ix);
   std::vector<std::vector<ArtifactId>> out;
   out.reserve(step.inputs.size());
   for (const InputBinding& input : step.inputs) {
@@ -83,7 +83,7 @@ std::vector<std::vector<ArtifactId>> Dispatcher::InputsOf(const RunInMemory& run
     const StepTemplate& producer = run.graph->templates()[input.producer];
     const auto landed = [&](uint32_t i) -> ArtifactId {
       // What a failed producer published early is for early inputs alone.
-      if (!ORCH_PLANTED("count_failed_output") && !input.early && !IsOk(run.cells[producer.first + i].state)) return 0;
+      if (!ORCH_PLANTED("count_failed_output") && !input.early && !IsOk(run.cells[producer.at(i)].state)) return 0;
       return run.artifacts[producer.output_base + i * producer.outputs + input.output];
     };
     switch (input.kind) {

@@ -22,11 +22,11 @@ bool Dispatcher::TakeFound(RunInMemory& run, StepIx ix) {
   };
   if (run.row.generation != 1) return drop();
   const StepTemplate& step = run.graph->templates()[run.graph->TemplateOf(ix)];
-  const uint32_t instance = ix - step.first;
+  const uint32_t instance = step.InstanceOf(ix);
   for (const InputBinding& input : step.inputs) {
     if (input.source != InputSpec::Source::kFrom) continue;
     const StepTemplate& producer = run.graph->templates()[input.producer];
-    const auto taken = [&](uint32_t i) { return run.cells[producer.first + i].state == StepState::kCached; };
+    const auto taken = [&](uint32_t i) { return run.cells[producer.at(i)].state == StepState::kCached; };
     bool all = true;
     switch (input.kind) {
       case EdgeKind::kAll:

@@ -7,6 +7,7 @@
 #include "server/base/planted.h"
 #include "server/base/status.h"
 #include "server/core/dispatcher.h"
+#include "server/core/fanout.h"
 
 namespace orch {
 namespace {
@@ -108,36 +109,51 @@ absl::Status Dispatcher::On(SkipRequested& event) {
   return absl::OkStatus();
 }
 
-// By step: whether it is reopened.
-std::vector<bool> Dispatcher::ChooseSteps(const RunInMemory& run, const RunRetried& event) const {
-  std::vector<bool> chosen(run.cells.size(), false);
+// By step: whether it is reopened, or new.
+std::vector<bool> Dispatcher::ChooseSteps(const RunRetried& event) {
+  const Graph& graph = *event.run.graph;
+  std::vector<const StepRow*> rows(graph.step_count(), nullptr);
+  for (const StepRow& row : event.run.steps) rows[row.ix] = &row;
+  std::vector<bool> chosen(rows.size(), false);
   std::vector<StepIx> left;
   const auto choose = [&](StepIx ix) {
     if (chosen[ix]) return;
     chosen[ix] = true;
     left.push_back(ix);
   };
-  for (const StepIx ix : event.steps) choose(ix);
-  for (StepIx ix = 0; ix < run.cells.size(); ++ix) {
-    const StepCell& cell = run.cells[ix];
-    if (!IsTerminal(cell.state)) choose(ix);  // it has no end: it came into the run later
+  for (const StepIx ix : event.steps) {
+    const StepTemplate& step = graph.step(graph.TemplateOf(ix));
+    if (step.Has(ix)) {
+      choose(ix);
+    } else if (step.at_run_time() && !step.removed && !step.expanded) {
+      choose(step.group);
+    }
+  }
+  for (StepIx ix = 0; ix < rows.size(); ++ix) {
+    if (!graph.Has(ix)) continue;
+    const StepRow* row = rows[ix];
+    if (row == nullptr || !IsTerminal(row->state) || row->reason == Reason::kStepRemoved) {
+      choose(ix);  // it is new, or has come back
+      continue;
+    }
     if (!event.unsuccessful) continue;
-    const bool harmed = cell.state == StepState::kFailed || cell.state == StepState::kCancelled ||
-                        (cell.state == StepState::kSkipped && SkippedForHarm(cell.reason));
+    const bool harmed = row->state == StepState::kFailed || row->state == StepState::kCancelled ||
+                        (row->state == StepState::kSkipped && SkippedForHarm(row->reason));
     if (harmed) choose(ix);
   }
   // Whole fan-ins are followed once, however many of their producers are chosen.
-  std::vector<bool> followed(run.graph->templates().size(), false);
+  std::vector<bool> followed(graph.templates().size(), false);
   while (!left.empty()) {
     const StepIx ix = left.back();
     left.pop_back();
-    const uint32_t t = run.graph->TemplateOf(ix);
-    const StepTemplate& producer = run.graph->templates()[t];
+    const uint32_t t = graph.TemplateOf(ix);
+    const StepTemplate& producer = graph.step(t);
     const bool group = producer.group == ix;
-    const uint32_t instance = group ? 0 : ix - producer.first;
-    for (uint32_t i = 0; group && i < producer.count; ++i) choose(producer.first + i);
+    for (uint32_t i = 0; group && i < producer.numbered(); ++i) choose(producer.at(i));
+    if (!producer.Has(ix)) continue;
+    const uint32_t instance = group ? 0 : producer.InstanceOf(ix);
     for (const Edge& edge : producer.edges) {
-      const StepTemplate& consumer = run.graph->templates()[edge.consumer];
+      const StepTemplate& consumer = graph.step(edge.consumer);
       if (edge.to_group) {
         const bool follow = edge.kind == EdgeKind::kGroup   ? group
                             : edge.kind == EdgeKind::kIndex ? !group && edge.index == instance
@@ -146,15 +162,26 @@ std::vector<bool> Dispatcher::ChooseSteps(const RunInMemory& run, const RunRetri
       } else if (edge.kind == EdgeKind::kItem) {
         if (group || edge.item_offsets.empty()) continue;
         for (uint32_t k = edge.item_offsets[instance]; k < edge.item_offsets[instance + 1]; ++k) {
-          choose(consumer.first + edge.item_consumers[k]);
+          choose(consumer.at(edge.item_consumers[k]));
         }
       } else if (edge.kind == EdgeKind::kAll ? !followed[t] : !group && edge.index == instance) {
-        for (uint32_t i = 0; i < consumer.count; ++i) choose(consumer.first + i);
+        for (uint32_t i = 0; i < consumer.count; ++i) choose(consumer.at(i));
       }
     }
     followed[t] = true;
   }
   return chosen;
+}
+
+// What came of its list may be something else now: it is made again, with all that is linked to it by item.
+std::shared_ptr<const Graph> Dispatcher::WithoutChosenFanouts(std::shared_ptr<const Graph> graph,
+                                                              const std::vector<bool>& chosen) {
+  std::vector<uint32_t> again;
+  for (uint32_t t = 0; graph->fans_out_at_run_time() && t < graph->templates().size(); ++t) {
+    const StepTemplate& step = graph->step(t);
+    if (step.expanded && chosen[step.group]) again.push_back(t);
+  }
+  return again.empty() ? graph : graph->Without(again);
 }
 
 absl::Status Dispatcher::On(RunRetried& event) {
@@ -169,9 +196,18 @@ absl::Status Dispatcher::On(RunRetried& event) {
   }
   ForgetWork(key);
   event.run.attempts.clear();
+  event.run.graph = WithoutOpenFanouts(std::move(event.run.graph), event.run.steps);
+  const std::vector<bool> chosen = ChooseSteps(event);
+  event.run.graph = WithoutChosenFanouts(std::move(event.run.graph), chosen);
   RunInMemory& run = Adopt(std::move(event.run));
-  out_.batch.retried_runs.push_back(run.header);
+  out_.graphs.emplace_back(key, run.graph);
   ++run.row.generation;
+  if (!event.numbering.empty()) {
+    run.header.numbering = run.row.generation;
+    out_.batch.numberings.push_back({key, run.row.generation, std::move(event.numbering)});
+    for (FanoutRow& row : event.fanouts) out_.batch.fanouts.push_back(std::move(row));
+  }
+  out_.batch.retried_runs.push_back(run.header);
   run.row.ended = 0;
   run.row.cancel_forced = false;
   run.row.deadline = 0;
@@ -182,12 +218,17 @@ absl::Status Dispatcher::On(RunRetried& event) {
     run.row.deadline_mono = now_.mono + run.header.timeout_micros;
     timers_.push({Timer::Kind::kDeadline, run.row.deadline_mono, key, 0, 0});
   }
-  const std::vector<bool> chosen = ChooseSteps(run, event);
   for (StepIx ix = 0; ix < run.cells.size(); ++ix) {
-    if (!chosen[ix]) continue;
-    const StepTemplate& step = run.graph->templates()[run.graph->TemplateOf(ix)];
-    for (uint32_t o = 0; o < step.outputs && step.group != ix; ++o) run.artifacts[run.graph->OutputSlot(ix, o)] = 0;
-    if (!IsTerminal(run.cells[ix].state)) continue;
+    const StepTemplate& step = run.graph->step(run.graph->TemplateOf(ix));
+    const bool has = step.Has(ix);
+    const StepCell& cell = run.cells[ix];
+    const bool gone = !has && (step.removed || !step.at_run_time() || step.expanded) && !IsOk(cell.state) &&
+                      cell.reason != Reason::kStepRemoved;
+    if (!chosen[ix] && !gone) continue;
+    for (uint32_t o = 0; has && o < step.outputs && step.group != ix; ++o) {
+      run.artifacts[run.graph->OutputSlot(ix, o)] = 0;
+    }
+    if (!IsTerminal(cell.state)) continue;
     const std::string orchestrator = Detail(run, ix).row.orchestrator;
     StepRow& row = Detail(run, ix).row;
     row = {};
@@ -198,10 +239,11 @@ absl::Status Dispatcher::On(RunRetried& event) {
     row.orchestrator = orchestrator;
     ++run.open_steps;
     SetStep(run, ix, StepEvent::kReopened, StepState::kWaiting, Reason::kNone, "");
+    if (gone) RemoveStep(run, ix, "the pipeline does not have it any more");
   }
   run.any_failed = false;
   for (StepIx ix = 0; ix < run.cells.size(); ++ix) {
-    if (!IsTerminal(run.cells[ix].state)) continue;
+    if (!IsTerminal(run.cells[ix].state) || !run.graph->Has(ix)) continue;
     if (run.cells[ix].state == StepState::kFailed) run.any_failed = true;
     ended_.emplace_back(key, ix);
   }
@@ -211,6 +253,11 @@ absl::Status Dispatcher::On(RunRetried& event) {
   AddSweep(Sweep::Kind::kOpenRoots, run, 0, run.graph->step_count(), 0);
   if (run.open_steps == 0) finished_runs_.push_back(key);
   return absl::OkStatus();
+}
+
+// It does not take part any more, and is no harm to those that do.
+void Dispatcher::RemoveStep(RunInMemory& run, StepIx ix, std::string message) {
+  EndStep(run, ix, StepEvent::kRemoved, StepState::kSkipped, Reason::kStepRemoved, std::move(message));
 }
 
 // Of the generation before: its steps have ended, and whoever was to be told of that is gone.

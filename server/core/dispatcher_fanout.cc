@@ -58,10 +58,6 @@ absl::Status Dispatcher::On(FanoutResolved& event) {
     EndStep(*run, event.ix, StepEvent::kResolveFailed, StepState::kFailed, event.failure, std::move(event.message));
     return absl::OkStatus();
   }
-  if (run->graph->step(event.fanout.step).expanded) {
-    FanOutAgain(*run, event.ix, *event.fanout.items);
-    return absl::OkStatus();
-  }
   // Its items were counted against the run as it was when they were read; another fan-out may have come since.
   const auto width = static_cast<int64_t>(event.fanout.items->size());
   const absl::Status room = CheckRoom(*run->graph, event.fanout.step, width, policy_.limits);
@@ -78,34 +74,19 @@ absl::Status Dispatcher::On(FanoutResolved& event) {
   const uint32_t t = event.fanout.step;
   run->graph = run->graph->With(std::move(event.fanout));
   out_.graphs.emplace_back(event.run, run->graph);
-  Expand(*run, t);
   const uint32_t count = run->graph->step(t).count;
+  Expand(*run, t);
   EndStep(*run, event.ix, StepEvent::kFannedOut, StepState::kSucceeded, Reason::kNone,
           count == 0 ? std::string("the list is empty")
                      : absl::StrCat("fanned out into ", count, count == 1 ? " instance" : " instances"));
   return absl::OkStatus();
 }
 
-// In a later generation its list was made anew. The instances are what they were, so the items must be, in any order.
-void Dispatcher::FanOutAgain(RunInMemory& run, StepIx ix, Items items) {
-  const StepTemplate& step = run.graph->step(run.graph->TemplateOf(ix));
-  Items before = *step.items;
-  std::sort(items.begin(), items.end());
-  std::sort(before.begin(), before.end());
-  if (items != before) {
-    EndStep(run, ix, StepEvent::kResolveFailed, StepState::kFailed, Reason::kFanoutInvalid,
-            "its list has other items than in the generation before; submit the pipeline as a new run");
-    return;
-  }
-  EndStep(run, ix, StepEvent::kFannedOut, StepState::kSucceeded, Reason::kNone, "the items are those of before");
-  AddSweep(Sweep::Kind::kOpenRoots, run, step.first, step.first + step.count, 0);
-}
-
-// Its group came to nothing in a later generation, however.
+// Those of an earlier generation wait for a list that will not come.
 void Dispatcher::SkipInstances(RunInMemory& run, StepIx group) {
   const StepTemplate& step = run.graph->step(run.graph->TemplateOf(group));
-  for (StepIx ix = step.first; ix < step.first + step.count; ++ix) {
-    if (run.cells[ix].state == StepState::kWaiting) SkipInstance(run, ix);
+  for (uint32_t i = 0; i < step.numbered(); ++i) {
+    if (run.cells[step.at(i)].state == StepState::kWaiting) SkipInstance(run, step.at(i));
   }
 }
 
@@ -118,7 +99,7 @@ void Dispatcher::SkipInstance(RunInMemory& run, StepIx ix) {
           absl::StrCat("`", run.graph->StepName(group), "` is ", Name(cell.state)));
 }
 
-// The new instances are WAITING, with what has come to them already.
+// The instances are WAITING, with what has come to them already.
 void Dispatcher::Expand(RunInMemory& run, uint32_t t) {
   const Graph& graph = *run.graph;
   const StepTemplate& step = graph.step(t);
@@ -128,14 +109,22 @@ void Dispatcher::Expand(RunInMemory& run, uint32_t t) {
     run.unexpanded.erase(found);
   }
   CHECK(before.closed <= step.upstreams);
+  const auto fresh = static_cast<int64_t>(graph.step_count() - run.cells.size());
   run.cells.resize(graph.step_count());
   run.artifacts.resize(graph.output_count());
   run.open_instances[t] += step.count;
-  run.open_steps += step.count;
-  run.row.counts[static_cast<size_t>(StepState::kWaiting)] += step.count;
-  for (StepIx ix = step.first; ix < step.first + step.count; ++ix) {
-    run.cells[ix].open = step.upstreams - before.closed;
-    run.cells[ix].seen = before.seen;
+  run.open_steps += fresh;
+  run.row.counts[static_cast<size_t>(StepState::kWaiting)] += fresh;
+  for (uint32_t i = 0; i < step.count; ++i) {
+    StepCell& cell = run.cells[step.at(i)];
+    cell.open = step.upstreams - before.closed;
+    cell.seen = before.seen;
+    // It had its number from an earlier generation, and has been skipped since.
+    if (IsTerminal(cell.state)) ended_.emplace_back(run.header.key, step.at(i));
+  }
+  for (uint32_t i = step.count; i < step.numbered(); ++i) {
+    if (IsTerminal(run.cells[step.at(i)].state)) continue;
+    RemoveStep(run, step.at(i), "its fan-out has fewer instances now");
   }
   std::set<uint32_t> producers;  // one edge for each, however many inputs come from it
   for (const InputBinding& input : step.inputs) {
@@ -146,12 +135,14 @@ void Dispatcher::Expand(RunInMemory& run, uint32_t t) {
     for (const Edge& edge : producer.edges) {
       if (edge.consumer != t || edge.kind != EdgeKind::kItem) continue;
       for (uint32_t i = 0; i < producer.count; ++i) {
-        const StepCell& cell = run.cells[producer.first + i];
-        if (cell.told) CloseFrom(run, edge, producer.first + i, OutcomeOf(cell.state, cell.reason));
+        const StepCell& cell = run.cells[producer.at(i)];
+        if (cell.told) CloseFrom(run, edge, producer.at(i), OutcomeOf(cell.state, cell.reason));
       }
     }
   }
-  AddSweep(Sweep::Kind::kOpenRoots, run, step.first, step.first + step.count, 0);
+  step.ForEachRange([&](StepRange range) {
+    AddSweep(Sweep::Kind::kOpenRoots, run, range.first, range.first + range.count, 0);
+  });
 }
 
 }  // namespace orch

@@ -57,7 +57,8 @@ std::vector<ArtifactId> Dispatcher::WhenValuesOf(const RunInMemory& run, StepIx 
   for (const WhenSource& source : run.graph->templates()[run.graph->TemplateOf(ix)].when_sources) {
     const std::vector<OutputSpec>& outputs = run.graph->spec().steps[source.producer].outputs;
     const auto [first, end] = run.graph->WhenInstances(ix, source);
-    for (StepIx producer = first; producer < end; ++producer) {
+    for (uint32_t instance = first; instance < end; ++instance) {
+      const StepIx producer = run.graph->step(source.producer).at(instance);
       for (uint32_t o = 0; o < outputs.size(); ++o) {
         if (!outputs[o].value) continue;
         out.push_back(IsOk(run.cells[producer].state) ? run.artifacts[run.graph->OutputSlot(producer, o)] : 0);

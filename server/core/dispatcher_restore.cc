@@ -6,6 +6,7 @@
 #include "server/base/check.h"
 #include "server/base/planted.h"
 #include "server/core/dispatcher.h"
+#include "server/core/fanout.h"
 
 namespace orch {
 
@@ -45,7 +46,7 @@ RunInMemory& Dispatcher::Adopt(StoredRun stored) {
     const std::vector<OutputSpec>& outputs = run.graph->SpecOf(artifact.ix).outputs;
     const auto found =
         std::find_if(outputs.begin(), outputs.end(), [&](const OutputSpec& o) { return o.name == artifact.output; });
-    if (found == outputs.end() || !counts) continue;
+    if (found == outputs.end() || !counts || !run.graph->Has(artifact.ix)) continue;
     const auto output = static_cast<uint32_t>(found - outputs.begin());
     ArtifactId& slot = run.artifacts[run.graph->OutputSlot(artifact.ix, output)];
     slot = std::max(slot, artifact.id);
@@ -67,6 +68,7 @@ void Dispatcher::Restore(StoredRun stored, Now now) {
   now_ = now;
   std::vector<AttemptRow> attempts = std::move(stored.attempts);
   const std::vector<ArtifactRow> artifacts = stored.artifacts;
+  stored.graph = WithoutOpenFanouts(std::move(stored.graph), stored.steps);
   RunInMemory& run = Adopt(std::move(stored));
   const RunKey key = run.header.key;
   for (AttemptRow& row : attempts) {
@@ -105,7 +107,7 @@ void Dispatcher::Restore(StoredRun stored, Now now) {
   }
   CloseEarly(run);
   for (StepIx ix = 0; ix < run.cells.size(); ++ix) {
-    if (IsTerminal(run.cells[ix].state)) ended_.emplace_back(key, ix);
+    if (IsTerminal(run.cells[ix].state) && run.graph->Has(ix)) ended_.emplace_back(key, ix);
   }
 
   std::vector<StepIx> open;

@@ -88,6 +88,7 @@ void Dispatcher::Propagate(RunInMemory& run, StepIx ix) {
   const uint32_t t = run.graph->TemplateOf(ix);
   const StepTemplate& step = run.graph->templates()[t];
   const bool group = step.group == ix;
+  if (run.cells[ix].told || !step.Has(ix)) return;
   const uint8_t outcome = OutcomeOf(run.cells[ix].state, run.cells[ix].reason);
   run.cells[ix].told = true;
   // A group that has instances is judged by them.
@@ -123,7 +124,7 @@ void Dispatcher::CloseFrom(RunInMemory& run, const Edge& edge, StepIx producer, 
     case EdgeKind::kItem:
       if (edge.item_offsets.empty()) return;  // the consumer has no instances yet
       for (uint32_t k = edge.item_offsets[instance]; k < edge.item_offsets[instance + 1]; ++k) {
-        CloseOne(run, consumer.first + edge.item_consumers[k], seen);
+        CloseOne(run, consumer.at(edge.item_consumers[k]), seen);
       }
       return;
   }
@@ -147,7 +148,7 @@ void Dispatcher::CloseAll(RunInMemory& run, const Edge& edge, uint8_t seen) {
     ++later.closed;
     later.seen |= seen;
   } else {
-    CloseRange(run, consumer.first, consumer.count, seen);
+    consumer.ForEachRange([&](StepRange range) { CloseRange(run, range.first, range.count, seen); });
   }
 }
 
@@ -166,9 +167,8 @@ void Dispatcher::Judge(RunInMemory& run, StepIx ix) {
   if (run.row.state != RunState::kRunning && run.row.state != RunState::kPaused) return;
   const StepTemplate& step = run.graph->step(run.graph->TemplateOf(ix));
   if (step.group == ix) return JudgeGroup(run, ix);
-  // In a later generation it was there before its list.
-  if (step.at_run_time() && !IsTerminal(run.cells[step.group].state)) return;
-  if (step.at_run_time() && run.cells[step.group].state != StepState::kSucceeded) return SkipInstance(run, ix);
+  // In a later generation it had its number before its list.
+  if (!step.Has(ix) || (step.at_run_time() && !IsTerminal(run.cells[step.group].state))) return;
   const Reason unmet = JudgeTrigger(run.graph->SpecOf(ix).options().trigger_rule, run.cells[ix].seen);
   if (unmet != Reason::kNone) {
     EndStep(run, ix, StepEvent::kUpstreamsUnmet, StepState::kSkipped, unmet, UnmetMessage(run, ix, unmet));
@@ -297,11 +297,12 @@ void Dispatcher::SkipEarlyConsumers(RunInMemory& run, StepIx producer) {
     if (!edge.early || run.early_closed.count({producer, edge.output}) == 0) continue;
     const StepTemplate& consumer = templates[edge.consumer];
     if (edge.kind == EdgeKind::kItem) {
+      if (edge.item_offsets.empty()) continue;  // the consumer has no instances yet
       for (uint32_t k = edge.item_offsets[instance]; k < edge.item_offsets[instance + 1]; ++k) {
-        skip(consumer.first + edge.item_consumers[k]);
+        skip(consumer.at(edge.item_consumers[k]));
       }
     } else if (edge.kind == EdgeKind::kAll || edge.index == instance) {
-      for (uint32_t i = 0; i < consumer.count; ++i) skip(consumer.first + i);
+      for (uint32_t i = 0; i < consumer.count; ++i) skip(consumer.at(i));
     }
   }
 }

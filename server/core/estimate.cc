@@ -49,7 +49,7 @@ class Play {
       lines_.push_back(ready_.Line(number, demand));
       const StepTemplate& step = templates_[t];
       open_instances_.push_back(step.count + (step.at_run_time() ? 1 : 0));
-      for (uint32_t i = 0; i < step.count; ++i) open_[step.first + i] = step.upstreams;
+      for (uint32_t i = 0; i < step.count; ++i) open_[step.at(i)] = step.upstreams;
       if (step.at_run_time()) open_[step.group] = step.group_upstreams;
     }
   }
@@ -111,7 +111,7 @@ class Play {
       const bool closed = --open_instances_[t] == 0;
       const bool group = templates_[t].group == ix;
       for (const Edge& edge : templates_[t].edges) {
-        const uint32_t instance = group ? 0 : ix - templates_[t].first;
+        const uint32_t instance = group ? 0 : templates_[t].InstanceOf(ix);
         switch (edge.kind) {
           case EdgeKind::kAll:
             if (!closed) break;
@@ -126,7 +126,7 @@ class Play {
           case EdgeKind::kItem:
             if (group || edge.item_offsets.empty()) break;
             for (uint32_t k = edge.item_offsets[instance]; k < edge.item_offsets[instance + 1]; ++k) {
-              Close(templates_[edge.consumer].first + edge.item_consumers[k], until, ix);
+              Close(templates_[edge.consumer].at(edge.item_consumers[k]), until, ix);
             }
             break;
         }
@@ -139,7 +139,7 @@ class Play {
   void ForEachConsumer(const Edge& edge, const F& visit) {
     const StepTemplate& consumer = templates_[edge.consumer];
     if (edge.to_group) return visit(consumer.group);
-    for (uint32_t i = 0; i < consumer.count; ++i) visit(consumer.first + i);
+    for (uint32_t i = 0; i < consumer.count; ++i) visit(consumer.at(i));
   }
 
   void Close(StepIx ix, int64_t until, StepIx by) {

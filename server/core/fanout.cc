@@ -1,11 +1,12 @@
 #include "server/core/fanout.h"
 
-#include <cstring>
+#include <algorithm>
 #include <unordered_map>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "server/base/packed.h"
 #include "server/base/status.h"
 
 namespace orch {
@@ -18,21 +19,11 @@ absl::Status Invalid(std::string message) {
 // Items as keys of a map: texts are compact JSON, so no two are one text with another cut.
 std::string Joined(const std::vector<std::string>& values) { return absl::StrJoin(values, "\n"); }
 
-void AppendNumber(std::string* out, uint32_t number) {
-  out->append(reinterpret_cast<const char*>(&number), sizeof(number));
-}
-
-bool TakeNumber(absl::string_view* bytes, uint32_t* number) {
-  if (bytes->size() < sizeof(*number)) return false;
-  memcpy(number, bytes->data(), sizeof(*number));
-  bytes->remove_prefix(sizeof(*number));
-  return true;
-}
-
 }  // namespace
 
 absl::Status CheckRoom(const Graph& graph, uint32_t t, int64_t width, const CompileLimits& limits) {
-  const int64_t steps = int64_t{graph.step_count()} + width;
+  // Numbers that it has from an earlier generation are used again.
+  const int64_t steps = int64_t{graph.step_count()} + std::max<int64_t>(0, width - graph.step(t).numbered());
   if (steps > limits.steps_per_run) {
     return Invalid(absl::StrCat("with its ", width, " instances the run has ", steps, " steps; at most ",
                                 limits.steps_per_run, " are allowed (limit steps_per_run)"));
@@ -98,7 +89,7 @@ absl::StatusOr<Fanout> LinkFanout(const Graph& graph, uint32_t t, std::shared_pt
       }
     }
     std::unordered_map<std::string, uint32_t> by_item;
-    for (uint32_t p = 0; p < producer.count; ++p) by_item.emplace(Joined(graph.ItemOf(producer.first + p)), p);
+    for (uint32_t p = 0; p < producer.count; ++p) by_item.emplace(Joined(graph.ItemOf(producer.at(p))), p);
     std::vector<std::string> wanted(shared.size());
     for (const std::vector<std::string>& item : *fanout.items) {
       for (size_t k = 0; k < shared.size(); ++k) wanted[k] = item[shared[k]];
@@ -121,7 +112,7 @@ absl::StatusOr<std::shared_ptr<const Graph>> WithFanouts(std::shared_ptr<const G
                                absl::StrCat("the fan-out of step ", row.step, " of run ", row.run, " is damaged"));
     auto items = std::make_shared<Items>();
     if (row.step >= graph->templates().size() || !graph->step(row.step).at_run_time() ||
-        graph->step(row.step).expanded || row.first != graph->step_count() || !DecodeItems(row.items, items.get())) {
+        graph->step(row.step).removed || row.first != graph->step_count() || !DecodeItems(row.items, items.get())) {
       return corrupt;
     }
     for (const std::vector<std::string>& item : *items) {
@@ -134,15 +125,25 @@ absl::StatusOr<std::shared_ptr<const Graph>> WithFanouts(std::shared_ptr<const G
   return graph;
 }
 
+std::shared_ptr<const Graph> WithoutOpenFanouts(std::shared_ptr<const Graph> graph, const std::vector<StepRow>& rows) {
+  if (!graph->fans_out_at_run_time()) return graph;
+  std::vector<bool> made(graph->templates().size(), false);
+  for (const StepRow& row : rows) {
+    if (graph->IsGroup(row.ix) && row.state == StepState::kSucceeded) made[graph->TemplateOf(row.ix)] = true;
+  }
+  std::vector<uint32_t> open;
+  for (uint32_t t = 0; t < made.size(); ++t) {
+    if (graph->step(t).expanded && !made[t]) open.push_back(t);
+  }
+  return open.empty() ? graph : graph->Without(open);
+}
+
 std::string EncodeItems(const Items& items) {
   std::string out;
-  AppendNumber(&out, static_cast<uint32_t>(items.size()));
-  AppendNumber(&out, items.empty() ? 0 : static_cast<uint32_t>(items[0].size()));
+  PackNumber(static_cast<uint32_t>(items.size()), &out);
+  PackNumber(items.empty() ? 0 : static_cast<uint32_t>(items[0].size()), &out);
   for (const std::vector<std::string>& item : items) {
-    for (const std::string& value : item) {
-      AppendNumber(&out, static_cast<uint32_t>(value.size()));
-      out += value;
-    }
+    for (const std::string& value : item) PackText(value, &out);
   }
   return out;
 }
@@ -150,16 +151,13 @@ std::string EncodeItems(const Items& items) {
 bool DecodeItems(absl::string_view bytes, Items* items) {
   uint32_t count = 0;
   uint32_t keys = 0;
-  if (!TakeNumber(&bytes, &count) || !TakeNumber(&bytes, &keys)) return false;
+  if (!UnpackNumber(&bytes, &count) || !UnpackNumber(&bytes, &keys)) return false;
   // Each value takes its length at least: nothing is reserved for what is not there.
   if (uint64_t{count} * keys > bytes.size() / sizeof(uint32_t) || (keys == 0) != (count == 0)) return false;
   items->assign(count, std::vector<std::string>(keys));
   for (std::vector<std::string>& item : *items) {
     for (std::string& value : item) {
-      uint32_t size = 0;
-      if (!TakeNumber(&bytes, &size) || size > bytes.size()) return false;
-      value = std::string(bytes.substr(0, size));
-      bytes.remove_prefix(size);
+      if (!UnpackText(&bytes, &value)) return false;
     }
   }
   return bytes.empty();

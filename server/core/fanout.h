@@ -30,6 +30,10 @@ absl::StatusOr<Fanout> LinkFanout(const Graph& graph, uint32_t t, std::shared_pt
 absl::StatusOr<std::shared_ptr<const Graph>> WithFanouts(std::shared_ptr<const Graph> graph,
                                                          const std::vector<FanoutRow>& rows);
 
+// The graph of a run in which only those are made whose group has SUCCEEDED: what became of the others in an earlier
+// generation does not count until their lists have landed in this one.
+std::shared_ptr<const Graph> WithoutOpenFanouts(std::shared_ptr<const Graph> graph, const std::vector<StepRow>& rows);
+
 // As the store keeps them.
 std::string EncodeItems(const Items& items);
 // False for bytes that EncodeItems did not make.

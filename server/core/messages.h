@@ -83,6 +83,10 @@ struct RunRetried {
   StoredRun run;              // the header is the next generation's; attempts are not needed
   bool unsuccessful = true;   // reopens what failed, was cancelled, or was skipped because of that
   std::vector<StepIx> steps;  // reopens these too
+  // Set if it goes on with other steps: the numbers that the graph has, EncodeNumbering, and the fan-outs made at run
+  // time that it has kept.
+  std::string numbering;
+  std::vector<FanoutRow> fanouts;
 };
 // Runs that have ended and go. Refused with FAILED_PRECONDITION (RUN_NOT_ENDED) if one of them is live.
 struct RunsDeleted {

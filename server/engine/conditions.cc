@@ -80,7 +80,7 @@ absl::StatusOr<std::string> Conditions::InputOf(const RunContext& run, StepIx ix
     const bool list = source.input == WhenSource::kEvery && !producer.foreach.empty();
     absl::StrAppend(&out, ",", JsonQuote(producer.name), ":", list ? "[" : "");
     const auto [first, end] = graph.WhenInstances(ix, source);
-    for (StepIx instance = first; instance < end; ++instance) {
+    for (uint32_t instance = first; instance < end; ++instance) {
       absl::StrAppend(&out, instance > first ? "," : "", "{");
       bool comma = false;
       for (const OutputSpec& output : producer.outputs) {

@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "absl/strings/str_cat.h"
-
 namespace orch {
 namespace {
 
@@ -21,13 +19,6 @@ bool SameOutputs(const StepSpec& a, const StepSpec& b) {
                     });
 }
 
-bool SameItems(const StepSpec& a, const StepSpec& b) {
-  return std::equal(a.foreach.begin(), a.foreach.end(), b.foreach.begin(), b.foreach.end(),
-                    [](const ForeachKey& x, const ForeachKey& y) {
-                      return x.key == y.key && x.values_json == y.values_json && x.from == y.from;
-                    });
-}
-
 bool SameSecrets(const StepSpec& a, const StepSpec& b) {
   const std::vector<SecretUse>& x = a.options().secrets;
   const std::vector<SecretUse>& y = b.options().secrets;
@@ -38,31 +29,34 @@ bool SameSecrets(const StepSpec& a, const StepSpec& b) {
 
 }  // namespace
 
+bool SameForeach(const StepSpec& a, const StepSpec& b) {
+  return std::equal(a.foreach.begin(), a.foreach.end(), b.foreach.begin(), b.foreach.end(),
+                    [](const ForeachKey& x, const ForeachKey& y) {
+                      return x.key == y.key && x.values_json == y.values_json && x.from == y.from;
+                    });
+}
+
 bool SameDefinition(const StepSpec& a, const StepSpec& b) {
   const StepOptions& x = a.options();
   const StepOptions& y = b.options();
-  return a.command == b.command && SameInputs(a, b) && SameOutputs(a, b) && SameItems(a, b) && a.after == b.after &&
+  return a.command == b.command && SameInputs(a, b) && SameOutputs(a, b) && a.after == b.after &&
          x.when == y.when && x.trigger_rule == y.trigger_rule && x.params == y.params && x.image == y.image &&
          x.image_build == y.image_build && x.working_dir == y.working_dir && x.env == y.env && SameSecrets(a, b) &&
          x.orchestrator == y.orchestrator && x.settings == y.settings && x.source_path == y.source_path &&
          x.source_ignore == y.source_ignore;
 }
 
-std::string DifferentSteps(const Graph& before, const Graph& after) {
+bool SameSteps(const Graph& before, const Graph& after) {
   const std::vector<StepSpec>& old_steps = before.spec().steps;
   const std::vector<StepSpec>& new_steps = after.spec().steps;
-  for (size_t t = 0; t < std::max(old_steps.size(), new_steps.size()); ++t) {
-    if (t >= new_steps.size()) return absl::StrCat("step `", old_steps[t].name, "` is gone");
-    if (t >= old_steps.size()) return absl::StrCat("step `", new_steps[t].name, "` is new");
-    if (old_steps[t].name != new_steps[t].name) {
-      return absl::StrCat("step `", new_steps[t].name, "` is where `", old_steps[t].name, "` was");
-    }
-    if (before.templates()[t].count != after.templates()[t].count ||
-        before.templates()[t].fan_out != after.templates()[t].fan_out || !SameItems(old_steps[t], new_steps[t])) {
-      return absl::StrCat("step `", new_steps[t].name, "` has another `foreach`");
+  if (old_steps.size() != new_steps.size()) return false;
+  for (size_t t = 0; t < old_steps.size(); ++t) {
+    if (old_steps[t].name != new_steps[t].name || before.templates()[t].fan_out != after.templates()[t].fan_out ||
+        !SameForeach(old_steps[t], new_steps[t])) {
+      return false;
     }
   }
-  return "";
+  return true;
 }
 
 }  // namespace orch

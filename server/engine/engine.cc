@@ -19,7 +19,7 @@
 #include "server/base/log.h"
 #include "server/base/planted.h"
 #include "server/core/cache_warnings.h"
-#include "server/core/fanout.h"
+#include "server/core/numbering.h"
 #include "server/engine/engine_impl.h"
 #include "server/engine/outputs.h"
 #include "server/engine/parameters.h"
@@ -151,7 +151,7 @@ absl::Status EngineImpl::RestoreRuns() {
   for (const RunKey key : keys) {
     ASSIGN_OR_RETURN(store::LiveRun live, writer_->LoadRun(key));
     ASSIGN_OR_RETURN(const auto pipeline, catalog_->Load(live.header.pipeline_id));
-    ASSIGN_OR_RETURN(auto graph, WithFanouts(pipeline->graph, live.fanouts));
+    ASSIGN_OR_RETURN(auto graph, StoredGraph(pipeline->graph, live.numbering, live.fanouts));
     ASSIGN_OR_RETURN(auto context, MakeRunContext(live.header, graph));
     outbox_->AddRun(std::move(context));
     StoredRun stored{std::move(live.header), std::move(live.row),      std::move(graph),

@@ -33,8 +33,9 @@ class Walk {
       const bool may = MayBeFound(step, spec);
       if (!may && looks_kept_ == nullptr) continue;
       if (looks_kept_ != nullptr && step.at_run_time()) (*looks_kept_)[step.group].what = StepLook::What::kDepends;
-      for (StepIx ix = step.first; ix < step.first + step.count; ++ix) {
-        const bool inputs = InputsAreHits(step, ix - step.first);
+      for (uint32_t instance = 0; instance < step.count; ++instance) {
+        const StepIx ix = step.at(instance);
+        const bool inputs = InputsAreHits(step, instance);
         if (looks_kept_ != nullptr) {
           StepLook& seen = (*looks_kept_)[ix];
           const bool caches = spec.options().cache_enabled && run_.header.use_cache && !NamesRunOrAttempt(spec);
@@ -95,12 +96,12 @@ class Walk {
     if (producer.at_run_time()) return false;  // nobody knows yet what it will be
     switch (input.kind) {
       case EdgeKind::kItem:
-        return visit(producer.first + input.item_producer[instance]);
+        return visit(producer.at(input.item_producer[instance]));
       case EdgeKind::kIndex:
-        return visit(producer.first + input.index);
+        return visit(producer.at(input.index));
       case EdgeKind::kAll:
         for (uint32_t i = 0; i < producer.count; ++i) {
-          if (!visit(producer.first + i)) return false;
+          if (!visit(producer.at(i))) return false;
         }
         return true;
       case EdgeKind::kGroup:
@@ -151,7 +152,7 @@ class Walk {
   void Look(CacheLookup::Look look, const StepTemplate& step, const StepSpec& spec, StepIx ix) {
     std::vector<ReadyInput> inputs;
     inputs.reserve(step.inputs.size());
-    for (const InputBinding& input : step.inputs) inputs.push_back(InputOf(input, ix - step.first));
+    for (const InputBinding& input : step.inputs) inputs.push_back(InputOf(input, step.InstanceOf(ix)));
     absl::StatusOr<CacheKey> key = CacheKeyOf(run_, ix, inputs, files_);
     if (!key.ok() || key->key.empty()) return;
     CacheLookup::Answer answer = look(spec, key->key);

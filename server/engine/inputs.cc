@@ -150,12 +150,12 @@ absl::StatusOr<ReadyInput> Inputs::FanInFolder(const RunContext& run, const Inpu
     std::filesystem::create_directories(dir, error);
     if (error) return Missing(absl::StrCat("cannot make `", dir, "`: ", error.message()));
   }
-  const StepIx first = run.graph->templates()[binding.producer].first;
+  const StepTemplate& producer = run.graph->templates()[binding.producer];
   Sha256 hash;
   std::string index = "[";
   for (size_t i = 0; i < rows.size(); ++i) {
     const std::string name = absl::StrFormat("%06d", instances[i]);
-    const std::string item = run.graph->ItemJson(first + instances[i]);
+    const std::string item = run.graph->ItemJson(producer.at(instances[i]));
     hash.Update(FanInEntry(item, rows[i].digest));
     if (!paths) continue;
     ASSIGN_OR_RETURN(const std::string path, blobs_->PathOf(rows[i].digest));

@@ -6,11 +6,10 @@
 #include "absl/strings/str_cat.h"
 #include "server/base/fault.h"
 #include "server/base/status.h"
-#include "server/core/fanout.h"
-#include "server/engine/definition.h"
+#include "server/core/numbering.h"
 #include "server/engine/engine_impl.h"
+#include "server/engine/next_generation.h"
 #include "server/engine/parameters.h"
-#include "server/engine/render.h"
 
 namespace orch {
 namespace {
@@ -91,11 +90,6 @@ absl::Status EngineImpl::RetryRun(RetryCommand command, int64_t deadline_micros)
                                 command.spec->name, "`"));
     }
     ASSIGN_OR_RETURN(pipeline, catalog_->Check(ended.header.project, *std::move(command.spec), command.spec_bytes));
-    if (const std::string difference = DifferentSteps(*old_pipeline->graph, *pipeline->graph); !difference.empty()) {
-      return Error(absl::StatusCode::kUnimplemented, "NOT_IN_THIS_BUILD",
-                   absl::StrCat("a run goes on only with a pipeline of the same steps in this build, but ", difference,
-                                "; submit the corrected file as a new run"));
-    }
   }
   const PipelineSpec& spec = pipeline->graph->spec();
   ASSIGN_OR_RETURN(const auto before, MakeRunContext(ended.header, old_pipeline->graph));
@@ -117,11 +111,19 @@ absl::Status EngineImpl::RetryRun(RetryCommand command, int64_t deadline_micros)
     ASSIGN_OR_RETURN(pipeline, catalog_->Store(pipeline, command.spec_bytes, Clock::Real().Now().wall));
   }
 
-  // What its fan-outs made at run time became stays; lists that are made anew must have the same items.
-  auto graph = WithFanouts(pipeline->graph, ended.fanouts);
-  if (!graph.ok()) {
-    return Error(absl::StatusCode::kUnimplemented, "NOT_IN_THIS_BUILD",
-                 "the corrected pipeline joins its fan-outs in another way; submit it as a new run");
+  ASSIGN_OR_RETURN(const auto graph_before, StoredGraph(old_pipeline->graph, ended.numbering, ended.fanouts));
+  NextGeneration next;
+  next.graph = graph_before;
+  if (pipeline != old_pipeline) {
+    ASSIGN_OR_RETURN(next, GoOnWith(command.run, *graph_before, *old_pipeline->graph, ended.header.numbering > 0,
+                                    ended.fanouts, pipeline->graph));
+    if (next.graph->step_count() > options_.limits.steps_per_run) {
+      return Error(absl::StatusCode::kInvalidArgument, "STEPS_PER_RUN",
+                   absl::StrCat("run `", name, "` would have ", next.graph->step_count(),
+                                " steps, with those that the corrected pipeline does not have any more; at most ",
+                                options_.limits.steps_per_run,
+                                " are allowed (limit steps_per_run): submit it as a new run"));
+    }
   }
   RunRetried event;
   event.unsuccessful = command.steps.empty();
@@ -131,23 +133,18 @@ absl::Status EngineImpl::RetryRun(RetryCommand command, int64_t deadline_micros)
   if (command.use_cache.has_value()) event.run.header.use_cache = *command.use_cache;
   if (pipeline != old_pipeline) TakeOver(old_pipeline->graph->spec(), *pipeline, &event.run.header);
   Post post;
-  ASSIGN_OR_RETURN(post.run, MakeRunContext(event.run.header, *graph));
+  event.run.header.step_count = next.graph->step_count();
+  ASSIGN_OR_RETURN(post.run, MakeRunContext(event.run.header, next.graph));
   std::set<std::string> changed;
   for (const auto& [parameter, json] : post.run->parameters) {
     const auto old = before->parameters.find(parameter);
     if (old == before->parameters.end() || old->second != json) changed.insert(parameter);
   }
-  // A step whose definition is another now counts as chosen.
-  for (size_t t = 0; t < pipeline->graph->spec().steps.size(); ++t) {
-    const StepSpec& now = pipeline->graph->spec().steps[t];
-    const StepSpec& then = old_pipeline->graph->spec().steps[t];
-    const bool same = pipeline == old_pipeline || SameDefinition(then, now);
-    if (same && (changed.empty() || !UsesParameter(now, changed))) continue;
-    const StepTemplate& step = (*graph)->step(static_cast<uint32_t>(t));
-    for (uint32_t i = 0; i < step.count; ++i) event.steps.push_back(step.first + i);
-  }
+  for (const StepIx ix : ChangedSteps(*graph_before, *next.graph, changed)) event.steps.push_back(ix);
+  event.numbering = std::move(next.numbering);
+  event.fanouts = std::move(next.fanouts);
   event.run.row = std::move(ended.row);
-  event.run.graph = *std::move(graph);
+  event.run.graph = std::move(next.graph);
   event.run.steps = std::move(ended.steps);
   event.run.artifacts = std::move(ended.artifacts);
   post.event = std::move(event);

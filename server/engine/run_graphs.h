@@ -25,8 +25,10 @@ class RunGraphs {
  private:
   struct Known {
     std::shared_ptr<const Graph> graph;
-    int fanouts = 0;
-    int64_t pipeline_id = 0;  // a retry may have changed it
+    int64_t fanouts = 0;      // the number of the last that it has
+    int64_t pipeline_id = 0;  // a retry may have changed it, and the numbers of the steps
+    int numbering = 0;
+    bool IsOf(const RunHeader& run) const { return pipeline_id == run.pipeline_id && numbering == run.numbering; }
   };
   static constexpr size_t kMaxKnown = 64;
 

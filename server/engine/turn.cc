@@ -32,6 +32,7 @@ void Merge(Batch* to, Batch* from) {
   Append(&to->retried_runs, &from->retried_runs);
   Append(&to->runs, &from->runs);
   Append(&to->steps, &from->steps);
+  Append(&to->numberings, &from->numberings);
   Append(&to->fanouts, &from->fanouts);
   Append(&to->attempts, &from->attempts);
   Append(&to->blobs, &from->blobs);

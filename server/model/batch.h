@@ -34,7 +34,8 @@ struct Batch {
   std::vector<RunHeader> retried_runs;                                     // updates: what a retry may change
   std::vector<RunRow> runs;                                                // insert or update
   std::vector<StepRow> steps;                                              // upsert
-  std::vector<FanoutRow> fanouts;                                          // insert
+  std::vector<NumberingRow> numberings;                                    // insert; before its fan-outs
+  std::vector<FanoutRow> fanouts;                                          // insert; the store numbers them
   std::vector<AttemptRow> attempts;                                        // upsert
   std::vector<BlobRow> blobs;                                              // insert or ignore
   std::vector<ArtifactRow> artifacts;                                      // insert; the store numbers the versions
@@ -55,7 +56,7 @@ struct Batch {
 
   bool empty() const {
     return spec_slices.empty() && pipelines.empty() && new_runs.empty() && retried_runs.empty() && runs.empty() &&
-           steps.empty() && fanouts.empty() && attempts.empty() && blobs.empty() && artifacts.empty() &&
+           steps.empty() && numberings.empty() && fanouts.empty() && attempts.empty() && blobs.empty() && artifacts.empty() &&
            cache_entries.empty() && cache_misses.empty() && removed_cache_entries.empty() && hooks.empty() &&
            events.empty() && requests.empty() && orchestrators.empty() && deleted_orchestrators.empty() &&
            pools.empty() && deleted_pools.empty() && secrets.empty() && deleted_secrets.empty() && stacks.empty() &&

@@ -9,6 +9,30 @@
 
 namespace orch {
 
+StepIx StepTemplate::Behind(uint32_t instance) const {
+  instance -= head;
+  for (const StepRange& range : more) {
+    if (instance < range.count) return range.first + instance;
+    instance -= range.count;
+  }
+  CHECK(false);
+}
+
+uint32_t StepTemplate::InstanceBehind(StepIx ix) const {
+  uint32_t before = head;
+  for (const StepRange& range : more) {
+    if (ix - range.first < range.count) return before + (ix - range.first);
+    before += range.count;
+  }
+  CHECK(false);
+}
+
+uint32_t StepTemplate::numbered() const {
+  uint32_t numbered = head;
+  for (const StepRange& range : more) numbered += range.count;
+  return numbered;
+}
+
 Graph::Graph(PipelineSpec spec, std::vector<StepTemplate> templates) {
   auto base = std::make_shared<Base>();
   base->spec = std::move(spec);
@@ -25,6 +49,7 @@ Graph::Graph(PipelineSpec spec, std::vector<StepTemplate> templates) {
       step.count = 0;
       base->at_run_time = true;
     }
+    step.head = step.count;
     step_count_ += step.count;
     output_count_ += step.count * step.outputs;
     base->firsts.push_back(step.first);
@@ -34,32 +59,105 @@ Graph::Graph(PipelineSpec spec, std::vector<StepTemplate> templates) {
   base_ = std::move(base);
 }
 
+Graph::Graph(PipelineSpec spec, std::vector<StepTemplate> templates, const std::vector<StepNumbers>& numbers) {
+  auto base = std::make_shared<Base>();
+  base->spec = std::move(spec);
+  base->templates = std::move(templates);
+  CHECK(base->spec.steps.size() == base->templates.size() && numbers.size() == base->templates.size());
+  const auto number = [&](StepRange range, uint32_t t) {
+    if (range.count > 0) base->ordered.emplace_back(range.first, t);
+    step_count_ += range.count;
+  };
+  for (uint32_t t = 0; t < base->templates.size(); ++t) {
+    StepTemplate& step = base->templates[t];
+    step.group = numbers[t].group;
+    if (step.at_run_time()) {
+      step.count = 0;
+      base->at_run_time = true;
+      number({step.group, 1}, t);
+    }
+    const std::vector<StepRange>& instances = numbers[t].instances;
+    step.first = instances.empty() ? 0 : instances[0].first;
+    step.head = instances.empty() ? 0 : instances[0].count;
+    step.more.assign(instances.begin() + (instances.empty() ? 0 : 1), instances.end());
+    for (const StepRange& range : instances) number(range, t);
+    step.output_base = output_count_;
+    output_count_ += step.count * step.outputs;
+    // What is not there any more gives its name to what is.
+    const auto [named, fresh] = base->by_name.emplace(base->spec.steps[t].name, t);
+    if (!fresh && base->templates[named->second].removed) named->second = t;
+  }
+  std::sort(base->ordered.begin(), base->ordered.end());
+  base->step_count = step_count_;
+  base_ = std::move(base);
+}
+
+std::shared_ptr<StepTemplate> Graph::Copy(uint32_t t) {
+  auto copy = std::make_shared<StepTemplate>(step(t));
+  changed_[t] = copy;
+  return copy;
+}
+
 std::shared_ptr<const Graph> Graph::With(Fanout fanout) const {
   std::shared_ptr<Graph> graph(new Graph(*this));
-  auto made = std::make_shared<StepTemplate>(step(fanout.step));
-  CHECK(made->at_run_time() && !made->expanded);
+  graph->Unmake(fanout.step);
+  const auto made = graph->Copy(fanout.step);
+  CHECK(made->at_run_time());
   made->expanded = true;
-  made->first = step_count_;
   made->count = static_cast<uint32_t>(fanout.items->size());
-  made->output_base = output_count_;
   made->items = std::move(fanout.items);
-  graph->step_count_ += made->count;
+  made->output_base = output_count_;
   graph->output_count_ += made->count * made->outputs;
-  if (made->count > 0) graph->behind_.emplace_back(made->first, fanout.step);
+  if (const uint32_t numbered = made->numbered(); made->count > numbered) {
+    const StepRange fresh = {step_count_, made->count - numbered};
+    if (numbered == 0) {
+      made->first = fresh.first;
+      made->head = fresh.count;
+    } else {
+      made->more.push_back(fresh);
+    }
+    graph->behind_.emplace_back(fresh.first, fanout.step);
+    graph->step_count_ += fresh.count;
+  }
   for (size_t i = 0; i < fanout.item_producer.size(); ++i) {
     if (made->inputs[i].kind != EdgeKind::kItem) continue;
     made->inputs[i].item_producer = std::move(fanout.item_producer[i]);
     const InputBinding& input = made->inputs[i];
-    auto producer = std::make_shared<StepTemplate>(step(input.producer));
+    const auto producer = graph->Copy(input.producer);
     for (Edge& edge : producer->edges) {
       if (edge.consumer == fanout.step && edge.kind == EdgeKind::kItem) {
         LinkByItem(input.item_producer, producer->count, &edge);
       }
     }
-    graph->changed_[input.producer] = std::move(producer);
   }
-  graph->changed_[fanout.step] = std::move(made);
   return graph;
+}
+
+std::shared_ptr<const Graph> Graph::Without(const std::vector<uint32_t>& fanouts) const {
+  std::shared_ptr<Graph> graph(new Graph(*this));
+  for (const uint32_t t : fanouts) graph->Unmake(t);
+  return graph;
+}
+
+void Graph::Unmake(uint32_t t) {
+  if (!step(t).expanded) return;
+  const auto unmade = Copy(t);
+  unmade->expanded = false;
+  unmade->count = 0;
+  unmade->items = nullptr;
+  for (InputBinding& input : unmade->inputs) {
+    if (input.kind != EdgeKind::kItem) continue;
+    input.item_producer.clear();
+    const auto producer = Copy(input.producer);
+    for (Edge& edge : producer->edges) {
+      if (edge.consumer != t || edge.kind != EdgeKind::kItem) continue;
+      edge.item_offsets.clear();
+      edge.item_consumers.clear();
+    }
+  }
+  for (const Edge& edge : unmade->edges) {
+    if (edge.kind == EdgeKind::kItem) Unmake(edge.consumer);
+  }
 }
 
 void LinkByItem(const std::vector<uint32_t>& item_producer, uint32_t producers, Edge* edge) {
@@ -77,6 +175,10 @@ uint32_t Graph::TemplateOf(StepIx ix) const {
     const auto after = std::upper_bound(behind_.begin(), behind_.end(), std::make_pair(ix, UINT32_MAX));
     return std::prev(after)->second;
   }
+  if (!base_->ordered.empty()) {
+    const auto after = std::upper_bound(base_->ordered.begin(), base_->ordered.end(), std::make_pair(ix, UINT32_MAX));
+    return std::prev(after)->second;
+  }
   const std::vector<StepTemplate>& templates = base_->templates;
   if (ix < templates.size() && templates[ix].first == ix && templates[ix].count == 1)
     return ix;  // no fan-out before it
@@ -89,7 +191,7 @@ std::string Graph::StepName(StepIx ix) const {
   const uint32_t t = TemplateOf(ix);
   const StepTemplate& of = step(t);
   if (!of.fan_out || of.group == ix) return spec().steps[t].name;
-  return absl::StrCat(spec().steps[t].name, "[", ix - of.first, "]");
+  return absl::StrCat(spec().steps[t].name, "[", of.InstanceOf(ix), "]");
 }
 
 std::optional<StepIx> Graph::FindStep(absl::string_view name) const {
@@ -99,15 +201,15 @@ std::optional<StepIx> Graph::FindStep(absl::string_view name) const {
   if (bracket == absl::string_view::npos) {
     if (found->at_run_time()) return found->group;
     if (found->fan_out) return std::nullopt;
-    return found->first;
+    return found->at(0);
   }
   absl::string_view number = name.substr(bracket + 1);
   uint32_t instance = 0;
   if (number.empty() || number.back() != ']' || !found->fan_out) return std::nullopt;
   number.remove_suffix(1);
   if (number.find_first_not_of("0123456789") != absl::string_view::npos) return std::nullopt;
-  if (!absl::SimpleAtoi(number, &instance) || instance >= found->count) return std::nullopt;
-  return found->first + instance;
+  if (!absl::SimpleAtoi(number, &instance) || instance >= found->numbered()) return std::nullopt;
+  return found->at(instance);
 }
 
 const StepTemplate* Graph::FindTemplate(const std::string& name) const {
@@ -118,8 +220,8 @@ const StepTemplate* Graph::FindTemplate(const std::string& name) const {
 std::vector<std::string> Graph::ItemOf(StepIx ix) const {
   const uint32_t t = TemplateOf(ix);
   const StepTemplate& of = step(t);
-  if (of.group == ix) return {};
-  uint32_t rest = ix - of.first;
+  if (of.group == ix || !of.Has(ix)) return {};
+  uint32_t rest = of.InstanceOf(ix);
   if (of.at_run_time()) return (*of.items)[rest];
   const std::vector<ForeachKey>& keys = spec().steps[t].foreach;
   std::vector<std::string> item(keys.size());
@@ -141,19 +243,17 @@ std::string Graph::ItemJson(StepIx ix) const {
   return out + "}";
 }
 
-std::pair<StepIx, StepIx> Graph::WhenInstances(StepIx ix, const WhenSource& source) const {
-  const StepTemplate& producer = step(source.producer);
-  if (source.input == WhenSource::kEvery) return {producer.first, producer.first + producer.count};
+std::pair<uint32_t, uint32_t> Graph::WhenInstances(StepIx ix, const WhenSource& source) const {
+  if (source.input == WhenSource::kEvery) return {0, step(source.producer).count};
   const StepTemplate& consumer = step(TemplateOf(ix));
   const InputBinding& input = consumer.inputs[source.input];
-  const StepIx one =
-      producer.first + (input.kind == EdgeKind::kItem ? input.item_producer[ix - consumer.first] : input.index);
+  const uint32_t one = input.kind == EdgeKind::kItem ? input.item_producer[consumer.InstanceOf(ix)] : input.index;
   return {one, one + 1};
 }
 
 uint32_t Graph::OutputSlot(StepIx ix, uint32_t output) const {
   const StepTemplate& of = step(TemplateOf(ix));
-  return of.output_base + (ix - of.first) * of.outputs + output;
+  return of.output_base + of.InstanceOf(ix) * of.outputs + output;
 }
 
 }  // namespace orch

@@ -6,8 +6,13 @@
 //
 // A fan-out over a list known only at run time is one step at first, its *group*, which ends when the list has landed:
 // then the run goes on with a graph derived from this one, in which the template has instances behind all others.
+//
+// A step keeps its number for the life of its run. Run retried with other steps, or over other lists, its graph numbers
+// what is new behind all others, and still knows the numbers of what is not there any more: of such a template not all
+// the instances that have a number take part.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -77,10 +82,19 @@ struct Demand {
 // Of the instances of a fan-out, in their order, the values of its keys as compact JSON, in the order of the keys.
 using Items = std::vector<std::vector<std::string>>;
 
+// The numbers [first, first + count).
+struct StepRange {
+  StepIx first = 0;
+  uint32_t count = 0;
+};
+
 struct StepTemplate {
   static constexpr StepIx kNoGroup = UINT32_MAX;
-  StepIx first = 0;
-  uint32_t count = 1;
+  uint32_t count = 1;           // instances, of which the i-th has the number at(i)
+  StepIx first = 0;             // of the first `head` instances; the others have theirs in `more`
+  uint32_t head = 1;
+  std::vector<StepRange> more;  // of a fan-out that grew when its run was retried
+  bool removed = false;         // the run's pipeline does not have it any more: no instance, no edge
   uint32_t upstreams = 0;    // edges that must close before an instance is judged
   uint32_t below = 0;        // steps on the longest way from here to an end of the run, this one not counted
   uint32_t output_base = 0;  // the first of its count × outputs slots in the run's table of outputs
@@ -99,8 +113,46 @@ struct StepTemplate {
   bool expanded = false;
   std::shared_ptr<const Items> items;  // once expanded
 
-  bool at_run_time() const { return group != kNoGroup; }
   std::vector<Demand> demands;
+
+  bool at_run_time() const { return group != kNoGroup; }
+  StepIx at(uint32_t instance) const { return instance < head ? first + instance : Behind(instance); }
+  // How many instances have a number; `count` or more.
+  uint32_t numbered() const;
+  // Of a number that is one of this template's instances.
+  uint32_t InstanceOf(StepIx ix) const { return ix - first < head ? ix - first : InstanceBehind(ix); }
+  // Whether the group or instance with this number, which is one of this template's, takes part.
+  bool Has(StepIx ix) const { return ix == group ? !removed : InstanceOf(ix) < count; }
+  // Calls visit(StepRange) for the numbers of the instances [from, to), in order.
+  template <typename F>
+  void ForEachRange(uint32_t from, uint32_t to, const F& visit) const;
+  template <typename F>
+  void ForEachRange(const F& visit) const {
+    ForEachRange(0, count, visit);
+  }
+
+ private:
+  StepIx Behind(uint32_t instance) const;
+  uint32_t InstanceBehind(StepIx ix) const;
+};
+
+template <typename F>
+void StepTemplate::ForEachRange(uint32_t from, uint32_t to, const F& visit) const {
+  uint32_t begin = 0;  // the range's first instance
+  const auto part = [&](StepRange range) {
+    const uint32_t low = from > begin ? from - begin : 0;
+    const uint32_t high = to > begin ? std::min(to - begin, range.count) : 0;
+    if (low < high) visit(StepRange{range.first + low, high - low});
+    begin += range.count;
+  };
+  part({first, head});
+  for (const StepRange& range : more) part(range);
+}
+
+// The numbers that a template has in a run that was retried with other steps.
+struct StepNumbers {
+  StepIx group = StepTemplate::kNoGroup;  // of a fan-out made at run time
+  std::vector<StepRange> instances;       // in order; `count` of them, or more
 };
 
 // What a fan-out made at run time became.
@@ -112,11 +164,16 @@ struct Fanout {
 
 class Graph {
  public:
-  // `first`, `group` and `output_base` are given here; `group` other than kNoGroup asks for one.
+  // `first`, `head`, `group` and `output_base` are given here; `group` other than kNoGroup asks for one.
   Graph(PipelineSpec spec, std::vector<StepTemplate> templates);
+  // With these numbers, by template: each of 0, 1, … is there once.
+  Graph(PipelineSpec spec, std::vector<StepTemplate> templates, const std::vector<StepNumbers>& numbers);
 
-  // The graph in which this fan-out has its instances, numbered from step_count() on. Shares what it can.
+  // The graph in which this fan-out has these instances, instead of those that it had: the first of them have the
+  // numbers it has already, the others are numbered from step_count() on. Shares what it can.
   std::shared_ptr<const Graph> With(Fanout fanout) const;
+  // The graph in which these fan-outs, made at run time, have not been made, nor those linked to them by item.
+  std::shared_ptr<const Graph> Without(const std::vector<uint32_t>& fanouts) const;
 
   // The templates, by number: indexable, with a size, iterable.
   class Templates;
@@ -136,7 +193,9 @@ class Graph {
   // O(log templates).
   uint32_t TemplateOf(StepIx ix) const;
   // Not of a group.
-  uint32_t InstanceOf(StepIx ix) const { return ix - step(TemplateOf(ix)).first; }
+  uint32_t InstanceOf(StepIx ix) const { return step(TemplateOf(ix)).InstanceOf(ix); }
+  // False for a step that is not there any more, and for an instance of a fan-out that has yet to be made again.
+  bool Has(StepIx ix) const { return step(TemplateOf(ix)).Has(ix); }
   bool IsGroup(StepIx ix) const { return base_->at_run_time && step(TemplateOf(ix)).group == ix; }
   const StepSpec& SpecOf(StepIx ix) const { return base_->spec.steps[TemplateOf(ix)]; }
   // `train`, or `train[2]`; a group is called as its template.
@@ -144,26 +203,30 @@ class Graph {
   std::optional<StepIx> FindStep(absl::string_view name) const;
   // By the step's name as written; null if there is none.
   const StepTemplate* FindTemplate(const std::string& name) const;
-  // The compact JSON value of each foreach key of an instance, in the order of StepSpec.foreach; empty for a plain step
-  // and for a group.
+  // The compact JSON value of each foreach key of an instance, in the order of StepSpec.foreach; empty for a plain step,
+  // for a group, and for what is not there any more.
   std::vector<std::string> ItemOf(StepIx ix) const;
   // The item as one JSON object; "{}" for a plain step.
   std::string ItemJson(StepIx ix) const;
-  // The instances of a source that the `when` of an instance sees, as step numbers [first, second).
-  std::pair<StepIx, StepIx> WhenInstances(StepIx ix, const WhenSource& source) const;
-  // The slot of an output in the run's table of outputs.
+  // The instances of a source that the `when` of an instance sees: [first, second) of the producer's.
+  std::pair<uint32_t, uint32_t> WhenInstances(StepIx ix, const WhenSource& source) const;
+  // The slot of an output in the run's table of outputs; of a step that takes part.
   uint32_t OutputSlot(StepIx ix, uint32_t output) const;
 
  private:
   struct Base {
     PipelineSpec spec;
     std::vector<StepTemplate> templates;
-    std::vector<StepIx> firsts;
+    std::vector<StepIx> firsts;                        // by template
+    std::vector<std::pair<StepIx, uint32_t>> ordered;  // (first, template), if not in the order of the templates
     std::unordered_map<std::string, uint32_t> by_name;
     StepIx step_count = 0;
     bool at_run_time = false;
   };
   Graph() = default;
+  // A copy that may be changed, instead of the template that there is.
+  std::shared_ptr<StepTemplate> Copy(uint32_t t);
+  void Unmake(uint32_t t);
 
   std::shared_ptr<const Base> base_;
   StepIx step_count_ = 0;

@@ -4,13 +4,10 @@ namespace orch {
 
 const StepOptions& StepSpec::options() const {
   static const auto* const kDefaults = new StepOptions();
-  return set_options ? *set_options : *kDefaults;
+  return set_options.get() != nullptr ? *set_options.get() : *kDefaults;
 }
 
-StepOptions& StepSpec::mutable_options() {
-  if (!set_options) set_options = std::make_unique<StepOptions>();
-  return *set_options;
-}
+StepOptions& StepSpec::mutable_options() { return set_options.make(); }
 
 absl::string_view Name(TriggerRule rule) {
   switch (rule) {

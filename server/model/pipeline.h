@@ -119,6 +119,27 @@ struct StepOptions {
   std::vector<std::string> source_ignore;
 };
 
+// A value that is mostly not there, and then takes a pointer's room. Copies are deep.
+template <typename T>
+class Boxed {
+ public:
+  Boxed() = default;
+  Boxed(const Boxed& other) : value_(other.value_ ? std::make_unique<T>(*other.value_) : nullptr) {}
+  Boxed(Boxed&&) noexcept = default;
+  Boxed& operator=(Boxed other) noexcept {
+    value_ = std::move(other.value_);
+    return *this;
+  }
+  const T* get() const { return value_.get(); }
+  T& make() {
+    if (!value_) value_ = std::make_unique<T>();
+    return *value_;
+  }
+
+ private:
+  std::unique_ptr<T> value_;
+};
+
 struct StepSpec {
   std::string name;
   std::vector<std::string> command;
@@ -126,7 +147,7 @@ struct StepSpec {
   std::vector<OutputSpec> outputs;  // sorted by name
   std::vector<std::string> after;
   std::vector<ForeachKey> foreach;
-  std::unique_ptr<StepOptions> set_options;  // null: all defaults; keeps a plain step small
+  Boxed<StepOptions> set_options;  // none: all defaults; keeps a plain step small
 
   const StepOptions& options() const;
   StepOptions& mutable_options();

@@ -41,6 +41,7 @@ struct RunHeader {
   int64_t timeout_micros = 0;
   int64_t created = 0;
   int64_t step_count = 0;
+  int numbering = 0;  // the generation that gave its steps their numbers; 0: they follow from the pipeline
 };
 
 // What of a run changes.
@@ -92,12 +93,20 @@ struct StepRow {
   std::string cached_from;  // the run's name
 };
 
-// What a fan-out made at run time became; written once, with the end of its group.
+// The numbers of the steps of a run that was retried with other steps.
+struct NumberingRow {
+  RunKey run = 0;
+  int generation = 0;   // the first that has them
+  std::string numbers;  // EncodeNumbering
+};
+
+// What a fan-out made at run time became; written with the end of its group.
 struct FanoutRow {
   RunKey run = 0;
   uint32_t step = 0;  // its template
-  StepIx first = 0;   // its first instance
+  StepIx first = 0;   // its first new instance
   std::string items;  // EncodeItems
+  int64_t number = 0;  // 1, 2, … in the run; given by the store
 };
 
 struct AttemptRow {

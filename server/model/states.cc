@@ -166,6 +166,8 @@ absl::string_view Name(Reason reason) {
       return "SKIP_REQUESTED";
     case Reason::kFanoutInvalid:
       return "FANOUT_INVALID";
+    case Reason::kStepRemoved:
+      return "STEP_REMOVED";
     case Reason::kCacheHit:
       return "CACHE_HIT";
     case Reason::kWaitingForInputs:

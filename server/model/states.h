@@ -92,6 +92,7 @@ enum class Reason : uint8_t {
   kSkipRequested = 58,
   kFanoutInvalid = 59,
   kCacheHit = 60,
+  kStepRemoved = 61,
   kWaitingForInputs = 70,
   kWaitingForSlot = 71,
   kBackoffBeforeRetry = 72,

@@ -15,6 +15,7 @@ constexpr StepTransition kSteps[] = {
     {S::kWaiting, E::kRunHalted, S::kSkipped, "", ""},
     {S::kWaiting, E::kCancelRequested, S::kCancelled, "", "tell dependants"},
     {S::kWaiting, E::kSkipRequested, S::kSkipped, "", "tell dependants"},
+    {S::kWaiting, E::kRemoved, S::kSkipped, "a later generation of the run does not have it", ""},
 
     {S::kReady, E::kEarlyProducerFailed, S::kSkipped, "", "tell dependants"},
     {S::kReady, E::kRunHalted, S::kSkipped, "", ""},
@@ -164,6 +165,8 @@ absl::string_view Name(StepEvent event) {
       return "RetryDue";
     case E::kSkipRequested:
       return "SkipRequested";
+    case E::kRemoved:
+      return "Removed";
     case E::kReopened:
       return "Reopened";
   }

@@ -35,6 +35,7 @@ enum class StepEvent : uint8_t {
   kStopped,        // ... and it has ended
   kRetryDue,
   kSkipRequested,  // by an operator
+  kRemoved,        // the run's next generation does not have it
   kReopened,       // a retry of the run begins its next generation
 };
 

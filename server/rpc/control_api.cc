@@ -35,7 +35,7 @@ absl::Status AddSteps(const FoundRun& run, const std::string& name, std::vector<
     for (uint32_t t = 0; t < graph.templates().size(); ++t) {
       const StepTemplate& step = graph.templates()[t];
       if (!step.fan_out || graph.spec().steps[t].name != name.substr(0, name.size() - 3)) continue;
-      for (uint32_t i = 0; i < step.count; ++i) out->push_back(step.first + i);
+      for (uint32_t i = 0; i < step.count; ++i) out->push_back(step.at(i));
       return absl::OkStatus();
     }
   }

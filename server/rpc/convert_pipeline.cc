@@ -169,7 +169,7 @@ class Converter {
     Outputs(in, &out);
     Foreach(in, &out);
     out.after.assign(in.after().begin(), in.after().end());
-    if (HasOptions(in)) out.set_options = std::make_unique<StepOptions>(Options(in));
+    if (HasOptions(in)) out.mutable_options() = Options(in);
     return out;
   }
 

@@ -170,19 +170,27 @@ class Walk {
     if (upto.id == 0) return out;
     const uint32_t t = graph.TemplateOf(reader.ix);
     const StepTemplate& step = graph.templates()[t];
-    const uint32_t instance = graph.InstanceOf(reader.ix);
+    if (!step.Has(reader.ix) || step.group == reader.ix) return out;
+    const uint32_t instance = step.InstanceOf(reader.ix);
     for (size_t i = 0; i < step.inputs.size(); ++i) {
       const InputBinding& input = step.inputs[i];
       if (input.source != InputSpec::Source::kFrom) continue;
       const StepTemplate& producer = graph.templates()[input.producer];
       if (producer.count == 0) continue;
-      StepIx first = producer.first;
-      StepIx last = producer.first + producer.count - 1;
-      if (input.kind == EdgeKind::kItem) first = last = producer.first + input.item_producer[instance];
-      if (input.kind == EdgeKind::kIndex) first = last = producer.first + input.index;
+      uint32_t from = 0;
+      uint32_t to = producer.count;
+      if (input.kind == EdgeKind::kItem) from = input.item_producer[instance];
+      if (input.kind == EdgeKind::kIndex) from = input.index;
+      if (input.kind != EdgeKind::kAll) to = from + 1;
       const std::string& output = graph.spec().steps[input.producer].outputs[input.output].name;
-      ASSIGN_OR_RETURN(std::vector<ArtifactRow> rows, Landed(reader.run, first, last, output, input.early, upto));
-      for (ArtifactRow& row : rows) out.push_back({graph.spec().steps[t].inputs[i].name, std::move(row)});
+      absl::Status read;
+      producer.ForEachRange(from, to, [&](StepRange range) {
+        if (!read.ok()) return;
+        auto rows = Landed(reader.run, range.first, range.first + range.count - 1, output, input.early, upto);
+        if (read.Update(rows.status()); !read.ok()) return;
+        for (ArtifactRow& row : *rows) out.push_back({graph.spec().steps[t].inputs[i].name, std::move(row)});
+      });
+      RETURN_IF_ERROR(read);
     }
     return out;
   }
@@ -211,22 +219,28 @@ class Walk {
   // The attempts of the step's instances that read this version and no other.
   absl::Status AddReaders(const ArtifactRow& artifact, const std::string& name, const StepTemplate& step,
                           const InputBinding& input, uint32_t instance, Readers* out) {
-    if (step.count == 0) return absl::OkStatus();
-    ASSIGN_OR_RETURN(const std::vector<store::AttemptMark> marks,
-                     api_.engine->queries().ListAttemptMarks(artifact.run, step.first, step.first + step.count - 1,
-                                                             static_cast<int>(kMaxLineageLinks) + 1));
+    absl::Status read;
+    std::vector<store::AttemptMark> marks;
+    step.ForEachRange([&](StepRange range) {
+      if (!read.ok()) return;
+      auto more = api_.engine->queries().ListAttemptMarks(artifact.run, range.first, range.first + range.count - 1,
+                                                          static_cast<int>(kMaxLineageLinks) + 1);
+      if (read.Update(more.status()); !read.ok()) return;
+      marks.insert(marks.end(), more->begin(), more->end());
+    });
+    RETURN_IF_ERROR(read);
     std::map<Upto, ArtifactId> read_at;  // by how far artifacts had come; many readers have the same
     for (const store::AttemptMark& mark : marks) {
-      if (input.kind == EdgeKind::kItem && input.item_producer[mark.ix - step.first] != instance) continue;
+      if (input.kind == EdgeKind::kItem && input.kind == EdgeKind::kItem && input.item_producer[step.InstanceOf(mark.ix)] != instance) continue;
       const Upto upto = UptoOf(mark);
       if (upto.id < artifact.id) continue;
-      auto read = read_at.find(upto);
-      if (read == read_at.end()) {
+      auto newest = read_at.find(upto);
+      if (newest == read_at.end()) {
         ASSIGN_OR_RETURN(const auto rows,
                          Landed(artifact.run, artifact.ix, artifact.ix, artifact.output, input.early, upto));
-        read = read_at.emplace(upto, rows.empty() ? 0 : rows[0].id).first;
+        newest = read_at.emplace(upto, rows.empty() ? 0 : rows[0].id).first;
       }
-      if (read->second == artifact.id) out->push_back({{artifact.run, mark.ix, mark.number}, name});
+      if (newest->second == artifact.id) out->push_back({{artifact.run, mark.ix, mark.number}, name});
     }
     return absl::OkStatus();
   }

@@ -18,7 +18,7 @@ bool Wants(const StepTerms& terms, StepState state) {
   return terms.states.empty() || std::find(terms.states.begin(), terms.states.end(), state) != terms.states.end();
 }
 
-// The numbers that the names allow: [first, end).
+// Between which numbers the names allow any: [first, end).
 struct Bounds {
   int64_t first = 0;
   int64_t end = 0;
@@ -27,11 +27,16 @@ struct Bounds {
 Bounds BoundsOf(const Graph& graph, const StepTerms& terms) {
   Bounds out{0, int64_t{graph.step_count()}};
   if (!terms.template_name.empty()) {
-    out.end = 0;
+    out = {out.end, 0};
     for (uint32_t t = 0; t < graph.templates().size(); ++t) {
       if (graph.spec().steps[t].name != terms.template_name) continue;
-      out = {int64_t{graph.templates()[t].first}, int64_t{graph.templates()[t].first} + graph.templates()[t].count};
+      const StepTemplate& step = graph.templates()[t];
+      step.ForEachRange(0, step.numbered(), [&out](StepRange range) {
+        out.first = std::min(out.first, int64_t{range.first});
+        out.end = std::max(out.end, int64_t{range.first} + range.count);
+      });
     }
+    if (out.end == 0) out.first = 0;
   }
   if (!terms.name.empty()) {
     const std::optional<StepIx> ix = graph.FindStep(terms.name);
@@ -110,6 +115,11 @@ class Search {
   }
   void Take(int64_t ix) {
     const auto number = static_cast<StepIx>(ix);
+    // Of a run that was retried with other steps there may be others between them.
+    if (!terms_.template_name.empty() &&
+        (graph_.IsGroup(number) || graph_.SpecOf(number).name != terms_.template_name)) {
+      return;
+    }
     if (terms_.name_contains.empty() || absl::StrContains(graph_.StepName(number), terms_.name_contains)) {
       found_.push_back(number);
     }

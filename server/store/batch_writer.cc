@@ -30,7 +30,7 @@ struct BatchWriter::Statements {
         retried_header(db,
                        "UPDATE run_header SET pipeline_id = ?2, pipeline_version = ?3, parameters_json = ?4, "
                        "source_dir = ?5, use_cache = ?6, timeout_micros = ?7, step_count = ?8, max_parallel = ?9, "
-                       "execution_mode = ?10 WHERE run = ?1"),
+                       "execution_mode = ?10, numbering = ?11 WHERE run = ?1"),
         run_label(db, "INSERT OR IGNORE INTO run_label (project, name, value, run) VALUES (?, ?, ?, ?)"),
         run_progress(db,
                      "REPLACE INTO run_progress (run, reason, message, generation, started, ended, deadline, "
@@ -48,7 +48,12 @@ struct BatchWriter::Statements {
                 "stopping, stop_reason, platform_failure, release_pending, cpu_seconds, peak_memory, stdout_bytes, "
                 "stderr_bytes, cache_key, inputs_upto, external_inputs) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"),
-        fanout(db, "INSERT INTO fanout (run, step, first, items) VALUES (?, ?, ?, ?)"),
+        numbering(db,
+                  "INSERT INTO numbering (run, generation, fanouts, numbers) "
+                  "VALUES (?1, ?2, (SELECT ifnull(max(number), 0) FROM fanout WHERE run = ?1), ?3)"),
+        fanout(db,
+               "INSERT INTO fanout (run, number, step, first, items) "
+               "VALUES (?1, (SELECT ifnull(max(number), 0) + 1 FROM fanout WHERE run = ?1), ?2, ?3, ?4)"),
         release(db, "INSERT OR IGNORE INTO pending_release (run, ix, number) VALUES (?, ?, ?)"),
         released(db, "DELETE FROM pending_release WHERE run = ? AND ix = ? AND number = ?"),
         blob(db, "INSERT OR IGNORE INTO blob (digest, size, directory, inline_bytes) VALUES (?, ?, ?, ?)"),
@@ -94,7 +99,7 @@ struct BatchWriter::Statements {
               "is_default = excluded.is_default") {}
 
   HotStatement slice, pipeline, run, run_name, run_header, keep_generation, retried_header, run_label, run_progress,
-      run_state, step, attempt, fanout, release, released, blob, artifact_name, artifact, cache_entry, cache_miss,
+      run_state, step, attempt, numbering, fanout, release, released, blob, artifact_name, artifact, cache_entry, cache_miss,
       removed_cache_entry, hook, event, request, orchestrator, delete_orchestrator, pool, delete_pool, secret,
       delete_secret, no_default_stack, stack;
 };
@@ -119,10 +124,12 @@ int64_t BatchWriter::Write(Batch* batch) {
     s.Int(h.key);
     (h.pipeline_id == 0 ? s.Null() : s.Int(h.pipeline_id)).Int(h.pipeline_version).Text(h.parameters_json);
     s.TextOrNull(h.source_dir).Int(h.use_cache).Int(h.timeout_micros).Int(h.step_count).Int(h.max_parallel);
-    s.Int(static_cast<int64_t>(h.execution_mode)).Run();
+    s.Int(static_cast<int64_t>(h.execution_mode)).Int(h.numbering).Run();
   }
   for (const RunRow& row : batch->runs) WriteRun(row);
   for (const StepRow& row : batch->steps) WriteStep(row);
+  for (const NumberingRow& row : batch->numberings)
+    s_->numbering.Int(row.run).Int(row.generation).Blob(row.numbers).Run();
   for (const FanoutRow& row : batch->fanouts)
     s_->fanout.Int(row.run).Int(row.step).Int(row.first).Blob(row.items).Run();
   for (const AttemptRow& row : batch->attempts) {
@@ -158,7 +165,7 @@ int64_t BatchWriter::Write(Batch* batch) {
   const int64_t removed = removals_.Write(batch->removals);
   const size_t rows =
       batch->spec_slices.size() + batch->pipelines.size() + batch->new_runs.size() + batch->retried_runs.size() +
-      batch->runs.size() + batch->steps.size() + batch->fanouts.size() + batch->attempts.size() + batch->blobs.size() +
+      batch->runs.size() + batch->steps.size() + batch->numberings.size() + batch->fanouts.size() + batch->attempts.size() + batch->blobs.size() +
       batch->artifacts.size() + batch->cache_entries.size() + batch->cache_misses.size() +
       batch->removed_cache_entries.size() + batch->hooks.size() + batch->events.size() + batch->requests.size() +
       batch->orchestrators.size() + batch->deleted_orchestrators.size() + batch->pools.size() +

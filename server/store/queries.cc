@@ -112,14 +112,27 @@ absl::StatusOr<std::vector<RunRecord>> Queries::ListRuns(const RunFilter& filter
   return out;
 }
 
-absl::StatusOr<std::vector<FanoutRow>> QueriesImpl::ListFanouts(RunKey run, int skip) {
+absl::StatusOr<std::vector<FanoutRow>> QueriesImpl::ListFanouts(RunKey run, int numbering, int64_t after) {
   return pool_->Read("reading a run's fan-outs", [&](Connection& c) -> absl::StatusOr<std::vector<FanoutRow>> {
-    auto s = c.Prepare(
-        absl::StrCat("SELECT ", kFanoutColumns, " FROM fanout WHERE run = ? ORDER BY first, step LIMIT -1 OFFSET ?"));
-    s.Int(run).Int(skip);
+    auto s = c.Prepare(absl::StrCat(
+        "SELECT ", kFanoutColumns,
+        " FROM fanout WHERE run = ?1 AND number > max(?3, "
+        "ifnull((SELECT fanouts FROM numbering WHERE run = ?1 AND generation = ?2), 0)) AND number <= "
+        "ifnull((SELECT min(fanouts) FROM numbering WHERE run = ?1 AND generation > ?2), number) ORDER BY number"));
+    s.Int(run).Int(numbering).Int(after);
     std::vector<FanoutRow> out;
     while (s.Next()) out.push_back(ReadFanout(*s));
     return out;
+  });
+}
+
+absl::StatusOr<std::string> QueriesImpl::GetNumbering(RunKey run, int generation) {
+  return pool_->Read("reading the numbers of a run's steps", [&](Connection& c) -> absl::StatusOr<std::string> {
+    auto s = c.Prepare("SELECT numbers FROM numbering WHERE run = ? AND generation = ?");
+    s.Int(run).Int(generation);
+    if (s.Next()) return s->getColumn(0).getString();
+    return Error(absl::StatusCode::kNotFound, "RUN_NOT_FOUND",
+                 absl::StrCat("there is no run with key ", run, ": it was deleted"));
   });
 }
 

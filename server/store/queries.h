@@ -167,8 +167,11 @@ class Queries {
   // What landed of these steps, by step and in the order of landing.
   virtual absl::StatusOr<std::vector<StepOutput>> ListOutputs(RunKey run, const std::vector<StepIx>& ixs) = 0;
   virtual absl::StatusOr<std::vector<AttemptRow>> ListAttempts(RunKey run, StepIx ix) = 0;
-  // What became of its fan-outs made at run time, in the order of `first`, without the first `skip`.
-  virtual absl::StatusOr<std::vector<FanoutRow>> ListFanouts(RunKey run, int skip) = 0;
+  // What became of its fan-outs made at run time since its steps have their numbers from this generation on (0: from
+  // its pipeline), and until they got others; in order, behind number `after`.
+  virtual absl::StatusOr<std::vector<FanoutRow>> ListFanouts(RunKey run, int numbering, int64_t after) = 0;
+  // EncodeNumbering. NOT_FOUND (RUN_NOT_FOUND).
+  virtual absl::StatusOr<std::string> GetNumbering(RunKey run, int generation) = 0;
 
   // Of a step, or of the run (ix -1), oldest generation first.
   virtual absl::StatusOr<std::vector<HookRow>> ListHooks(RunKey run, int64_t ix) = 0;

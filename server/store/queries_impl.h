@@ -27,7 +27,8 @@ class QueriesImpl : public Queries {
   absl::StatusOr<std::vector<StepRow>> GetSteps(RunKey run, const std::vector<StepIx>& ixs) override;
   absl::StatusOr<std::vector<StepOutput>> ListOutputs(RunKey run, const std::vector<StepIx>& ixs) override;
   absl::StatusOr<std::vector<AttemptRow>> ListAttempts(RunKey run, StepIx ix) override;
-  absl::StatusOr<std::vector<FanoutRow>> ListFanouts(RunKey run, int skip) override;
+  absl::StatusOr<std::vector<FanoutRow>> ListFanouts(RunKey run, int numbering, int64_t after) override;
+  absl::StatusOr<std::string> GetNumbering(RunKey run, int generation) override;
   absl::StatusOr<std::vector<HookRow>> ListHooks(RunKey run, int64_t ix) override;
   absl::StatusOr<HookRow> FindHook(RunKey run, absl::string_view id) override;
   absl::StatusOr<std::vector<EventRow>> ListEvents(RunKey run, int64_t after, int limit) override;

@@ -52,9 +52,20 @@ bool ReadLiveRun(SQLite::Database& db, RunKey key, LiveRun* out) {
       out->attempts.push_back(ReadAttempt(s));
     }
   }
-  {
-    SQLite::Statement s(db, absl::StrCat("SELECT ", kFanoutColumns, " FROM fanout WHERE run = ? ORDER BY first, step"));
+  int64_t fanouts_before = 0;
+  if (out->header.numbering > 0) {
+    SQLite::Statement s(db, "SELECT numbers, fanouts FROM numbering WHERE run = ? AND generation = ?");
     s.bind(1, key);
+    s.bind(2, out->header.numbering);
+    (void)s.executeStep();  // it was written with the header
+    out->numbering = s.getColumn(0).getString();
+    fanouts_before = s.getColumn(1).getInt64();
+  }
+  {
+    SQLite::Statement s(
+        db, absl::StrCat("SELECT ", kFanoutColumns, " FROM fanout WHERE run = ? AND number > ? ORDER BY number"));
+    s.bind(1, key);
+    s.bind(2, fanouts_before);
     while (s.executeStep()) out->fanouts.push_back(ReadFanout(s));
   }
   SQLite::Statement s(

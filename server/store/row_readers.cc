@@ -71,6 +71,7 @@ RunRecord ReadRun(SQLite::Statement& s) {
   h.timeout_micros = c.Int();
   h.created = c.Int();
   h.step_count = c.Int();
+  h.numbering = c.As<int>();
   r.reason = c.As<Reason>();
   r.message = c.Text();
   r.generation = c.As<int>();
@@ -115,6 +116,7 @@ FanoutRow ReadFanout(SQLite::Statement& s) {
   r.step = static_cast<uint32_t>(c.Int());
   r.first = static_cast<StepIx>(c.Int());
   r.items = c.Text();
+  r.number = c.Int();
   return r;
 }
 

@@ -47,7 +47,8 @@ struct LiveRun {
   std::vector<StepRow> steps;          // those that have left WAITING
   std::vector<AttemptRow> attempts;    // all of its steps that have not ended, and the live ones
   std::vector<ArtifactRow> artifacts;  // all of the run, without values
-  std::vector<FanoutRow> fanouts;      // in the order of `first`
+  std::string numbering;               // EncodeNumbering; empty: its numbers follow from its pipeline
+  std::vector<FanoutRow> fanouts;      // made since, in order
 };
 
 // Thread: one at a time (the loop's). Opening takes the lock of the data directory and runs the migrations.

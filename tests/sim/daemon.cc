@@ -240,10 +240,11 @@ FanoutResolved SimWorkshop::ResolveFanout(const RunContext& run, const Intent& i
     for (const ArtifactId id : intent.lists[k]) {
       if (tables_->FindArtifact(id) == nullptr) fate_->Break("a fan-out over a list that has not landed: ", id);
     }
-    // The list that an output holds is the same for whoever reads it.
-    const auto byte = static_cast<uint8_t>(DigestOf(run.header.id, list->producer).back());
+    // The list that an artifact holds is the same for whoever reads it, and another one in another generation.
+    const ArtifactId first = intent.lists[k].empty() ? 0 : intent.lists[k].front();
+    const auto byte = static_cast<uint8_t>(DigestOf(run.header.id, static_cast<uint32_t>(first)).back());
     const size_t width = list->fan_in ? intent.lists[k].size() : byte % 4;
-    for (size_t v = 0; v < width; ++v) values[k].push_back(std::to_string(v));
+    for (size_t v = 0; v < width; ++v) values[k].push_back(std::to_string(v + byte / 4 % 2));
   }
   auto items = ProductOf(graph, t, values, {});
   if (!items.ok()) return resolved;

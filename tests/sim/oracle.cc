@@ -241,11 +241,11 @@ void World::CheckJudgement(const testing::StoreModel::Run& run) {
         continue;
       }
       for (uint32_t p = 0; p < producer.count; ++p) {
-        all |= OutcomeOf(run.steps[producer.first + p].state, run.steps[producer.first + p].reason);
+        all |= OutcomeOf(run.steps[producer.at(p)].state, run.steps[producer.at(p)].reason);
       }
       if (edge.to_group) {
         if (edge.kind == EdgeKind::kIndex) {
-          const StepRow& row = run.steps[producer.first + edge.index];
+          const StepRow& row = run.steps[producer.at(edge.index)];
           all = OutcomeOf(row.state, row.reason);
         }
         seen[consumer.group] |= all;
@@ -253,17 +253,17 @@ void World::CheckJudgement(const testing::StoreModel::Run& run) {
       }
       if (edge.kind == EdgeKind::kItem && edge.item_offsets.empty()) continue;  // it has no instances
       for (uint32_t c = 0; c < consumer.count; ++c) {
-        if (edge.early) early[consumer.first + c] = true;
-        if (edge.kind == EdgeKind::kAll || producer.count == 0) seen[consumer.first + c] |= all;
+        if (edge.early) early[consumer.at(c)] = true;
+        if (edge.kind == EdgeKind::kAll || producer.count == 0) seen[consumer.at(c)] |= all;
       }
       for (uint32_t p = 0; p < producer.count && edge.kind != EdgeKind::kAll; ++p) {
-        const StepRow& row = run.steps[producer.first + p];
+        const StepRow& row = run.steps[producer.at(p)];
         const uint8_t outcome = OutcomeOf(row.state, row.reason);
         if (edge.kind == EdgeKind::kIndex && p == edge.index) {
-          for (uint32_t c = 0; c < consumer.count; ++c) seen[consumer.first + c] |= outcome;
+          for (uint32_t c = 0; c < consumer.count; ++c) seen[consumer.at(c)] |= outcome;
         } else if (edge.kind == EdgeKind::kItem) {
           for (uint32_t k = edge.item_offsets[p]; k < edge.item_offsets[p + 1]; ++k) {
-            seen[consumer.first + edge.item_consumers[k]] |= outcome;
+            seen[consumer.at(edge.item_consumers[k])] |= outcome;
           }
         }
       }

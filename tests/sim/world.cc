@@ -234,11 +234,12 @@ void World::FindHits(RunSubmitted* event) {
     const StepTemplate& step = graph.templates()[t];
     const StepSpec& spec = graph.spec().steps[t];
     if (!spec.options().cache_enabled || spec.options().trigger_rule != TriggerRule::kAllSuccess) continue;
-    for (StepIx ix = step.first; ix < step.first + step.count; ++ix) {
+    for (uint32_t instance = 0; instance < step.count; ++instance) {
+      const StepIx ix = step.at(instance);
       bool all = fate_.dice.Percent(70);
       for (const InputBinding& input : step.inputs) {
         const StepTemplate& producer = graph.templates()[input.producer];
-        for (uint32_t i = 0; i < producer.count; ++i) all = all && !input.early && found[producer.first + i];
+        for (uint32_t i = 0; i < producer.count; ++i) all = all && !input.early && found[producer.at(i)];
       }
       if (!all) continue;
       found[ix] = true;

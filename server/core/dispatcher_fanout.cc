@@ -140,9 +140,8 @@ void Dispatcher::Expand(RunInMemory& run, uint32_t t) {
       }
     }
   }
-  step.ForEachRange([&](StepRange range) {
-    AddSweep(Sweep::Kind::kOpenRoots, run, range.first, range.first + range.count, 0);
-  });
+  step.ForEachRange(
+      [&](StepRange range) { AddSweep(Sweep::Kind::kOpenRoots, run, range.first, range.first + range.count, 0); });
 }
 
 }  // namespace orch

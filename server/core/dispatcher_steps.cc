@@ -7,6 +7,7 @@
 #include "server/base/planted.h"
 #include "server/core/compile.h"
 #include "server/core/dispatcher.h"
+#include "server/core/upstreams.h"
 
 namespace orch {
 namespace {
@@ -180,51 +181,26 @@ void Dispatcher::Judge(RunInMemory& run, StepIx ix) {
 // The rule, and the first upstream that broke it.
 std::string Dispatcher::UnmetMessage(const RunInMemory& run, StepIx ix, Reason unmet) const {
   const Graph& graph = *run.graph;
-  const uint32_t t = graph.TemplateOf(ix);
-  const StepSpec& spec = graph.spec().steps[t];
-  const std::string rule = absl::StrCat("rule ", Name(spec.options().trigger_rule), ": ");
+  const std::string rule = absl::StrCat("rule ", Name(graph.SpecOf(ix).options().trigger_rule), ": ");
   const uint8_t culprit = unmet == Reason::kUpstreamFailed    ? kSeenBad
                           : unmet == Reason::kUpstreamSkipped ? kSeenSkipped
                                                               : 0;
   if (culprit == 0) return absl::StrCat(rule, "no upstream step ended as it wants");
   std::string found;
   int looked = 0;
-  const auto look = [&](StepIx first, StepIx end) {
-    for (StepIx up = first; up < end && found.empty() && looked < kCulpritsLookedAt; ++up, ++looked) {
+  const auto look = [&](StepRange range) {
+    const StepIx end = range.first + range.count;
+    for (StepIx up = range.first; up < end && found.empty() && looked < kCulpritsLookedAt; ++up, ++looked) {
       const StepCell& cell = run.cells[up];
       if (!IsTerminal(cell.state) || OutcomeOf(cell.state, cell.reason) != culprit) continue;
       found = absl::StrCat("`", graph.StepName(up), "` is ", Name(cell.state));
       if (cell.reason != Reason::kNone) absl::StrAppend(&found, " (", Name(cell.reason), ")");
     }
   };
-  const StepTemplate& step = graph.templates()[t];
-  if (step.group == ix) {
-    for (const std::optional<InputBinding>& list : step.lists) {
-      if (!list || !found.empty()) continue;
-      const StepTemplate& producer = graph.step(list->producer);
-      if (producer.at_run_time()) look(producer.group, producer.group + 1);
-      look(producer.first, producer.first + producer.count);
-    }
-    for (const InputBinding& input : step.inputs) {
-      const StepTemplate& producer = graph.step(input.producer);
-      if (input.kind == EdgeKind::kItem && producer.at_run_time()) look(producer.group, producer.group + 1);
-    }
-    return found.empty() ? std::string("what it fans out over did not come to be") : found;
+  for (const Upstream& upstream : UpstreamsOf(graph, ix)) {
+    for (const StepRange& range : upstream.steps) look(range);
   }
-  for (size_t i = 0; i < step.inputs.size() && found.empty(); ++i) {
-    const InputBinding& input = step.inputs[i];
-    if (input.source != InputSpec::Source::kFrom) continue;
-    const StepTemplate& producer = graph.templates()[input.producer];
-    const uint32_t one = input.kind == EdgeKind::kItem ? input.item_producer[ix - step.first] : input.index;
-    const bool all = input.kind == EdgeKind::kAll;
-    if (producer.at_run_time()) look(producer.group, producer.group + 1);
-    look(producer.first + (all ? 0 : one), producer.first + (all ? producer.count : one + 1));
-  }
-  for (size_t a = 0; a < spec.after.size() && found.empty(); ++a) {
-    const StepTemplate* producer = graph.FindTemplate(spec.after[a]);
-    if (producer != nullptr && producer->at_run_time()) look(producer->group, producer->group + 1);
-    if (producer != nullptr) look(producer->first, producer->first + producer->count);
-  }
+  if (graph.IsGroup(ix)) return found.empty() ? std::string("what it fans out over did not come to be") : found;
   if (found.empty()) found = culprit == kSeenBad ? "an upstream step failed" : "an upstream step was skipped";
   return rule + found;
 }

@@ -6,6 +6,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "server/core/upstreams.h"
 
 namespace orch {
 namespace {
@@ -60,62 +61,36 @@ std::string EndInWords(Reason reason, const std::optional<int>& exit_code, const
 
 std::vector<Cause> ExplainUpstreams(const Graph& graph, const std::string& run, StepIx ix, uint32_t states,
                                     const StepFinder& find) {
-  const uint32_t t = graph.TemplateOf(ix);
-  const StepTemplate& step = graph.templates()[t];
-  const StepSpec& spec = graph.spec().steps[t];
+  const StepSpec& spec = graph.SpecOf(ix);
+  const auto words = [&spec](const Upstream& upstream) -> std::string {
+    switch (upstream.why) {
+      case Upstream::Why::kGroup:
+        return "it is an instance of";
+      case Upstream::Why::kList:
+        return absl::StrCat("it fans out over ", Quote(spec.foreach[upstream.number].from), ", from");
+      case Upstream::Why::kItems:
+        return "it has the instances of";
+      case Upstream::Why::kInput:
+        return absl::StrCat("input ", Quote(spec.inputs[upstream.number].name), " comes from");
+      case Upstream::Why::kAfter:
+        return "it comes after";
+    }
+    return "";
+  };
   std::vector<Cause> out;
-  // A fan-out made at run time may have no instances yet, or none at all: then its group stands for them.
-  const auto look = [&](const StepTemplate& producer, StepIx first, uint32_t count, const std::string& input,
-                        absl::string_view words) {
-    if (out.size() >= kMostCauses) return;
-    StepsFound found = producer.at_run_time() ? find(producer.group, 1, states, 1) : StepsFound();
-    if (StepsFound more = find(first, count, states, 1); more.total > 0) {
+  for (const Upstream& upstream : UpstreamsOf(graph, ix)) {
+    if (out.size() >= kMostCauses) break;
+    StepsFound found;
+    for (const StepRange& range : upstream.steps) {
+      StepsFound more = find(range.first, range.count, states, 1);
       found.total += more.total;
       if (found.steps.empty()) found.steps = std::move(more.steps);
     }
-    if (found.total == 0) return;
+    if (found.total == 0) continue;
     Cause& cause = out.emplace_back();
     Explain(graph, run, found, &cause);
-    cause.input = input;
-    cause.text = absl::StrCat(words, " ", Named(graph, found));
-  };
-  if (step.group == ix) {
-    for (size_t k = 0; k < step.lists.size(); ++k) {
-      if (!step.lists[k]) continue;
-      const InputBinding& list = *step.lists[k];
-      const StepTemplate& producer = graph.templates()[list.producer];
-      const bool all = list.kind == EdgeKind::kAll;
-      look(producer, producer.first + (all ? 0 : list.index), all ? producer.count : 1, "",
-           absl::StrCat("it fans out over ", Quote(spec.foreach[k].from), ", from"));
-    }
-    for (const InputBinding& input : step.inputs) {
-      const StepTemplate& producer = graph.templates()[input.producer];
-      if (input.kind == EdgeKind::kItem && producer.at_run_time()) {
-        look(producer, producer.first, 0, "", "it has the instances of");
-      }
-    }
-    return out;
-  }
-  if (step.at_run_time()) {
-    const StepsFound group = find(step.group, 1, states, 1);
-    if (group.total > 0) {
-      Cause& cause = out.emplace_back();
-      Explain(graph, run, group, &cause);
-      cause.text = absl::StrCat("it is an instance of ", Named(graph, group));
-    }
-  }
-  for (size_t i = 0; i < step.inputs.size(); ++i) {
-    const InputBinding& input = step.inputs[i];
-    if (input.source != InputSpec::Source::kFrom) continue;
-    const StepTemplate& producer = graph.templates()[input.producer];
-    const bool all = input.kind == EdgeKind::kAll;
-    const uint32_t one = input.kind == EdgeKind::kItem ? input.item_producer[ix - step.first] : input.index;
-    look(producer, producer.first + (all ? 0 : one), all ? producer.count : 1, spec.inputs[i].name,
-         absl::StrCat("input ", Quote(spec.inputs[i].name), " comes from"));
-  }
-  for (const std::string& after : spec.after) {
-    const StepTemplate* upstream = graph.FindTemplate(after);
-    if (upstream != nullptr) look(*upstream, upstream->first, upstream->count, "", "it comes after");
+    if (upstream.why == Upstream::Why::kInput) cause.input = spec.inputs[upstream.number].name;
+    cause.text = absl::StrCat(words(upstream), " ", Named(graph, found));
   }
   return out;
 }

@@ -32,9 +32,9 @@ uint32_t CountOf(const StepNumbers& numbers) {
 }
 
 absl::Status Corrupt(const Graph& pipeline, absl::string_view what) {
-  return Error(absl::StatusCode::kDataLoss, "DATABASE_CORRUPT",
-               absl::StrCat("the numbers of the steps of a run of pipeline `", pipeline.spec().name,
-                            "` are damaged: ", what));
+  return Error(
+      absl::StatusCode::kDataLoss, "DATABASE_CORRUPT",
+      absl::StrCat("the numbers of the steps of a run of pipeline `", pipeline.spec().name, "` are damaged: ", what));
 }
 
 // Each of 0, 1, … once.

@@ -89,8 +89,9 @@ absl::Status EngineImpl::Open() {
   ASSIGN_OR_RETURN(std::string token_key, TokenKey(options_.data_dir));
   tokens_ = std::make_unique<StepTokens>(std::move(token_key));
   secrets_ = std::make_unique<Secrets>(options_.data_dir + "/secret-key");
-  workshop_ = std::make_unique<FileWorkshop>(options_, tokens_.get(), cache_.get(), queries_.get(), blobs_.get(),
-                                             &files_, inputs_.get(), conditions_.get(), secrets_.get(), catalog_.get());
+  workshop_ =
+      std::make_unique<FileWorkshop>(options_, tokens_.get(), cache_.get(), queries_.get(), blobs_.get(), &files_,
+                                     inputs_.get(), conditions_.get(), secrets_.get(), run_graphs_.get());
   outbox_ = std::make_unique<Outbox>(workshop_.get(), &executor_, &mailbox_);
   cleaner_ = std::make_unique<Cleaner>(queries_.get(), blobs_.get(), &mailbox_, [this] { return outbox_->Backends(); });
   hub_ = std::make_unique<Hub>(meta.last_sequence, 16'384);
@@ -152,7 +153,7 @@ absl::Status EngineImpl::RestoreRuns() {
     ASSIGN_OR_RETURN(store::LiveRun live, writer_->LoadRun(key));
     ASSIGN_OR_RETURN(const auto pipeline, catalog_->Load(live.header.pipeline_id));
     ASSIGN_OR_RETURN(auto graph, StoredGraph(pipeline->graph, live.numbering, live.fanouts));
-    ASSIGN_OR_RETURN(auto context, MakeRunContext(live.header, graph));
+    ASSIGN_OR_RETURN(auto context, MakeRunContext(live.header, graph, live.row.generation));
     outbox_->AddRun(std::move(context));
     StoredRun stored{std::move(live.header), std::move(live.row),      std::move(graph),
                      std::move(live.steps),  std::move(live.attempts), std::move(live.artifacts)};

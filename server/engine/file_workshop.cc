@@ -49,7 +49,7 @@ Reason ReasonOfFailure(const absl::Status& status) {
 
 FileWorkshop::FileWorkshop(const EngineOptions& options, const StepTokens* tokens, CacheLookup* cache,
                            store::Queries* queries, BlobStore* blobs, FileDigests* files, Inputs* inputs,
-                           Conditions* conditions, Secrets* secrets, Catalog* catalog)
+                           Conditions* conditions, Secrets* secrets, RunGraphs* graphs)
     : options_(options),
       tokens_(tokens),
       cache_(cache),
@@ -59,7 +59,7 @@ FileWorkshop::FileWorkshop(const EngineOptions& options, const StepTokens* token
       inputs_(inputs),
       conditions_(conditions),
       secrets_(secrets),
-      catalog_(catalog) {}
+      graphs_(graphs) {}
 
 absl::Status FileWorkshop::Resolve(const RunContext& run, const StepSpec& spec, std::vector<SecretValue>* out) {
   for (const SecretUse& use : spec.options().secrets) {

@@ -8,10 +8,10 @@
 #include "server/base/mutex.h"
 #include "server/engine/blob_store.h"
 #include "server/engine/cache_lookup.h"
-#include "server/engine/catalog.h"
 #include "server/engine/conditions.h"
 #include "server/engine/engine.h"
 #include "server/engine/inputs.h"
+#include "server/engine/run_graphs.h"
 #include "server/engine/secrets.h"
 #include "server/engine/step_tokens.h"
 #include "server/engine/workshop.h"
@@ -24,7 +24,7 @@ class FileWorkshop : public Workshop {
   // All of them outlive it.
   FileWorkshop(const EngineOptions& options, const StepTokens* tokens, CacheLookup* cache, store::Queries* queries,
                BlobStore* blobs, FileDigests* files, Inputs* inputs, Conditions* conditions, Secrets* secrets,
-               Catalog* catalog);
+               RunGraphs* graphs);
 
   Rendered Render(const RunContext& run, const Intent& intent, const std::string& flavor, Backend* backend) override;
   Rendered RenderHook(const HookRow& hook, Backend* backend) override;
@@ -50,7 +50,7 @@ class FileWorkshop : public Workshop {
   Inputs* const inputs_;
   Conditions* const conditions_;
   Secrets* const secrets_;
-  Catalog* const catalog_;
+  RunGraphs* const graphs_;
   Mutex mutex_;
   // Keys of attempts whose files had changed between the look into the cache and their start. A restart forgets them:
   // then nothing enters the cache.

@@ -22,9 +22,9 @@ Rendered FileWorkshop::RenderHook(const HookRow& hook, Backend* backend) {
   // The run may have left memory long ago.
   auto record = queries_->GetRun(hook.run);
   if (!record.ok()) return failed(record.status());
-  const auto pipeline = catalog_->Load(record->header.pipeline_id);
-  if (!pipeline.ok()) return failed(pipeline.status());
-  const auto run = MakeRunContext(std::move(record->header), (*pipeline)->graph);
+  auto graph = graphs_->Load(record->header);
+  if (!graph.ok()) return failed(graph.status());
+  const auto run = MakeRunContext(std::move(record->header), *std::move(graph));
   if (!run.ok()) return failed(run.status());
   RenderFacts facts;
   facts.run = run->get();
@@ -37,7 +37,8 @@ Rendered FileWorkshop::RenderHook(const HookRow& hook, Backend* backend) {
   facts.outputs = &outputs;
   facts.inputs = &inputs;
   if (hook.ix >= 0) {
-    if (facts.ix >= (*run)->graph->step_count()) {
+    // The run may have been retried with another pipeline since.
+    if (facts.ix >= (*run)->graph->step_count() || !(*run)->graph->Has(facts.ix)) {
       return failed(
           Error(absl::StatusCode::kFailedPrecondition, "HOOK_GONE", "the pipeline has no such step any more"));
     }

@@ -328,7 +328,10 @@ void Outbox::Start(std::vector<Intent> intents) {
         executor_->Aside(run, [this, i = std::move(intent)] { Store(i); });
         break;
       case Intent::Kind::kResolveStep:
-        if (!asked.empty() && (asked.size() == kAskedTogether || asked.front().ref.run != run)) ask();
+        if (!asked.empty() && (asked.size() == kAskedTogether || asked.front().ref.run != run ||
+                               asked.front().generation != intent.generation)) {
+          ask();
+        }
         asked.push_back(std::move(intent));
         break;
       case Intent::Kind::kResolveFanout:
@@ -419,7 +422,7 @@ void Outbox::Store(const Intent& intent) {
 void Outbox::Resolve(const std::vector<Intent>& intents) {
   const RunKey run = intents.front().ref.run;
   const auto context = FindRun(run);
-  if (context == nullptr) return;
+  if (context == nullptr || context->generation != intents.front().generation) return;  // nobody waits for it
   Post post;
   post.lane = run;
   post.event = workshop_->Resolve(*context, intents);
@@ -429,7 +432,7 @@ void Outbox::Resolve(const std::vector<Intent>& intents) {
 
 void Outbox::ResolveFanout(const Intent& intent) {
   const auto run = FindRun(intent.ref.run);
-  if (run == nullptr) return;
+  if (run == nullptr || run->generation != intent.generation) return;
   Post post;
   post.lane = intent.ref.run;
   post.event = workshop_->ResolveFanout(*run, intent);

@@ -9,8 +9,10 @@
 
 namespace orch {
 
-absl::StatusOr<std::shared_ptr<RunContext>> MakeRunContext(RunHeader header, std::shared_ptr<const Graph> graph) {
+absl::StatusOr<std::shared_ptr<RunContext>> MakeRunContext(RunHeader header, std::shared_ptr<const Graph> graph,
+                                                           int generation) {
   auto context = std::make_shared<RunContext>();
+  context->generation = generation;
   const nlohmann::json parameters = nlohmann::json::parse(
       header.parameters_json.empty() ? "{}" : header.parameters_json, nullptr, /*allow_exceptions=*/false);
   if (!parameters.is_object()) {

@@ -13,6 +13,7 @@ namespace orch {
 
 struct RunContext {
   RunHeader header;
+  int generation = 1;  // of the run, when it was made: what was asked in an earlier one was about another graph
   std::shared_ptr<const Graph> graph;
   std::map<std::string, std::string> parameters;  // name → compact JSON
   // The folder steps run in: the submitter's, if it is on this machine and exists; else empty.
@@ -20,6 +21,7 @@ struct RunContext {
 };
 
 // Looks at the file system; `header.key` may still be missing.
-absl::StatusOr<std::shared_ptr<RunContext>> MakeRunContext(RunHeader header, std::shared_ptr<const Graph> graph);
+absl::StatusOr<std::shared_ptr<RunContext>> MakeRunContext(RunHeader header, std::shared_ptr<const Graph> graph,
+                                                           int generation = 1);
 
 }  // namespace orch

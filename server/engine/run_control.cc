@@ -6,10 +6,11 @@
 #include "absl/strings/str_cat.h"
 #include "server/base/fault.h"
 #include "server/base/status.h"
+#include "server/core/next_generation.h"
 #include "server/core/numbering.h"
 #include "server/engine/engine_impl.h"
-#include "server/engine/next_generation.h"
 #include "server/engine/parameters.h"
+#include "server/engine/render.h"
 
 namespace orch {
 namespace {
@@ -118,11 +119,11 @@ absl::Status EngineImpl::RetryRun(RetryCommand command, int64_t deadline_micros)
     ASSIGN_OR_RETURN(next, GoOnWith(command.run, *graph_before, *old_pipeline->graph, ended.header.numbering > 0,
                                     ended.fanouts, pipeline->graph));
     if (next.graph->step_count() > options_.limits.steps_per_run) {
-      return Error(absl::StatusCode::kInvalidArgument, "STEPS_PER_RUN",
-                   absl::StrCat("run `", name, "` would have ", next.graph->step_count(),
-                                " steps, with those that the corrected pipeline does not have any more; at most ",
-                                options_.limits.steps_per_run,
-                                " are allowed (limit steps_per_run): submit it as a new run"));
+      return Error(
+          absl::StatusCode::kInvalidArgument, "STEPS_PER_RUN",
+          absl::StrCat("run `", name, "` would have ", next.graph->step_count(),
+                       " steps, with those that the corrected pipeline does not have any more; at most ",
+                       options_.limits.steps_per_run, " are allowed (limit steps_per_run): submit it as a new run"));
     }
   }
   RunRetried event;
@@ -134,13 +135,14 @@ absl::Status EngineImpl::RetryRun(RetryCommand command, int64_t deadline_micros)
   if (pipeline != old_pipeline) TakeOver(old_pipeline->graph->spec(), *pipeline, &event.run.header);
   Post post;
   event.run.header.step_count = next.graph->step_count();
-  ASSIGN_OR_RETURN(post.run, MakeRunContext(event.run.header, next.graph));
+  ASSIGN_OR_RETURN(post.run, MakeRunContext(event.run.header, next.graph, ended.row.generation + 1));
   std::set<std::string> changed;
   for (const auto& [parameter, json] : post.run->parameters) {
     const auto old = before->parameters.find(parameter);
     if (old == before->parameters.end() || old->second != json) changed.insert(parameter);
   }
-  for (const StepIx ix : ChangedSteps(*graph_before, *next.graph, changed)) event.steps.push_back(ix);
+  const auto touched = [&changed](const StepSpec& step) { return !changed.empty() && UsesParameter(step, changed); };
+  for (const StepIx ix : ChangedSteps(*graph_before, *next.graph, touched)) event.steps.push_back(ix);
   event.numbering = std::move(next.numbering);
   event.fanouts = std::move(next.fanouts);
   event.run.row = std::move(ended.row);

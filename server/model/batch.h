@@ -56,11 +56,11 @@ struct Batch {
 
   bool empty() const {
     return spec_slices.empty() && pipelines.empty() && new_runs.empty() && retried_runs.empty() && runs.empty() &&
-           steps.empty() && numberings.empty() && fanouts.empty() && attempts.empty() && blobs.empty() && artifacts.empty() &&
-           cache_entries.empty() && cache_misses.empty() && removed_cache_entries.empty() && hooks.empty() &&
-           events.empty() && requests.empty() && orchestrators.empty() && deleted_orchestrators.empty() &&
-           pools.empty() && deleted_pools.empty() && secrets.empty() && deleted_secrets.empty() && stacks.empty() &&
-           removals.empty();
+           steps.empty() && numberings.empty() && fanouts.empty() && attempts.empty() && blobs.empty() &&
+           artifacts.empty() && cache_entries.empty() && cache_misses.empty() && removed_cache_entries.empty() &&
+           hooks.empty() && events.empty() && requests.empty() && orchestrators.empty() &&
+           deleted_orchestrators.empty() && pools.empty() && deleted_pools.empty() && secrets.empty() &&
+           deleted_secrets.empty() && stacks.empty() && removals.empty();
   }
 };
 

@@ -90,14 +90,14 @@ struct StepRange {
 
 struct StepTemplate {
   static constexpr StepIx kNoGroup = UINT32_MAX;
-  uint32_t count = 1;           // instances, of which the i-th has the number at(i)
-  StepIx first = 0;             // of the first `head` instances; the others have theirs in `more`
+  uint32_t count = 1;  // instances, of which the i-th has the number at(i)
+  StepIx first = 0;    // of the first `head` instances; the others have theirs in `more`
   uint32_t head = 1;
   std::vector<StepRange> more;  // of a fan-out that grew when its run was retried
   bool removed = false;         // the run's pipeline does not have it any more: no instance, no edge
-  uint32_t upstreams = 0;    // edges that must close before an instance is judged
-  uint32_t below = 0;        // steps on the longest way from here to an end of the run, this one not counted
-  uint32_t output_base = 0;  // the first of its count × outputs slots in the run's table of outputs
+  uint32_t upstreams = 0;       // edges that must close before an instance is judged
+  uint32_t below = 0;           // steps on the longest way from here to an end of the run, this one not counted
+  uint32_t output_base = 0;     // the first of its count × outputs slots in the run's table of outputs
   uint16_t outputs = 0;
   bool fan_out = false;                  // named with [i] even if count is 1
   bool hook_data = false;                // a hook of it names inputs, values or outputs
@@ -203,8 +203,8 @@ class Graph {
   std::optional<StepIx> FindStep(absl::string_view name) const;
   // By the step's name as written; null if there is none.
   const StepTemplate* FindTemplate(const std::string& name) const;
-  // The compact JSON value of each foreach key of an instance, in the order of StepSpec.foreach; empty for a plain step,
-  // for a group, and for what is not there any more.
+  // The compact JSON value of each foreach key of an instance, in the order of StepSpec.foreach; empty for a plain
+  // step, for a group, and for what is not there any more.
   std::vector<std::string> ItemOf(StepIx ix) const;
   // The item as one JSON object; "{}" for a plain step.
   std::string ItemJson(StepIx ix) const;

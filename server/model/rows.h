@@ -103,9 +103,9 @@ struct NumberingRow {
 // What a fan-out made at run time became; written with the end of its group.
 struct FanoutRow {
   RunKey run = 0;
-  uint32_t step = 0;  // its template
-  StepIx first = 0;   // its first new instance
-  std::string items;  // EncodeItems
+  uint32_t step = 0;   // its template
+  StepIx first = 0;    // its first new instance
+  std::string items;   // EncodeItems
   int64_t number = 0;  // 1, 2, … in the run; given by the store
 };
 

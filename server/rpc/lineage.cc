@@ -231,7 +231,9 @@ class Walk {
     RETURN_IF_ERROR(read);
     std::map<Upto, ArtifactId> read_at;  // by how far artifacts had come; many readers have the same
     for (const store::AttemptMark& mark : marks) {
-      if (input.kind == EdgeKind::kItem && input.kind == EdgeKind::kItem && input.item_producer[step.InstanceOf(mark.ix)] != instance) continue;
+      if (input.kind == EdgeKind::kItem && input.kind == EdgeKind::kItem &&
+          input.item_producer[step.InstanceOf(mark.ix)] != instance)
+        continue;
       const Upto upto = UptoOf(mark);
       if (upto.id < artifact.id) continue;
       auto newest = read_at.find(upto);

@@ -99,9 +99,9 @@ struct BatchWriter::Statements {
               "is_default = excluded.is_default") {}
 
   HotStatement slice, pipeline, run, run_name, run_header, keep_generation, retried_header, run_label, run_progress,
-      run_state, step, attempt, numbering, fanout, release, released, blob, artifact_name, artifact, cache_entry, cache_miss,
-      removed_cache_entry, hook, event, request, orchestrator, delete_orchestrator, pool, delete_pool, secret,
-      delete_secret, no_default_stack, stack;
+      run_state, step, attempt, numbering, fanout, release, released, blob, artifact_name, artifact, cache_entry,
+      cache_miss, removed_cache_entry, hook, event, request, orchestrator, delete_orchestrator, pool, delete_pool,
+      secret, delete_secret, no_default_stack, stack;
 };
 
 namespace {
@@ -165,10 +165,10 @@ int64_t BatchWriter::Write(Batch* batch) {
   const int64_t removed = removals_.Write(batch->removals);
   const size_t rows =
       batch->spec_slices.size() + batch->pipelines.size() + batch->new_runs.size() + batch->retried_runs.size() +
-      batch->runs.size() + batch->steps.size() + batch->numberings.size() + batch->fanouts.size() + batch->attempts.size() + batch->blobs.size() +
-      batch->artifacts.size() + batch->cache_entries.size() + batch->cache_misses.size() +
-      batch->removed_cache_entries.size() + batch->hooks.size() + batch->events.size() + batch->requests.size() +
-      batch->orchestrators.size() + batch->deleted_orchestrators.size() + batch->pools.size() +
+      batch->runs.size() + batch->steps.size() + batch->numberings.size() + batch->fanouts.size() +
+      batch->attempts.size() + batch->blobs.size() + batch->artifacts.size() + batch->cache_entries.size() +
+      batch->cache_misses.size() + batch->removed_cache_entries.size() + batch->hooks.size() + batch->events.size() +
+      batch->requests.size() + batch->orchestrators.size() + batch->deleted_orchestrators.size() + batch->pools.size() +
       batch->deleted_pools.size() + batch->secrets.size() + batch->deleted_secrets.size() + batch->stacks.size();
   return static_cast<int64_t>(rows) + removed;
 }

@@ -6,6 +6,7 @@
 #include "absl/strings/str_join.h"
 #include "server/base/digest.h"
 #include "server/core/fanout.h"
+#include "server/core/next_generation.h"
 
 namespace orch::testing {
 
@@ -224,6 +225,22 @@ absl::Status Scene::Retry(std::vector<std::string> steps) {
   event.run = store_.Load(*store_.Find(run_));
   event.unsuccessful = steps.empty();
   for (const std::string& step : steps) event.steps.push_back(Ix(step));
+  return Apply(std::move(event));
+}
+
+absl::Status Scene::RetryWith(PipelineBuilder& pipeline) {
+  const StoreModel::Run& run = *store_.Find(run_);
+  const auto graph = pipeline.Graph();
+  store_.AddPipeline(++pipelines_, graph);
+  const auto next = GoOnWith(run_, *run.graph, *run.pipeline, run.header.numbering > 0, run.fanouts, graph);
+  if (!next.ok()) return next.status();
+  RunRetried event;
+  event.run = store_.Load(run);
+  event.run.header.pipeline_id = pipelines_;
+  event.steps = ChangedSteps(*run.graph, *next->graph, [](const StepSpec&) { return false; });
+  event.run.graph = next->graph;
+  event.numbering = next->numbering;
+  event.fanouts = next->fanouts;
   return Apply(std::move(event));
 }
 

@@ -68,6 +68,9 @@ class Scene {
   absl::Status Skip(std::vector<std::string> steps);
   // No steps: what did not succeed.
   absl::Status Retry(std::vector<std::string> steps = {});
+  // With this pipeline; what did not succeed, is new, or is another.
+  absl::Status RetryWith(PipelineBuilder& pipeline);
+  absl::Status RetryWith(PipelineBuilder&& pipeline) { return RetryWith(pipeline); }
   absl::Status Delete();
   void Beat(const std::string& step) { EXPECT_TRUE(Apply(HeartbeatReceived{Ref(step)}).ok()); }
   void Cancel(bool force = false, std::vector<std::string> steps = {});
@@ -109,6 +112,7 @@ class Scene {
   int64_t wall_base_ = 1'700'000'000'000'000;
   int64_t now_ = 1'000'000'000;
   int runs_ = 0;
+  int64_t pipelines_ = 0;
   bool hold_ = false;
   std::map<std::string, int64_t> capacity_;
   int max_parallel_ = 0;

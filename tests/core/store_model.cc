@@ -5,8 +5,22 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/core/fanout.h"
+#include "server/core/numbering.h"
 
 namespace orch::testing {
+
+namespace {
+
+// Of those that take part.
+void Count(StoreModel::Run& run, StepIx ix, int by) {
+  const uint32_t t = run.graph->TemplateOf(ix);
+  const StepTemplate& step = run.graph->step(t);
+  if (!IsTerminal(run.steps[ix].state) || (step.group != ix && !step.Has(ix))) return;
+  run.ended[t] += static_cast<uint32_t>(by);
+  if (IsOk(run.steps[ix].state)) run.ok[t] += static_cast<uint32_t>(by);
+}
+
+}  // namespace
 
 template <typename... Parts>
 void StoreModel::Broken(const Parts&... parts) {
@@ -23,6 +37,40 @@ StoreModel::Run* StoreModel::Writable(RunKey key) {
   return latest_ = &found->second;
 }
 
+void StoreModel::Resize(Run* run) {
+  const Graph& graph = *run->graph;
+  run->steps.resize(graph.step_count());
+  run->attempts.resize(graph.step_count());
+  run->told.resize(graph.step_count());
+  run->ended.assign(graph.templates().size(), 0);
+  run->ok.assign(graph.templates().size(), 0);
+  for (StepIx ix = 0; ix < run->steps.size(); ++ix) Count(*run, ix, 1);
+}
+
+// The steps of a retried run may have other numbers, and its pipeline be another.
+void StoreModel::GoOnWith(const RunHeader& header, const Batch& batch, Run* run) {
+  std::string numbers;
+  for (const NumberingRow& row : batch.numberings) {
+    if (row.run == header.key) numbers = row.numbers;
+  }
+  if (numbers.empty() != (header.numbering == run->header.numbering)) {
+    Broken("run ", header.key, " has no numbers of generation ", header.numbering);
+  }
+  if (header.pipeline_id == run->header.pipeline_id) return;
+  run->pipeline = pipelines_.at(header.pipeline_id);
+  if (!numbers.empty()) run->fanouts.clear();
+  auto graph = StoredGraph(run->pipeline, numbers, run->fanouts);
+  if (!graph.ok()) return Broken("run ", header.key, ": ", graph.status().message());
+  for (StepIx ix = 0; ix < run->steps.size(); ++ix) {
+    if ((*graph)->StepName(ix) != run->graph->StepName(ix)) {
+      Broken("step ", ix, " of run ", header.key, " was ", run->graph->StepName(ix), " and is ",
+             (*graph)->StepName(ix));
+    }
+  }
+  run->graph = *std::move(graph);
+  Resize(run);
+}
+
 void StoreModel::Put(StepRow row) {
   Run* run = Writable(row.run);
   if (run == nullptr) return;
@@ -31,18 +79,13 @@ void StoreModel::Put(StepRow row) {
     Broken("step ", row.name, " of run ", row.run, " changed after its end");
   }
   if (IsTerminal(old.state)) {
-    const uint32_t t = run->graph->TemplateOf(row.ix);
-    --run->ended[t];
-    if (IsOk(old.state)) --run->ok[t];
+    Count(*run, row.ix, -1);
     old.state = StepState::kWaiting;
   }
   if (row.attempt < old.attempt) Broken("step ", row.name, " counts attempts backwards");
-  if (IsTerminal(row.state) && !IsTerminal(old.state)) {
-    const uint32_t t = run->graph->TemplateOf(row.ix);
-    ++run->ended[t];
-    if (IsOk(row.state)) ++run->ok[t];
-  }
+  const StepIx ix = row.ix;
   old = std::move(row);
+  if (IsTerminal(old.state)) Count(*run, ix, 1);
 }
 
 void StoreModel::Put(AttemptRow row) {
@@ -140,12 +183,8 @@ void StoreModel::Commit(Batch* batch) {
     Run& run = it->second;
     run.header = header;
     run.row.version = 0;
-    run.graph = graphs_.at(header.id);
-    run.steps.resize(run.graph->step_count());
-    run.attempts.resize(run.graph->step_count());
-    run.told.resize(run.graph->step_count());
-    run.ended.resize(run.graph->templates().size());
-    run.ok.resize(run.graph->templates().size());
+    run.graph = run.pipeline = graphs_.at(header.id);
+    Resize(&run);
     if (!by_id_.emplace(header.id, header.key).second) Broken("run id ", header.id, " is given twice");
   }
   for (const RunHeader& header : batch->retried_runs) {
@@ -154,6 +193,7 @@ void StoreModel::Commit(Batch* batch) {
     if (run->row.state != RunState::kFailed && run->row.state != RunState::kCancelled) {
       Broken("run ", header.key, " is retried and is ", Name(run->row.state));
     }
+    GoOnWith(header, *batch, run);
     run->header = header;
     run->reopened = header.key;
   }
@@ -184,9 +224,8 @@ void StoreModel::Commit(Batch* batch) {
       continue;
     }
     run->graph = *std::move(graph);
-    run->steps.resize(run->graph->step_count());
-    run->attempts.resize(run->graph->step_count());
-    run->told.resize(run->graph->step_count());
+    run->fanouts.push_back(row);
+    Resize(run);
   }
   for (StepRow& row : batch->steps) Put(std::move(row));
   for (AttemptRow& row : batch->attempts) Put(std::move(row));

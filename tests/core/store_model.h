@@ -20,6 +20,8 @@ class StoreModel {
     RunHeader header;
     RunRow row;
     std::shared_ptr<const Graph> graph;
+    std::shared_ptr<const Graph> pipeline;           // as compiled
+    std::vector<FanoutRow> fanouts;                  // since its steps have their numbers
     std::vector<StepRow> steps;                      // by number; WAITING: it has no row
     std::vector<std::vector<AttemptRow>> attempts;   // by step, oldest first
     std::vector<size_t> artifacts;                   // places in StoreModel::artifacts
@@ -32,6 +34,8 @@ class StoreModel {
 
   // Remembers how the run of a later batch was compiled.
   void AddGraph(const std::string& run_id, std::shared_ptr<const Graph> graph) { graphs_[run_id] = std::move(graph); }
+  // And how a pipeline was compiled that a run is retried with.
+  void AddPipeline(int64_t id, std::shared_ptr<const Graph> graph) { pipelines_[id] = std::move(graph); }
   // One transaction. What is broken is appended to `faults`. Steps and attempts are moved out of the batch.
   void Commit(Batch* batch);
 
@@ -73,6 +77,8 @@ class StoreModel {
   template <typename... Parts>
   void Broken(const Parts&... parts);
   Run* Writable(RunKey key);
+  void GoOnWith(const RunHeader& header, const Batch& batch, Run* run);
+  void Resize(Run* run);
   void Remove(const DeletedRunRow& row);
   void Put(StepRow row);
   void Put(AttemptRow row);
@@ -80,6 +86,7 @@ class StoreModel {
   void Tell(const EventRow& event);
 
   std::map<std::string, std::shared_ptr<const Graph>> graphs_;
+  std::map<int64_t, std::shared_ptr<const Graph>> pipelines_;
   std::map<RunKey, Run> runs_;
   std::set<RunKey> deleted_;
   RunKey last_key_ = 0;

@@ -281,6 +281,7 @@ SimDaemon::SimDaemon(Fate* fate, const Plan& plan, testing::StoreModel* tables, 
   for (StoredRun& run : tables->Open()) {
     auto context = std::make_shared<RunContext>();
     context->header = run.header;
+    context->generation = run.row.generation;
     context->graph = run.graph;
     outbox_.AddRun(std::move(context));
     platform_->ReplaceGraph(NumberOf(run.header), run.graph);

@@ -8,7 +8,8 @@ absl::string_view Name(Fault fault) {
       "job-fails",     "job-lost",       "ends-at-once",    "long-job",     "ignores-stop",  "vanish",
       "publish-early", "store-fails",    "store-slow",      "render-fails", "resolve-fails", "crash",
       "crash-between", "cancel-run",     "cancel-step",     "health-flap",  "wall-jump",     "reboot",
-      "pause-run",     "skip-step",      "retry-run",       "retry-steps",  "delete-run",    "invalidate"};
+      "pause-run",     "skip-step",      "retry-run",       "retry-steps",  "delete-run",    "invalidate",
+      "retry-other"};
   return kNames[static_cast<size_t>(fault)];
 }
 

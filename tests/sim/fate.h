@@ -69,6 +69,7 @@ enum class Fault : uint8_t {
   kRetrySteps,  // chosen ones
   kDeleteRun,
   kInvalidate,
+  kRetryOther,  // a retry, with another pipeline
   kCount
 };
 inline constexpr size_t kFaultCount = static_cast<size_t>(Fault::kCount);

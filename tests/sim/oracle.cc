@@ -141,6 +141,7 @@ void World::CheckSteps(const testing::StoreModel::Run& run, const Client& client
     };
     if (!IsTerminal(step.state)) return broken("its run has ended");
     failed = failed || step.state == StepState::kFailed;
+    if (!run.graph->Has(ix)) continue;  // what it was is not known any more
     uint32_t succeeded = 0;
     for (const AttemptRow& attempt : run.attempts[ix]) {
       if (!IsTerminal(attempt.state)) return broken("attempt ", attempt.number, " is open");
@@ -211,6 +212,8 @@ void World::CheckHooks(const testing::StoreModel::Run& run) {
     const auto row = newest.find(ix);
     // What ended in an earlier generation had its hook then.
     const bool now = row != newest.end() && row->second->generation == run.row.generation;
+    // By a pipeline that may have said something else of it.
+    if (!now && ix >= 0 && run.header.pipeline_id != 0) return;
     if (wanted && row == newest.end()) fate_.Break("run ", run.header.key, " step ", ix, " has had no hook");
     if (!wanted && now) fate_.Break("run ", run.header.key, " step ", ix, " has had a hook");
     if (wanted && row != newest.end() && row->second->on_failure != failed) {
@@ -275,6 +278,10 @@ void World::CheckJudgement(const testing::StoreModel::Run& run) {
     const Reason unmet = JudgeTrigger(graph.IsGroup(ix) ? TriggerRule::kAllSuccess : options.trigger_rule, seen[ix]);
     const StepRow& row = run.steps[ix];
     const StepTemplate& of = graph.step(graph.TemplateOf(ix));
+    if (!of.Has(ix) && (of.removed || !of.at_run_time() || of.expanded)) {
+      if (IsOk(row.state) || row.reason == Reason::kStepRemoved) continue;
+      return fate_.Break("step ", row.name, " has been removed and is ", Name(row.state));
+    }
     if (of.at_run_time() && of.group != ix && run.steps[of.group].state != StepState::kSucceeded) {
       if (row.state != StepState::kSkipped && row.state != StepState::kCancelled)
         return fate_.Break("step ", row.name, " is there without its group");

@@ -166,6 +166,7 @@ Plan SwarmPlan(uint64_t seed) {
   some(Fault::kRetryRun, 80);
   some(Fault::kRetrySteps, 50);
   some(Fault::kDeleteRun, 30);
+  some(Fault::kRetryOther, 60);
   return plan;
 }
 

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "server/base/status.h"
+#include "server/core/next_generation.h"
 
 namespace orch::sim {
 namespace {
@@ -318,8 +319,10 @@ void World::RetryRun(uint32_t number, uint32_t tries) {
     event.unsuccessful = false;
     event.steps.push_back(static_cast<StepIx>(fate_.dice.Draw(run->graph->step_count())));
   }
+  if (fate_.Happens(Fault::kRetryOther)) RetryWithOther(number, *run, &event);
   auto context = std::make_shared<RunContext>();
   context->header = event.run.header;
+  context->generation = run->row.generation + 1;
   context->graph = event.run.graph;
   Call call{Call::Kind::kRetry, number, static_cast<uint32_t>(run->row.generation), 0, std::make_shared<Receipt>()};
   Post post;
@@ -329,6 +332,25 @@ void World::RetryRun(uint32_t number, uint32_t tries) {
   if (!daemon_->mailbox().Offer(std::move(post)).ok()) return;
   client.changing = true;
   calls_.push_back(std::move(call));
+}
+
+// One that has some of the steps, and others; or the same ones in another shape.
+void World::RetryWithOther(uint32_t number, const testing::StoreModel::Run& run, RunRetried* event) {
+  RunPlan other = plan_.runs[number];
+  other.seed = fate_.dice.Roll();
+  if (fate_.dice.Percent(50)) other.steps = static_cast<uint32_t>(1 + fate_.dice.Draw(other.steps + 3));
+  const auto pipeline = Build(other, number).graph;
+  const auto next =
+      GoOnWith(run.header.key, *run.graph, *run.pipeline, run.header.numbering > 0, run.fanouts, pipeline);
+  if (!next.ok()) return fate_.Break("run ", number, " cannot go on: ", next.status().ToString());
+  total_steps_ += pipeline->step_count() * (pipeline->fans_out_at_run_time() ? 4 : 1);
+  event->run.header.pipeline_id = ++pipelines_;
+  tables_.AddPipeline(pipelines_, pipeline);
+  const auto touched = [this](const StepSpec&) { return fate_.dice.Percent(20); };
+  for (const StepIx ix : ChangedSteps(*run.graph, *next->graph, touched)) event->steps.push_back(ix);
+  event->run.graph = next->graph;
+  event->numbering = next->numbering;
+  event->fanouts = next->fanouts;
 }
 
 void World::DeleteRun(uint32_t number, uint32_t tries) {

@@ -82,6 +82,7 @@ class World {
   void PauseOrResume(uint32_t number, bool pause);
   void SkipStep(uint32_t number, uint32_t step);
   void RetryRun(uint32_t number, uint32_t tries);
+  void RetryWithOther(uint32_t number, const testing::StoreModel::Run& run, RunRetried* event);
   void DeleteRun(uint32_t number, uint32_t tries);
   void AnswerControl(const Call& call, const absl::Status& status);
   void Answer(const Call& call, const absl::Status& status);
@@ -110,6 +111,7 @@ class World {
   std::vector<Call> calls_;
   std::vector<Watcher> watchers_;
   int64_t total_steps_ = 0;
+  int64_t pipelines_ = 0;  // that runs were retried with
   uint32_t life_ = 0;
   bool turn_scheduled_ = false;
   bool watch_scheduled_ = false;

@@ -2,7 +2,8 @@
 // were.
 #pragma once
 
-#include <set>
+#include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -27,7 +28,8 @@ absl::StatusOr<NextGeneration> GoOnWith(RunKey run, const Graph& before, const G
                                         const std::shared_ptr<const Graph>& pipeline);
 
 // The steps of the next generation that were in the one before and are others now: by what they do, by their item, by
-// what they read, or by a parameter they use. New steps are not among them.
-std::vector<StepIx> ChangedSteps(const Graph& before, const Graph& after, const std::set<std::string>& parameters);
+// what they read, or because `touched` says so of the step as written. New steps are not among them.
+std::vector<StepIx> ChangedSteps(const Graph& before, const Graph& after,
+                                 const std::function<bool(const StepSpec&)>& touched);
 
 }  // namespace orch

@@ -1,12 +1,11 @@
-#include "server/engine/next_generation.h"
+#include "server/core/next_generation.h"
 
 #include <algorithm>
 #include <utility>
 
+#include "server/core/definition.h"
 #include "server/core/fanout.h"
 #include "server/core/numbering.h"
-#include "server/engine/definition.h"
-#include "server/engine/render.h"
 
 namespace orch {
 namespace {
@@ -83,7 +82,8 @@ absl::StatusOr<NextGeneration> GoOnWith(RunKey run, const Graph& before, const G
   return next;
 }
 
-std::vector<StepIx> ChangedSteps(const Graph& before, const Graph& after, const std::set<std::string>& parameters) {
+std::vector<StepIx> ChangedSteps(const Graph& before, const Graph& after,
+                                 const std::function<bool(const StepSpec&)>& touched) {
   std::vector<StepIx> changed;
   for (uint32_t t = 0; t < after.templates().size(); ++t) {
     const StepTemplate& now = after.step(t);
@@ -97,14 +97,16 @@ std::vector<StepIx> ChangedSteps(const Graph& before, const Graph& after, const 
       changed.push_back(now.group);
       continue;
     }
-    const bool same = SameDefinition(old_spec, spec) && (parameters.empty() || !UsesParameter(spec, parameters));
+    const bool same = SameDefinition(old_spec, spec) && !touched(spec);
     for (uint32_t i = 0; i < std::min(then->count, now.count); ++i) {
       const StepIx ix = now.at(i);
-      if (same && (same_items || before.ItemOf(ix) == after.ItemOf(ix)) &&
-          ReadsTheSame(before, *then, after, now, i)) {
+      if (same && (same_items || before.ItemOf(ix) == after.ItemOf(ix)) && ReadsTheSame(before, *then, after, now, i)) {
         continue;
       }
       changed.push_back(ix);
+    }
+    for (uint32_t i = then->count; i < std::min(then->numbered(), now.count); ++i) {
+      changed.push_back(now.at(i));  // it has come back
     }
     if (now.count >= then->count) continue;
     for (const Edge& edge : now.edges) {  // who reads all of them reads fewer

@@ -1,4 +1,4 @@
-#include "server/engine/definition.h"
+#include "server/core/definition.h"
 
 #include <algorithm>
 
@@ -39,8 +39,8 @@ bool SameForeach(const StepSpec& a, const StepSpec& b) {
 bool SameDefinition(const StepSpec& a, const StepSpec& b) {
   const StepOptions& x = a.options();
   const StepOptions& y = b.options();
-  return a.command == b.command && SameInputs(a, b) && SameOutputs(a, b) && a.after == b.after &&
-         x.when == y.when && x.trigger_rule == y.trigger_rule && x.params == y.params && x.image == y.image &&
+  return a.command == b.command && SameInputs(a, b) && SameOutputs(a, b) && a.after == b.after && x.when == y.when &&
+         x.trigger_rule == y.trigger_rule && x.params == y.params && x.image == y.image &&
          x.image_build == y.image_build && x.working_dir == y.working_dir && x.env == y.env && SameSecrets(a, b) &&
          x.orchestrator == y.orchestrator && x.settings == y.settings && x.source_path == y.source_path &&
          x.source_ignore == y.source_ignore;

@@ -90,7 +90,7 @@ PipelineBuilder& PipelineBuilder::Priority(int priority) {
   return *this;
 }
 
-Compiled PipelineBuilder::Compile(CompileLimits limits) { return orch::Compile(std::move(spec_), limits); }
+Compiled PipelineBuilder::Compile(CompileLimits limits) { return orch::Compile(spec_, limits); }
 
 std::shared_ptr<const orch::Graph> PipelineBuilder::Graph() {
   Compiled compiled = Compile();

@@ -89,6 +89,11 @@ void Scene::Pass(int64_t micros) {
   Settle();
 }
 
+int Scene::Generation() const {
+  const RunInMemory* run = core_->Find(run_);
+  return run == nullptr ? 1 : run->row.generation;
+}
+
 StepIx Scene::Ix(const std::string& step) const {
   const auto ix = graphs_.at(run_)->FindStep(step);
   EXPECT_TRUE(ix.has_value()) << step;
@@ -144,8 +149,7 @@ void Scene::Resolve(const std::string& step, bool hit, Reason failure, std::stri
   StepResolved event;
   event.run = run_;
   event.ix = Ix(step);
-  const RunInMemory* run = core_->Find(run_);
-  event.generation = run == nullptr ? 1 : run->row.generation;
+  event.generation = Generation();
   event.failure = failure;
   event.cache_key = key.empty() ? Sha256Of(step) : std::move(key);
   event.as_of = core_->cache_version();
@@ -160,6 +164,7 @@ void Scene::WhenFalse(const std::string& step) {
   StepResolved event;
   event.run = run_;
   event.ix = Ix(step);
+  event.generation = Generation();
   event.when_false = true;
   EXPECT_TRUE(Apply(std::move(event)).ok());
 }
@@ -167,6 +172,7 @@ void Scene::WaitsFor(const std::string& step, const std::string& artifact) {
   StepResolved event;
   event.run = run_;
   event.ix = Ix(step);
+  event.generation = Generation();
   event.waits_for = artifact;
   EXPECT_TRUE(Apply(std::move(event)).ok());
 }
@@ -174,6 +180,7 @@ void Scene::Found(const std::string& step, std::vector<ArtifactId> external) {
   StepResolved event;
   event.run = run_;
   event.ix = Ix(step);
+  event.generation = Generation();
   event.external = std::move(external);
   EXPECT_TRUE(Apply(std::move(event)).ok());
 }
@@ -181,6 +188,7 @@ void Scene::FanOut(const std::string& step, const std::vector<std::vector<std::s
   FanoutResolved event;
   event.run = run_;
   event.ix = Ix(step);
+  event.generation = Generation();
   const Graph& graph = *graphs_.at(run_);
   const uint32_t t = graph.TemplateOf(event.ix);
   auto items = ProductOf(graph, t, values, {});
@@ -194,6 +202,7 @@ void Scene::FanOutFails(const std::string& step) {
   FanoutResolved event;
   event.run = run_;
   event.ix = Ix(step);
+  event.generation = Generation();
   event.failure = Reason::kFanoutInvalid;
   event.message = "no list";
   EXPECT_TRUE(Apply(std::move(event)).ok());

@@ -104,6 +104,7 @@ class Scene {
   Now Time() const { return {now_, wall_base_ + now_}; }
   void Settle();
   StepIx Ix(const std::string& step) const;
+  int Generation() const;
 
   CorePolicy policy_;
   std::unique_ptr<Dispatcher> core_;

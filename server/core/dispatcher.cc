@@ -391,7 +391,8 @@ void Dispatcher::AddStepHook(const RunInMemory& run, StepIx ix) {
   const uint32_t t = run.graph->TemplateOf(ix);
   const Hooks& hooks = run.graph->spec().steps[t].options().hooks;
   const bool failed = run.cells[ix].state == StepState::kFailed;
-  if (!failed && !IsOk(run.cells[ix].state)) return;
+  const bool group = run.graph->IsGroup(ix);  // its instances have their own, unless there will be none
+  if (!failed && (group || !IsOk(run.cells[ix].state))) return;
   if ((failed ? hooks.on_failure : hooks.on_success).empty()) return;
   HookRow row;
   row.run = run.header.key;
@@ -406,7 +407,7 @@ void Dispatcher::AddStepHook(const RunInMemory& run, StepIx ix) {
     row.message = detail->second.row.message;
     row.of_exit_code = detail->second.row.exit_code;
   }
-  if (run.graph->templates()[t].hook_data) {
+  if (run.graph->templates()[t].hook_data && !group) {
     row.inputs = InputsOf(run, ix);
     for (uint32_t o = 0; o < run.graph->templates()[t].outputs; ++o) {
       row.inputs.push_back({run.artifacts[run.graph->OutputSlot(ix, o)]});

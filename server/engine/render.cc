@@ -25,6 +25,7 @@ int IndexOf(const std::vector<T>& list, const std::string& name) {
 std::string ItemText(const RunContext& run, StepIx ix, const std::string& key) {
   const std::vector<ForeachKey>& keys = run.graph->SpecOf(ix).foreach;
   const std::vector<std::string> item = run.graph->ItemOf(ix);
+  if (item.empty()) return "";  // a hook of a fan-out that could not be made
   for (size_t k = 0; k < keys.size(); ++k) {
     if (keys[k].key == key) return PlainText(item[k]);
   }

@@ -200,8 +200,6 @@ steps:
         run = self.daemon.submit(broken)
         self.daemon.ctl("wait-run", run, code=1)
         retry = ["retry-run", run, "--wait", "--file"]
-        self.assertIn("is new", self.daemon.ctl(*retry, self.daemon.file(broken + "  - {name: more, command: [x]}\n"), code=8).stderr)
-        self.assertIn("is gone", self.daemon.ctl(*retry, self.daemon.file(broken.split("  - {name: bad")[0]), code=8).stderr)
         self.assertIn("not of", self.daemon.ctl(*retry, self.daemon.file(broken.replace("corrected", "other")), code=8).stderr)
         self.daemon.ctl(*retry, self.daemon.file(broken.replace("no-such-program]", "'true', 7]")[:-4]), code=8)
         fixed = broken.replace("no-such-program]", "'true'], retry: {max_attempts: 2}").replace("echo 1", "echo 2")
@@ -211,6 +209,72 @@ steps:
         self.assertEqual(self.daemon.ctl("logs", run, "last").stdout, "2\n")
         found = self.daemon.json("get-run", run)
         self.assertEqual(found["pipeline_version"], found["earlier_generations"][0]["pipeline_version"] + 1)
+
+    OTHER = ("name: other\nsteps:\n"
+             "  - {name: first, command: [sh, -c, 'echo 1 > \"$ORCH_OUTPUT_O\"'], outputs: {o: {}}}\n"
+             "  - {name: each, foreach: {k: [1, 2]}, inputs: {o: first.o}, command: [sh, -c, 'echo ${item.k} > \"$ORCH_OUTPUT_X\"'],"
+             " outputs: {x: {}}}\n"
+             "  - {name: typo, after: [each], command: [no-such-program]}\n"
+             "  - {name: all, inputs: {xs: 'each[*].x'}, after: [typo], command: [sh, -c, 'cat ${inputs.xs}/0*']}\n")
+    CORRECTED = ("name: other\nsteps:\n"
+                 "  - {name: all, inputs: {xs: 'each[*].x', c: check.c}, command: [sh, -c, 'cat ${inputs.xs}/0* ${inputs.c}']}\n"
+                 "  - {name: check, inputs: {o: first.o}, command: [sh, -c, 'echo checked > \"$ORCH_OUTPUT_C\"'], outputs: {c: {}}}\n"
+                 "  - {name: each, foreach: {k: [1, 7, 3]}, inputs: {o: first.o}, command: [sh, -c, 'echo ${item.k} > \"$ORCH_OUTPUT_X\"'],"
+                 " outputs: {x: {}}}\n"
+                 "  - {name: first, command: [sh, -c, 'echo 1 > \"$ORCH_OUTPUT_O\"'], outputs: {o: {}}}\n")
+
+    def test_retry_with_other_steps(self) -> None:
+        run = self.daemon.submit(self.OTHER)
+        self.daemon.ctl("wait-run", run, code=1)
+        retry = ["retry-run", run, "--wait", "--file"]
+        self.daemon.ctl(*retry, self.daemon.file(self.CORRECTED))
+        steps = self.daemon.steps(run)
+        self.assertEqual({n: (s["state"], s["attempt"]) for n, s in steps.items()},
+                         {"first": ("SUCCEEDED", 1), "each[0]": ("SUCCEEDED", 1), "each[1]": ("SUCCEEDED", 2),
+                          "each[2]": ("SUCCEEDED", 1), "typo": ("SKIPPED", 1), "all": ("SUCCEEDED", 1), "check": ("SUCCEEDED", 1)})
+        self.assertEqual(self.daemon.ctl("logs", run, "all").stdout, "1\n7\n3\nchecked\n")
+        self.assertEqual(steps["typo"]["reason"], "STEP_REMOVED")
+        self.assertEqual(self.daemon.json("get-step", run, "typo")["attempts"][0]["reason"], "COMMAND_NOT_FOUND", "its attempt is kept")
+        self.assertIn("does not have it any more", self.daemon.ctl("why", run, "typo").stdout)
+        self.assertEqual(self.daemon.json("get-run", run)["step_count"], 7)
+        listed = self.daemon.json("list-steps", run, "--filter", "template_name=each")
+        self.assertEqual([s["name"] for s in listed["steps"]], ["each[0]", "each[1]", "each[2]"])
+        self.assertIn("succeeded", self.daemon.ctl(*retry, self.daemon.file(self.OTHER), code=8).stderr)
+
+    def test_retry_with_other_steps_goes_to_and_fro(self) -> None:
+        run = self.daemon.submit(self.OTHER)
+        self.daemon.ctl("wait-run", run, code=1)
+        retry = ["retry-run", run, "--wait", "--file"]
+        fails = self.CORRECTED.replace("echo checked", "exit 3; echo")
+        self.daemon.ctl(*retry, self.daemon.file(fails), code=1)
+        self.daemon.ctl(*retry, self.daemon.file(fails.replace("[1, 7, 3]", "[7]")), code=1)
+        steps = self.daemon.steps(run)
+        self.assertEqual({n: (s["state"], s["attempt"]) for n, s in steps.items() if n.startswith("each")},
+                         {"each[0]": ("SUCCEEDED", 2), "each[1]": ("SUCCEEDED", 2), "each[2]": ("SUCCEEDED", 1)})
+        self.daemon.restart()
+        self.daemon.ctl(*retry, self.daemon.file(self.OTHER), code=1)
+        steps = self.daemon.steps(run)
+        self.assertEqual(steps["typo"]["attempt"], 2, "it has come back")
+        self.assertEqual((steps["check"]["state"], steps["check"]["reason"]), ("SKIPPED", "STEP_REMOVED"))
+        self.daemon.ctl(*retry, self.daemon.file(self.CORRECTED))
+        self.assertEqual(self.daemon.ctl("logs", run, "all").stdout, "1\n7\n3\nchecked\n")
+        self.assertEqual(self.daemon.json("get-run", run)["generation"], 5)
+
+    def test_retry_over_another_list(self) -> None:
+        folder = self.gate()
+        folder.mkdir()
+        (folder / "list").write_text('["a", "bad", "c"]')
+        run = self.daemon.submit(
+            "name: lists\nsteps:\n"
+            f"  - {{name: list, command: [cp, '{folder}/list', '${{outputs.xs}}'], outputs: {{xs: {{value: true}}}}}}\n"
+            "  - {name: each, foreach: {k: {from: list.xs}}, command: [sh, -c, 'test ${item.k} != bad && echo ${item.k} > \"$ORCH_OUTPUT_Y\"'],"
+            " outputs: {y: {}}}\n"
+            "  - {name: all, inputs: {ys: 'each[*].y'}, command: [sh, -c, 'cat ${inputs.ys}/0*']}\n")
+        self.daemon.ctl("wait-run", run, code=1)
+        (folder / "list").write_text('["a", "c", "d", "e"]')
+        self.daemon.ctl("retry-run", run, "--step", "list", "--wait")
+        self.assertEqual(self.daemon.ctl("logs", run, "all").stdout, "a\nc\nd\ne\n")
+        self.assertEqual(self.daemon.json("get-step", run, "each[1]")["item"], {"k": "c"})
 
     def test_bad_retries(self) -> None:
         gate = self.gate()
@@ -255,37 +319,57 @@ steps:
         status, answer = self.call("ListEvents", {"run": run, "after_sequence": before})
         self.assertEqual([e["run_state"] for e in answer["events"] if e["type"] == "RUN_STATE_CHANGED"], ["RUNNING", "SUCCEEDED"])
 
+    def retry_killed(self, daemon: Daemon, point: str, run: str, *how: str) -> None:
+        """The daemon is killed at `point` of a retry and started again; then the run has its second generation."""
+        daemon.stop()
+        once = daemon.home / "once"
+        once.touch()
+        daemon.faults = f"{point}=kill@{once}"
+        daemon.start()
+        asked = threading.Thread(target=lambda: daemon.ctl("retry-run", run, *how, code=None))
+        asked.start()
+        wait_for(f"{point} to fire", lambda: not once.exists())
+        wait_for("the daemon to die", lambda: daemon.process.poll() is not None)
+        daemon.faults = ""
+        daemon.start()
+        asked.join()
+        if daemon.json("get-run", run)["generation"] == 1:  # it was not on the disk yet: the run is as it was
+            self.assertTrue(point.startswith(("commit.before", "commit.written")))
+            self.assertEqual(daemon.state(run), "FAILED")
+            daemon.ctl("retry-run", run, *how)
+        daemon.ctl("wait-run", run)
+        found = daemon.json("get-run", run)
+        self.assertEqual((found["state"], found["generation"]), ("SUCCEEDED", 2))
+
+    POINTS = ("commit.before", "commit.written", "commit.after", "commit.published", "retry.committed", "commit.effects")
+
     def test_retry_killed_in_the_middle(self) -> None:
         daemon = Daemon()
         self.addCleanup(daemon.close)
         gate = daemon.home / "gate"
         daemon.start()
-        for point in ("commit.before", "commit.written", "commit.after", "commit.published", "retry.committed", "commit.effects"):
+        for point in self.POINTS:
             with self.subTest(point):
                 gate.unlink(missing_ok=True)
                 run = daemon.submit(self.FIXED % gate)
                 daemon.ctl("wait-run", run, code=1)
                 gate.touch()
-                daemon.stop()
-                once = daemon.home / "once"
-                once.touch()
-                daemon.faults = f"{point}=kill@{once}"
-                daemon.start()
-                asked = threading.Thread(target=lambda: daemon.ctl("retry-run", run, code=None))
-                asked.start()
-                wait_for(f"{point} to fire", lambda: not once.exists())
-                wait_for("the daemon to die", lambda: daemon.process.poll() is not None)
-                daemon.faults = ""
-                daemon.start()
-                asked.join()
-                if daemon.json("get-run", run)["generation"] == 1:  # it was not on the disk yet: the run is as it was
-                    self.assertTrue(point.startswith(("commit.before", "commit.written")))
-                    self.assertEqual(daemon.state(run), "FAILED")
-                    daemon.ctl("retry-run", run)
-                daemon.ctl("wait-run", run)
-                found = daemon.json("get-run", run)
-                self.assertEqual((found["state"], found["generation"]), ("SUCCEEDED", 2))
+                self.retry_killed(daemon, point, run)
                 self.assertEqual(daemon.steps(run)["breaks"]["attempt"], 2)
+
+    def test_retry_with_other_steps_killed_in_the_middle(self) -> None:
+        daemon = Daemon()
+        self.addCleanup(daemon.close)
+        daemon.start()
+        for point in self.POINTS:
+            with self.subTest(point):
+                run = daemon.submit(self.OTHER)
+                daemon.ctl("wait-run", run, code=1)
+                self.retry_killed(daemon, point, run, "--file", daemon.file(self.CORRECTED))
+                steps = daemon.steps(run)
+                self.assertEqual({n: s["state"] for n, s in steps.items() if s["state"] != "SUCCEEDED"}, {"typo": "SKIPPED"})
+                self.assertEqual((len(steps), steps["first"]["attempt"]), (7, 1))
+                self.assertEqual(daemon.ctl("logs", run, "all").stdout, "1\n7\n3\nchecked\n")
 
     # --- heartbeat ---
 

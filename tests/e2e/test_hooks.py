@@ -65,6 +65,35 @@ steps:
         self.assertEqual(self.daemon.json("get-step", run, "a")["hooks"], [])
         self.assertRegex(self.daemon.ctl("get-run", run).stdout, r"on_success +SUCCEEDED")
 
+    def test_one_of_an_instance_made_at_run_time(self) -> None:
+        run = self.daemon.submit("""
+name: p
+steps:
+  - {name: list, command: [sh, -c, 'echo [3,4] > ${outputs.xs}'], outputs: {xs: {value: true}}}
+  - name: each
+    foreach: {k: {from: list.xs}}
+    command: ['true']
+    hooks: {on_success: {command: [echo, '${step.name} ${item.k}']}}
+""")
+        self.daemon.ctl("wait-run", run)
+        for number in (0, 1):
+            hook = self.wait_hook(run, f"each[{number}]", "SUCCEEDED")
+            self.assertEqual(self.log(run, hook), f"each[{number}] {3 + number}\n")
+        self.assertEqual(self.daemon.json("get-step", run, "each")["hooks"], [], "of the fan-out itself there is nothing to tell")
+        # One that cannot be made has the hook that its instances would have had.
+        run = self.daemon.submit("""
+name: p
+steps:
+  - {name: list, command: [sh, -c, 'echo 3 > ${outputs.xs}'], outputs: {xs: {value: true}}}
+  - name: each
+    foreach: {k: {from: list.xs}}
+    command: ['true']
+    inputs: {xs: list.xs}
+    hooks: {on_failure: {command: [echo, '${step.name} <${item.k}${values.xs}>']}}
+""")
+        self.daemon.ctl("wait-run", run, code=1)
+        self.assertEqual(self.log(run, self.wait_hook(run, "each", "SUCCEEDED")), "each <>\n")
+
     def test_a_failure_is_told_and_changes_nothing(self) -> None:
         # covers: Hooks.on_failure
         run = self.daemon.submit("""

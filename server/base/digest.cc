@@ -11,8 +11,19 @@
 
 namespace orch {
 
+namespace {
+
+// EVP_sha256() would be looked up anew, under locks, for every digest.
+const EVP_MD* Sha256Method() {
+  static const EVP_MD* const kMethod = EVP_MD_fetch(nullptr, "SHA256", nullptr);
+  CHECK(kMethod != nullptr);
+  return kMethod;
+}
+
+}  // namespace
+
 Sha256::Sha256() : context_(EVP_MD_CTX_new()) {
-  CHECK(EVP_DigestInit_ex(static_cast<EVP_MD_CTX*>(context_), EVP_sha256(), nullptr) == 1);
+  CHECK(EVP_DigestInit_ex(static_cast<EVP_MD_CTX*>(context_), Sha256Method(), nullptr) == 1);
 }
 Sha256::~Sha256() { EVP_MD_CTX_free(static_cast<EVP_MD_CTX*>(context_)); }
 void Sha256::Update(absl::string_view bytes) {

@@ -49,7 +49,9 @@ class Play {
       lines_.push_back(ready_.Line(number, demand));
       const StepTemplate& step = templates_[t];
       open_instances_.push_back(step.count + (step.at_run_time() ? 1 : 0));
-      for (uint32_t i = 0; i < step.count; ++i) open_[step.at(i)] = step.upstreams;
+      // Instances made at run time are there when their group has ended.
+      const uint32_t group = step.at_run_time() ? 1 : 0;
+      for (uint32_t i = 0; i < step.count; ++i) open_[step.at(i)] = step.upstreams + group;
       if (step.at_run_time()) open_[step.group] = step.group_upstreams;
     }
   }
@@ -110,6 +112,7 @@ class Play {
       if (until >= longest_instance_[t].first) longest_instance_[t] = {until, ix};
       const bool closed = --open_instances_[t] == 0;
       const bool group = templates_[t].group == ix;
+      for (uint32_t i = 0; group && i < templates_[t].count; ++i) Close(templates_[t].at(i), until, ix);
       for (const Edge& edge : templates_[t].edges) {
         const uint32_t instance = group ? 0 : templates_[t].InstanceOf(ix);
         switch (edge.kind) {
@@ -134,7 +137,7 @@ class Play {
     }
   }
 
-  // The instances of a fan-out that is made at run time are not known: of it only the group is played.
+  // Of a fan-out made at run time whose instances nobody knows only the group is played.
   template <typename F>
   void ForEachConsumer(const Edge& edge, const F& visit) {
     const StepTemplate& consumer = templates_[edge.consumer];

@@ -20,6 +20,10 @@
 namespace orch {
 namespace {
 
+void Add(bool first, absl::string_view name, absl::string_view value, std::string* text) {
+  absl::StrAppend(text, first ? "" : ",", JsonQuote(name), ":", value);
+}
+
 // Files of the source folder that the command names, by their path in it.
 absl::Status AddNamedFiles(const std::string& source, const std::vector<std::string>& command, FileDigests* files,
                            std::map<std::string, std::string>* out) {
@@ -42,75 +46,89 @@ absl::Status AddNamedFiles(const std::string& source, const std::vector<std::str
 
 }  // namespace
 
-absl::StatusOr<CacheKey> CacheKeyOf(const RunContext& run, StepIx ix, const std::vector<ReadyInput>& inputs,
-                                    FileDigests* files) {
-  const StepSpec& step = run.graph->SpecOf(ix);
-  const StepOptions& options = step.options();
-  CacheKey out;
-  if (!options.cache_enabled || !run.header.use_cache || NamesRunOrAttempt(step)) return out;
+CacheRecipe::CacheRecipe(const RunContext& run, uint32_t t, FileDigests* files)
+    : run_(run), step_(run.graph->spec().steps[t]), files_(files) {
+  const StepOptions& options = step_.options();
+  cacheable_ = options.cache_enabled && run.header.use_cache && !NamesRunOrAttempt(step_);
+  if (!cacheable_) return;
+  const auto parse = [this](const std::string& text) -> Pieces {
+    auto pieces = ParseTemplate(text);
+    if (!pieces.ok()) status_.Update(pieces.status());
+    return pieces.ok() ? *std::move(pieces) : Pieces();
+  };
+  for (const std::string& word : step_.command) command_.push_back(parse(word));
+  for (const auto& [name, value] : options.env) env_[name] = parse(value);
+  working_dir_ = parse(options.working_dir);
 
+  std::string& text = outputs_to_secrets_;
+  absl::StrAppend(&text, "},\"key\":", JsonQuote(options.cache_key), ",\"outputs\":{");
+  for (size_t o = 0; o < step_.outputs.size(); ++o) {
+    const OutputSpec& output = step_.outputs[o];
+    Add(o == 0, output.name, JsonQuote(output.value ? "value" : absl::StrCat("file:", output.type)), &text);
+  }
+  absl::StrAppend(&text, "},\"params\":", ParamsOf(run, step_), ",\"project\":", JsonQuote(run.header.project));
+  if (options.secrets.empty()) return;
+  std::map<std::string, std::string> secrets;  // by name: another value is the same step
+  for (const SecretUse& use : options.secrets) {
+    secrets[use.variable] = use.file ? absl::StrCat("file:", use.name) : use.name;
+  }
+  text += ",\"secrets\":{";
+  bool first = true;
+  for (const auto& [variable, name] : secrets) Add(std::exchange(first, false), variable, JsonQuote(name), &text);
+  text += "}";
+}
+
+absl::StatusOr<CacheKey> CacheRecipe::Make(StepIx ix, const std::vector<ReadyInput>& inputs) const {
+  CacheKey out;
+  if (!cacheable_) return out;
+  RETURN_IF_ERROR(status_);
+  const StepOptions& options = step_.options();
   RenderFacts facts;
-  facts.run = &run;
+  facts.run = &run_;
   facts.ix = ix;
   facts.inputs = &inputs;
   const TemplateScopes scopes{&facts, true};
   // One JSON object, its names in alphabetical order, written by hand: a run may have very many steps.
   std::string& text = out.parts_json;
   text.reserve(512);
-  const auto add = [&](bool first, absl::string_view name, absl::string_view value) {
-    absl::StrAppend(&text, first ? "" : ",", JsonQuote(name), ":", value);
-  };
   text = "{\"command\":[";
   std::vector<std::string> command;
-  for (const std::string& word : step.command) {
-    ASSIGN_OR_RETURN(std::string expanded, Expand(word, scopes));
+  command.reserve(command_.size());
+  for (const Pieces& word : command_) {
+    std::string expanded = Expand(word, scopes);
     absl::StrAppend(&text, command.empty() ? "" : ",", JsonQuote(expanded));
     command.push_back(std::move(expanded));
   }
   text += "],\"env\":{";
-  std::map<std::string, std::string> env;
-  for (const auto& [name, value] : options.env) {
-    ASSIGN_OR_RETURN(env[name], Expand(value, scopes));
-  }
   bool first = true;
-  for (const auto& [name, value] : env) add(std::exchange(first, false), name, JsonQuote(value));
+  for (const auto& [name, value] : env_)
+    Add(std::exchange(first, false), name, JsonQuote(Expand(value, scopes)), &text);
   text += "}";
   if (options.source_path.empty()) {
     std::map<std::string, std::string> named;
-    RETURN_IF_ERROR(AddNamedFiles(run.source_dir, command, files, &named));
+    RETURN_IF_ERROR(AddNamedFiles(run_.source_dir, command, files_, &named));
     text += ",\"files\":{";
     first = true;
-    for (const auto& [name, digest] : named) add(std::exchange(first, false), name, JsonQuote(digest));
+    for (const auto& [name, digest] : named) Add(std::exchange(first, false), name, JsonQuote(digest), &text);
     text += "}";
   }
   absl::StrAppend(&text, ",\"image\":", JsonQuote(options.image), ",\"inputs\":{");
-  for (size_t i = 0; i < step.inputs.size(); ++i) {  // sorted by name, as the outputs are
-    add(i == 0, step.inputs[i].name, JsonQuote(inputs[i].present ? Hex(inputs[i].digest) : "absent"));
+  for (size_t i = 0; i < step_.inputs.size(); ++i) {  // sorted by name, as the outputs are
+    Add(i == 0, step_.inputs[i].name, JsonQuote(inputs[i].present ? Hex(inputs[i].digest) : "absent"), &text);
   }
-  absl::StrAppend(&text, "},\"key\":", JsonQuote(options.cache_key), ",\"outputs\":{");
-  for (size_t o = 0; o < step.outputs.size(); ++o) {
-    const OutputSpec& output = step.outputs[o];
-    add(o == 0, output.name, JsonQuote(output.value ? "value" : absl::StrCat("file:", output.type)));
-  }
-  absl::StrAppend(&text, "},\"params\":", ParamsOf(run, step), ",\"project\":", JsonQuote(run.header.project));
-  if (!options.secrets.empty()) {  // by name: another value is the same step
-    std::map<std::string, std::string> secrets;
-    for (const SecretUse& use : options.secrets) {
-      secrets[use.variable] = use.file ? absl::StrCat("file:", use.name) : use.name;
-    }
-    text += ",\"secrets\":{";
-    first = true;
-    for (const auto& [variable, name] : secrets) add(std::exchange(first, false), variable, JsonQuote(name));
-    text += "}";
-  }
+  text += outputs_to_secrets_;
   if (!options.source_path.empty()) {
-    ASSIGN_OR_RETURN(const std::string digest, SourceDigest(options.source_path, options.source_ignore, files));
+    ASSIGN_OR_RETURN(const std::string digest, SourceDigest(options.source_path, options.source_ignore, files_));
     absl::StrAppend(&text, ",\"source\":", JsonQuote(Hex(digest)));
   }
-  ASSIGN_OR_RETURN(const std::string working_dir, Expand(options.working_dir, scopes));
-  absl::StrAppend(&text, ",\"version\":1,\"working_dir\":", JsonQuote(working_dir), "}");
+  absl::StrAppend(&text, ",\"version\":1,\"working_dir\":", JsonQuote(Expand(working_dir_, scopes)), "}");
   out.key = Sha256Of(text);
   return out;
+}
+
+absl::StatusOr<CacheKey> CacheKeyOf(const RunContext& run, StepIx ix, const std::vector<ReadyInput>& inputs,
+                                    FileDigests* files) {
+  return CacheRecipe(run, run.graph->TemplateOf(ix), files).Make(ix, inputs);
 }
 
 std::vector<PartChange> ChangedParts(const std::string& before, const std::string& after) {

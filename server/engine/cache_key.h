@@ -1,6 +1,7 @@
 // The key under which a step's outputs are found again, and the parts it is made of.
 #pragma once
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -15,7 +16,32 @@ struct CacheKey {
   std::string parts_json;  // one object, so that `why` can say which part changed
 };
 
-// Reads the source files that go into the key. Any thread.
+// The keys of a step's instances: what they have in common is made once.
+class CacheRecipe {
+ public:
+  // All outlive it. Any thread, one at a time.
+  CacheRecipe(const RunContext& run, uint32_t t, FileDigests* files);
+
+  // False if no instance can be cached.
+  bool cacheable() const { return cacheable_; }
+  // Reads the source files that go into the key.
+  absl::StatusOr<CacheKey> Make(StepIx ix, const std::vector<ReadyInput>& inputs) const;
+
+ private:
+  using Pieces = std::vector<TemplatePiece>;
+
+  const RunContext& run_;
+  const StepSpec& step_;
+  FileDigests* const files_;
+  bool cacheable_ = false;
+  absl::Status status_;  // of its templates
+  std::vector<Pieces> command_;
+  std::map<std::string, Pieces> env_;
+  Pieces working_dir_;
+  std::string outputs_to_secrets_;  // that stretch of the parts
+};
+
+// Of one step.
 absl::StatusOr<CacheKey> CacheKeyOf(const RunContext& run, StepIx ix, const std::vector<ReadyInput>& inputs,
                                     FileDigests* files);
 

@@ -32,21 +32,21 @@ class Walk {
       const StepSpec& spec = graph_.spec().steps[t];
       const bool may = MayBeFound(step, spec);
       if (!may && looks_kept_ == nullptr) continue;
+      const CacheRecipe recipe(run_, t, files_);
       if (looks_kept_ != nullptr && step.at_run_time()) (*looks_kept_)[step.group].what = StepLook::What::kDepends;
       for (uint32_t instance = 0; instance < step.count; ++instance) {
         const StepIx ix = step.at(instance);
         const bool inputs = InputsAreHits(step, instance);
         if (looks_kept_ != nullptr) {
           StepLook& seen = (*looks_kept_)[ix];
-          const bool caches = spec.options().cache_enabled && run_.header.use_cache && !NamesRunOrAttempt(spec);
-          const bool decided = caches || !spec.options().when.empty();
+          const bool decided = recipe.cacheable() || !spec.options().when.empty();
           seen.what = decided ? StepLook::What::kDepends : StepLook::What::kNotCached;
         }
         if (!may || !inputs) continue;
         if (looks_kept_ == nullptr && misses_ > static_cast<int64_t>(found_.hits.size()) + kMissesBorne)
           return absl::OkStatus();
         if (++looks_ % 64 == 0 && Clock::Real().Now().mono > until_mono) return absl::OkStatus();
-        Look(look, step, spec, ix);
+        Look(look, recipe, step, spec, ix);
       }
     }
     return absl::OkStatus();
@@ -149,11 +149,12 @@ class Walk {
     return ready;
   }
 
-  void Look(CacheLookup::Look look, const StepTemplate& step, const StepSpec& spec, StepIx ix) {
+  void Look(CacheLookup::Look look, const CacheRecipe& recipe, const StepTemplate& step, const StepSpec& spec,
+            StepIx ix) {
     std::vector<ReadyInput> inputs;
     inputs.reserve(step.inputs.size());
     for (const InputBinding& input : step.inputs) inputs.push_back(InputOf(input, step.InstanceOf(ix)));
-    absl::StatusOr<CacheKey> key = CacheKeyOf(run_, ix, inputs, files_);
+    absl::StatusOr<CacheKey> key = recipe.Make(ix, inputs);
     if (!key.ok() || key->key.empty()) return;
     CacheLookup::Answer answer = look(spec, key->key);
     if (looks_kept_ != nullptr) {

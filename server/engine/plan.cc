@@ -7,6 +7,7 @@
 #include "server/base/status.h"
 #include "server/core/cache_warnings.h"
 #include "server/core/estimate.h"
+#include "server/core/fanout.h"
 #include "server/engine/engine_impl.h"
 #include "server/engine/parameters.h"
 #include "server/engine/render.h"
@@ -38,11 +39,43 @@ std::string NotCachedWords(const StepSpec& step, bool use_cache) {
   return "not cached: it names the run or the attempt";
 }
 
-std::string DependsWords(const Graph& graph, StepIx ix) {
+// With `expected` what it is likely to become.
+std::string DependsWords(const Graph& graph, const Graph& expected, StepIx ix) {
   const StepSpec& spec = graph.SpecOf(ix);
-  if (graph.IsGroup(ix)) return "its instances are made once the lists it fans out over have landed";
+  if (graph.IsGroup(ix)) {
+    const StepTemplate& likely = expected.step(graph.TemplateOf(ix));
+    return absl::StrCat("its instances are made once the lists it fans out over have landed",
+                        likely.expanded ? absl::StrCat("; by the runs before there will be ", likely.count) : "");
+  }
   if (!spec.options().when.empty()) return absl::StrCat("it runs if `", spec.options().when, "`");
   return "what comes before it runs; if that gives the same bytes, it is cached";
+}
+
+// The graph in which fan-outs made at run time have as many instances as the runs before have made; what these are
+// nobody knows, so they are told apart by number.
+std::shared_ptr<const Graph> ExpectedGraph(std::shared_ptr<const Graph> graph, const StepHistory::Of& history) {
+  if (!graph->fans_out_at_run_time() || history.steps.empty()) return graph;
+  const auto width = [&](const std::string& name) {
+    uint32_t n = 0;
+    while (history.steps.count(absl::StrCat(name, "[", n, "]")) > 0) ++n;
+    return n;
+  };
+  for (bool more = true; more;) {  // producers before those who are linked to them by item
+    more = false;
+    for (uint32_t t = 0; t < graph->templates().size(); ++t) {
+      const StepTemplate& step = graph->step(t);
+      if (!step.at_run_time() || step.expanded) continue;
+      const StepSpec& spec = graph->spec().steps[t];
+      auto items = std::make_shared<Items>();
+      for (uint32_t i = 0; i < width(spec.name); ++i) items->emplace_back(spec.foreach.size(), absl::StrCat(i));
+      if (items->empty()) continue;
+      auto fanout = LinkFanout(*graph, t, std::move(items));
+      if (!fanout.ok()) continue;
+      graph = graph->With(*std::move(fanout));
+      more = true;
+    }
+  }
+  return graph;
 }
 
 }  // namespace
@@ -102,13 +135,18 @@ absl::StatusOr<PlannedRun> EngineImpl::PlanRun(SubmitCommand command, int64_t ma
   ASSIGN_OR_RETURN(const auto history, history_->Read(command.project, name));
   out.history_runs = history->runs;
 
+  const std::shared_ptr<const Graph> expected = ExpectedGraph(out.graph, *history);
   EstimateInput input;
-  input.graph = &graph;
+  input.graph = expected.get();
   input.orchestrator = orchestrator;
   input.capacity = CapacityByPool();
   input.max_parallel = command.max_parallel > 0 ? command.max_parallel : graph.spec().max_parallel;
-  input.micros.resize(graph.step_count());
+  input.micros.resize(expected->step_count());
   std::vector<int> samples(graph.step_count(), 0);
+  for (StepIx ix = graph.step_count(); ix < expected->step_count(); ++ix) {
+    const auto known = history->steps.find(expected->StepName(ix));
+    if (known != history->steps.end()) input.micros[ix] = known->second.first;
+  }
   for (StepIx ix = 0; ix < graph.step_count(); ++ix) {
     if (looks[ix].what == StepLook::What::kHit) {
       ++out.cached;
@@ -125,7 +163,7 @@ absl::StatusOr<PlannedRun> EngineImpl::PlanRun(SubmitCommand command, int64_t ma
   Estimate estimate = EstimateRun(input);
   out.total_micros = estimate.total_micros;
   out.critical = std::move(estimate.critical);
-  std::vector<bool> critical(graph.step_count(), false);
+  std::vector<bool> critical(expected->step_count(), false);
   for (const StepIx ix : out.critical) critical[ix] = true;
 
   const int64_t now = Clock::Real().Now().wall;
@@ -133,6 +171,7 @@ absl::StatusOr<PlannedRun> EngineImpl::PlanRun(SubmitCommand command, int64_t ma
   out.steps.reserve(std::min<size_t>(estimate.order.size(), static_cast<size_t>(max_steps)));
   for (const StepIx ix : estimate.order) {
     if (static_cast<int64_t>(out.steps.size()) >= max_steps) break;
+    if (ix >= graph.step_count()) continue;  // it is there for the time it takes
     const StepLook& look = looks[ix];
     PlannedStep& step = out.steps.emplace_back();
     step.ix = ix;
@@ -151,7 +190,7 @@ absl::StatusOr<PlannedRun> EngineImpl::PlanRun(SubmitCommand command, int64_t ma
         break;
       case StepLook::What::kDepends:
         step.action = PlannedStep::Action::kDepends;
-        step.text = DependsWords(graph, ix);
+        step.text = DependsWords(graph, *expected, ix);
         break;
       case StepLook::What::kMiss:
         if (look.verdict == CacheVerdict::kNoEntry && compared < kMostCompared) {
@@ -167,6 +206,7 @@ absl::StatusOr<PlannedRun> EngineImpl::PlanRun(SubmitCommand command, int64_t ma
         break;
     }
   }
+  out.graph = expected;  // it has the names of all
   return out;
 }
 

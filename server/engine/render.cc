@@ -70,6 +70,10 @@ std::string PlainText(const std::string& json) {
 absl::StatusOr<std::string> Expand(const std::string& text, const TemplateScopes& scopes) {
   if (text.find('$') == std::string::npos) return text;
   ASSIGN_OR_RETURN(const std::vector<TemplatePiece> pieces, ParseTemplate(text));
+  return Expand(pieces, scopes);
+}
+
+std::string Expand(const std::vector<TemplatePiece>& pieces, const TemplateScopes& scopes) {
   const RenderFacts& f = *scopes.facts;
   const auto step = [&]() -> const StepSpec& { return f.run->graph->SpecOf(f.ix); };
   std::string out;

@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "backends/api/backend.h"
 #include "server/engine/run_context.h"
+#include "server/model/template.h"
 
 namespace orch {
 
@@ -45,6 +46,7 @@ struct TemplateScopes {
 };
 
 absl::StatusOr<std::string> Expand(const std::string& text, const TemplateScopes& scopes);
+std::string Expand(const std::vector<TemplatePiece>& pieces, const TemplateScopes& scopes);
 
 // True if a template of the step names the run or the attempt: then no two attempts are the same.
 bool NamesRunOrAttempt(const StepSpec& step);

@@ -4,8 +4,8 @@
 //
 // Runs of N steps: chain, wide, files-chain, files-wide, cached (wide, from the cache from the second time on), accept
 // (wide and new each time, cancelled once it is accepted), why (layers of 100; each call asks about another step while
-// it runs), plan (the same, cached or not, without a run). N runs of a step: submit, first-step, open-runs (named
-// watched-0, …, and left running).
+// it runs), plan (the same, cached or not, without a run), plan-fan-out (of one step with N instances). N runs of a
+// step: submit, first-step, open-runs (named watched-0, …, and left running).
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -29,6 +29,17 @@ v1::Pipeline Make(const std::string& workload, int n) {
   const bool files = workload.compare(0, 5, "files") == 0;
   const bool chain = workload.find("chain") != std::string::npos;
   const bool layers = workload == "why" || workload == "plan";
+  if (workload == "plan-fan-out") {
+    v1::StepSpec* step = pipeline.add_steps();
+    step->set_name("each");
+    step->add_command("/bin/true");
+    step->add_command("${item.i}");
+    step->mutable_cache()->set_enabled(true);
+    v1::ForeachKey* key = step->add_foreach();
+    key->set_key("i");
+    for (int i = 0; i < n; ++i) key->mutable_values()->add_values()->set_number_value(i);
+    return pipeline;
+  }
   for (int i = 0; i < n; ++i) {
     v1::StepSpec* step = pipeline.add_steps();
     step->set_name("s" + std::to_string(i));
@@ -68,10 +79,11 @@ int Fail(const absl::Status& status);
 int Ask(client::Client& client, const std::string& workload, const v1::SubmitRunRequest& submission) {
   std::vector<double> ms;
   const int steps = submission.pipeline().steps_size();
-  if (workload == "plan") {
+  if (workload.compare(0, 4, "plan") == 0) {
     v1::PlanRunRequest request;
     *request.mutable_submission() = submission;
-    for (int i = 0; i < 10; ++i) {
+    if (const char* most = getenv("MOST")) request.set_max_steps(atoi(most));
+    for (int i = 0; i < 40; ++i) {
       const auto begin = Clock::now();
       const auto plan = client.PlanRun(request);
       if (!plan.ok()) return Fail(plan.status());
@@ -171,7 +183,7 @@ int main(int argc, char** argv) {
   v1::SubmitRunRequest request;
   *request.mutable_pipeline() = Make(workload, n);
   request.set_orchestrator(argv[3]);
-  if (workload == "why" || workload == "plan") return Ask(**client, workload, request);
+  if (workload == "why" || workload.compare(0, 4, "plan") == 0) return Ask(**client, workload, request);
   if (workload == "accept") {  // never seen before
     request.mutable_pipeline()->set_description(std::to_string(Clock::now().time_since_epoch().count()));
   }

@@ -2,6 +2,7 @@
 import json
 import signal
 import unittest
+from typing import Any
 
 from tests.lib.daemon import Daemon, wait_for
 
@@ -160,6 +161,27 @@ steps:
         self.assertEqual(len(self.daemon.json("list-runs")["runs"]), 1)  # nothing was started
         broken = self.daemon.ctl("plan", self.daemon.file("name: x\nsteps:\n  - name: a\n    command: ['true']\n    after: [z]\n"), code=8)
         self.assertIn(":5:", broken.stderr)
+
+    def test_plan_of_a_fan_out_made_at_run_time(self) -> None:
+        file = self.daemon.file("""
+name: planned-list
+steps:
+  - {name: list, command: [sh, -c, 'echo [1,2,3] > ${outputs.xs}'], outputs: {xs: {value: true}}}
+  - {name: each, foreach: {k: {from: list.xs}}, command: [sh, -c, 'sleep 0.2; echo ${item.k} > ${outputs.y}'], outputs: {y: {}}}
+  - {name: also, foreach: {k: {from: list.xs}}, inputs: {y: 'each[item].y'}, command: [sleep, '0.2']}
+  - {name: all, inputs: {ys: 'each[*].y'}, after: [also], command: ['true']}
+""")
+        def of_each(plan: dict[str, Any]) -> str:
+            return next(str(s["text"]) for s in plan["steps"] if s["name"] == "each")
+
+        self.assertTrue(of_each(self.daemon.json("plan", file)).endswith("have landed"))
+        self.daemon.ctl("submit", file, "--wait")
+        plan = self.daemon.json("plan", file)
+        self.assertEqual(plan["step_count"], 4)
+        self.assertEqual({s["name"] for s in plan["steps"]}, {"list", "each", "also", "all"}, "what nobody knows is not listed")
+        self.assertTrue(of_each(plan).endswith("by the runs before there will be 3"), of_each(plan))
+        self.assertGreater(float(plan["expected"].rstrip("s")), 0.4)
+        self.assertTrue({"each[0]", "each[1]", "each[2]"} & set(plan["critical_path"]), plan["critical_path"])
 
     def test_items_and_what_retry_run_did(self) -> None:
         ready = self.daemon.home / "ready"

@@ -25,4 +25,7 @@ CREATE TABLE numbering (
 ) STRICT;
 ALTER TABLE run_header ADD COLUMN numbering INTEGER NOT NULL DEFAULT 0;  -- the generation of its numbers; 0: none
 
+-- When its first step was handed to an orchestrator.
+ALTER TABLE run_generation ADD COLUMN started INTEGER NOT NULL DEFAULT 0;
+
 -- verify: SELECT name FROM sqlite_schema WHERE type = 'table' AND name IN ('fanout', 'numbering') AND sql NOT LIKE '%STRICT%'

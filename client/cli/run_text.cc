@@ -37,13 +37,15 @@ std::string StepsText(const v1::Run& run) {
   return words.empty() ? absl::StrCat(run.step_count()) : absl::StrCat(run.step_count(), " (", words, ")");
 }
 
-// `2 (1: FAILED, 1 step failed)`; nothing of a run that was never retried.
+// `2 (1: FAILED in 3.2s, 1 step failed)`; nothing of a run that was never retried.
 std::string GenerationText(const v1::Run& run) {
   if (run.generation() <= 1) return "";
   std::vector<std::string> earlier;
   for (const v1::Run::Generation& generation : run.earlier_generations()) {
+    const std::string took = RunTime(generation, 0);
     earlier.push_back(absl::StrCat(generation.number(), ": ", v1::Run::State_Name(generation.state()),
-                                   generation.message().empty() ? "" : ", ", generation.message()));
+                                   took.empty() ? "" : " in ", took, generation.message().empty() ? "" : ", ",
+                                   generation.message()));
   }
   return absl::StrCat(run.generation(), earlier.empty() ? "" : absl::StrCat(" (", absl::StrJoin(earlier, "; "), ")"));
 }
@@ -188,7 +190,7 @@ absl::StatusOr<v1::ListStepsResponse> AllSteps(client::Client& client, const std
   }
 }
 
-void PrintSummary(Session& session, client::Client& client, const v1::Run& run) {
+void PrintSummary(Session& session, client::Client& client, const v1::Run& run, bool url) {
   const Style& style = session.err();
   if (session.globals().quiet) return;
   std::string text;
@@ -215,7 +217,7 @@ void PrintSummary(Session& session, client::Client& client, const v1::Run& run) 
   // How many failed is in the counts already.
   const bool more = run.state() != v1::Run::SUCCEEDED && run.reason() != v1::Reason::STEP_FAILED;
   if (!run.message().empty() && more) absl::StrAppend(&text, Clean(run.message()), "\n");
-  if (const std::string url = UrlOf(run); !url.empty()) absl::StrAppend(&text, url, "\n");
+  if (const std::string at = UrlOf(run); url && !at.empty()) absl::StrAppend(&text, at, "\n");
   WriteErr(text);
 }
 

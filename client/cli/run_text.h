@@ -17,8 +17,9 @@ std::string HooksText(const google::protobuf::RepeatedPtrField<v1::HookRun>& hoo
                       const Style& style);
 std::string Why(v1::Reason::Code reason, bool has_exit_code, int exit_code, absl::string_view message);
 
-// On stderr: how the run ended, its page, and of failed steps the reason and the last lines of their logs.
-void PrintSummary(Session& session, client::Client& client, const v1::Run& run);
+// On stderr: how the run ended, its page unless it has been told already, and of failed steps the reason and the last
+// lines of their logs.
+void PrintSummary(Session& session, client::Client& client, const v1::Run& run, bool url = true);
 
 // All pages of a run's steps that pass `filter`, at most `limit` (0: all).
 absl::StatusOr<v1::ListStepsResponse> AllSteps(client::Client& client, const std::string& run,

@@ -84,7 +84,7 @@ class SubmitVerb : public Verb {
                      watch_ ? FollowRun(session, *client, name) : AwaitRun(session, *client, name, std::nullopt));
     if (followed.detached) return kInterrupted;
     if (!session.human()) RETURN_IF_ERROR(session.Show(followed.run, nullptr, {name}));
-    PrintSummary(session, *client, followed.run);
+    PrintSummary(session, *client, followed.run, /*url=*/!known_url);
     return ExitCodeOf(followed.run.state());
   }
 

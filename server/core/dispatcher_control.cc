@@ -208,6 +208,7 @@ absl::Status Dispatcher::On(RunRetried& event) {
     for (FanoutRow& row : event.fanouts) out_.batch.fanouts.push_back(std::move(row));
   }
   out_.batch.retried_runs.push_back(run.header);
+  run.row.started = 0;
   run.row.ended = 0;
   run.row.cancel_forced = false;
   run.row.deadline = 0;

@@ -1,6 +1,7 @@
 #include "server/core/explain.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -95,6 +96,53 @@ std::vector<Cause> ExplainUpstreams(const Graph& graph, const std::string& run, 
   return out;
 }
 
+namespace {
+
+constexpr int kMostLinks = 1000;
+
+// Where a chain of steps skipped because of one another began: the first that ended for a reason of its own. `ix` is
+// one of those skipped.
+std::optional<BriefStep> RootOf(const Graph& graph, StepIx ix, const StepFinder& find) {
+  std::optional<BriefStep> root;
+  for (int n = 0; n < kMostLinks; ++n) {
+    StepsFound found;
+    for (const Upstream& upstream : UpstreamsOf(graph, ix)) {
+      for (const StepRange& range : upstream.steps) {
+        if (found.steps.empty()) found = find(range.first, range.count, kBadStates, 1);
+      }
+    }
+    if (found.steps.empty()) return root;
+    root = std::move(found.steps.front());
+    ix = root->ix;
+    const bool for_another = root->reason == Reason::kUpstreamFailed || root->reason == Reason::kUpstreamSkipped;
+    if (root->state != StepState::kSkipped || !for_another) return root;
+  }
+  return root;
+}
+
+// Says of the first cause how it came about.
+void AddRoot(const Graph& graph, const std::string& run, StepIx ix, const StepFinder& find, Explained* out) {
+  if (out->causes.empty()) return;
+  const std::optional<BriefStep> root = RootOf(graph, ix, find);
+  if (!root.has_value()) return;
+  std::string why(root->reason == Reason::kNone ? "" : Name(root->reason));
+  if (!root->text.empty()) absl::StrAppend(&why, why.empty() ? "" : ", ", root->text);
+  if (why.empty()) return;
+  const std::string step = graph.StepName(root->ix);
+  if (step == out->causes[0].step) {
+    absl::StrAppend(&out->causes[0].text, ": ", why);
+    return;
+  }
+  Cause& cause = out->causes.emplace_back();
+  cause.reason = root->reason;
+  cause.run = run;
+  cause.step = step;
+  cause.step_state = root->state;
+  cause.text = absl::StrCat("it began with ", Quote(step), " (", Name(root->state), "): ", why);
+}
+
+}  // namespace
+
 Explained ExplainEnded(const Graph& graph, const std::string& run, const RunRow& run_row, const StepRow& row,
                        const StepFinder& find) {
   Explained out;
@@ -142,8 +190,12 @@ Explained ExplainEnded(const Graph& graph, const std::string& run, const RunRow&
                                           : kBadStates,
                                       find);
         for (Cause& c : out.causes) c.reason = row.reason;
+        const size_t direct = out.causes.size();
+        if (row.reason != Reason::kTriggerRule) AddRoot(graph, run, row.ix, find, &out);
         out.summary = absl::StrCat(name, " was skipped: its rule ", Quote(Name(rule)), " was not met",
-                                   out.causes.empty() ? "" : ", ", out.causes.empty() ? "" : out.causes[0].text);
+                                   out.causes.empty() ? "" : ", ", out.causes.empty() ? "" : out.causes[0].text,
+                                   out.causes.size() > direct ? "; " : "",
+                                   out.causes.size() > direct ? out.causes.back().text : "");
       } else {
         out.summary =
             absl::StrCat(name, " was skipped: ", Name(row.reason), row.message.empty() ? "" : ", ", row.message);

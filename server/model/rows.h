@@ -69,6 +69,7 @@ struct GenerationRow {
   RunState state = RunState::kFailed;
   Reason reason = Reason::kNone;
   std::string message;
+  int64_t started = 0;
   int64_t ended = 0;
 };
 

@@ -90,6 +90,7 @@ v1::Run::Generation ToGeneration(const GenerationRow& row) {
   out.set_state(static_cast<v1::Run::State>(row.state));
   out.set_reason(static_cast<v1::Reason::Code>(row.reason));
   out.set_message(row.message);
+  if (row.started != 0) *out.mutable_start_time() = ToTimestamp(row.started);
   if (row.ended != 0) *out.mutable_end_time() = ToTimestamp(row.ended);
   return out;
 }

@@ -24,8 +24,8 @@ struct BatchWriter::Statements {
                    "timeout_micros, created, step_count) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"),
         keep_generation(db,
                         "INSERT OR IGNORE INTO run_generation (run, generation, pipeline_id, pipeline_version, "
-                        "parameters_json, state, reason, message, ended) SELECT r.key, p.generation, h.pipeline_id, "
-                        "h.pipeline_version, h.parameters_json, r.state, p.reason, p.message, p.ended FROM run r "
+                        "parameters_json, state, reason, message, started, ended) SELECT r.key, p.generation, h.pipeline_id, "
+                        "h.pipeline_version, h.parameters_json, r.state, p.reason, p.message, p.started, p.ended FROM run r "
                         "JOIN run_header h ON h.run = r.key JOIN run_progress p ON p.run = r.key WHERE r.key = ?"),
         retried_header(db,
                        "UPDATE run_header SET pipeline_id = ?2, pipeline_version = ?3, parameters_json = ?4, "

@@ -64,14 +64,14 @@ absl::StatusOr<RunRecord> QueriesImpl::GetRun(RunKey key) {
 absl::StatusOr<std::vector<GenerationRow>> QueriesImpl::ListGenerations(RunKey run) {
   return pool_->Read("listing generations", [&](Connection& c) -> absl::StatusOr<std::vector<GenerationRow>> {
     auto s = c.Prepare(
-        "SELECT generation, pipeline_version, parameters_json, state, reason, ifnull(message, ''), ended "
+        "SELECT generation, pipeline_version, parameters_json, state, reason, ifnull(message, ''), started, ended "
         "FROM run_generation WHERE run = ? ORDER BY generation");
     s.Int(run);
     std::vector<GenerationRow> out;
     while (s.Next()) {
       out.push_back({s->getColumn(0).getInt(), s->getColumn(1).getInt64(), s->getColumn(2).getString(),
                      static_cast<RunState>(s->getColumn(3).getInt()), static_cast<Reason>(s->getColumn(4).getInt()),
-                     s->getColumn(5).getString(), s->getColumn(6).getInt64()});
+                     s->getColumn(5).getString(), s->getColumn(6).getInt64(), s->getColumn(7).getInt64()});
     }
     return out;
   });

@@ -1,4 +1,4 @@
--- A run can be retried with other steps, and over other lists.
+-- A run can be retried with other steps, and over other lists; and who read what of other runs.
 
 -- What became of a fan-out made at run time, in each generation that made it. Written in the commit that ends its group.
 -- Rows may be large, hence a rowid table.
@@ -24,6 +24,19 @@ CREATE TABLE numbering (
   PRIMARY KEY (run, generation)
 ) STRICT;
 ALTER TABLE run_header ADD COLUMN numbering INTEGER NOT NULL DEFAULT 0;  -- the generation of its numbers; 0: none
+
+-- Which attempts read an artifact from outside their run.
+CREATE TABLE external_read (
+  artifact INTEGER NOT NULL,
+  run      INTEGER NOT NULL,
+  ix       INTEGER NOT NULL,
+  attempt  INTEGER NOT NULL,
+  PRIMARY KEY (artifact, run, ix, attempt)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX external_read_by_step ON external_read (run, ix);
+INSERT INTO external_read (artifact, run, ix, attempt)
+  SELECT DISTINCT j.value, a.run, a.ix, a.number FROM attempt a, json_each('[' || a.external_inputs || ']') j
+  WHERE a.external_inputs IS NOT NULL AND j.value <> 0;
 
 -- When its first step was handed to an orchestrator.
 ALTER TABLE run_generation ADD COLUMN started INTEGER NOT NULL DEFAULT 0;

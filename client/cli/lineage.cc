@@ -22,6 +22,35 @@ std::string WhoOf(const std::string& run, const std::string& step, int attempt) 
   return absl::StrCat(run, " ", step, attempt > 0 ? absl::StrCat(" attempt ", attempt) : " (from the cache)");
 }
 
+// Whether the next link says the same of the next instance of a fan-out.
+bool GoOn(const Link& link, const Link& next) {
+  if (link.direction() != next.direction() || link.distance() != next.distance() || link.input() != next.input() ||
+      link.run() != next.run() || link.artifact().run() != next.artifact().run() ||
+      link.artifact().output() != next.artifact().output()) {
+    return false;
+  }
+  const std::string& maker = link.artifact().step();
+  const std::string& next_maker = next.artifact().step();
+  const bool same_reader = link.step() == next.step() && link.attempt() == next.attempt();
+  if (same_reader) return Follows(maker, next_maker);
+  return Follows(link.step(), next.step()) && (maker == next_maker || Follows(maker, next_maker));
+}
+
+// Links that go on, from the first to the last.
+std::string Together(const Link& first, const Link& last, int count) {
+  const v1::Artifact& a = first.artifact();
+  const bool makers = a.step() != last.artifact().step();
+  const bool readers = first.step() != last.step();
+  const std::string maker = makers ? RangeName(a.step(), last.artifact().step()) : a.step();
+  const std::string reader = readers ? RangeName(first.step(), last.step()) : first.step();
+  const std::string what = makers ? absl::StrCat(a.output(), " of ", a.run(), " ", maker) : NameOf(a);
+  if (first.direction() == v1::GetLineageRequest::UPSTREAM) {
+    return absl::StrCat(count, " links: ", what, " read as `", first.input(), "` by ", first.run(), " ", reader,
+                        makers ? "" : absl::StrCat(", made by ", WhoOf(a.run(), a.step(), a.attempt())));
+  }
+  return absl::StrCat(count, " links: ", first.run(), " ", reader, " read ", what, " as `", first.input(), "`");
+}
+
 class LineageVerb : public Verb {
  public:
   void Define(Flags& flags) override {
@@ -33,6 +62,7 @@ class LineageVerb : public Verb {
     flags.Switch("--upstream", &up_, "Only what it was made of");
     flags.Switch("--downstream", &down_, "Only what was made of it");
     flags.Int("--depth", &depth_, 1, 32, "How many attempts away at most [5]");
+    flags.Switch("--all", &all_, "A line for each instance of a fan-out");
     flags.Int("--limit,--page-size", &limit_, 1, 100'000, "Links at most [1000]");
   }
   absl::StatusOr<int> Run(Session& session) override {
@@ -80,14 +110,22 @@ class LineageVerb : public Verb {
       absl::StrAppend(&out, run_, " ", step_, "\n");
     }
     int way = 0;
-    for (const Link& link : answer.links()) {
+    for (int first = 0, last = 0; first < answer.links_size(); first = last + 1) {
+      const Link& link = answer.links(first);
+      for (last = first; !all_ && last + 1 < answer.links_size() && GoOn(answer.links(last), answer.links(last + 1));) {
+        ++last;
+      }
       if (link.direction() != way) {
         way = link.direction();
         absl::StrAppend(&out, way == v1::GetLineageRequest::UPSTREAM ? "made of:\n" : "read by:\n");
       }
       const std::string indent(static_cast<size_t>(2 * link.distance()), ' ');
       const std::string who = WhoOf(link.run(), link.step(), link.attempt());
-      if (way == v1::GetLineageRequest::UPSTREAM) {
+      if (last > first) {
+        absl::StrAppend(&out, indent, Together(link, answer.links(last), last - first + 1), "\n");
+      } else if (!link.uri().empty()) {
+        absl::StrAppend(&out, indent, link.uri(), " read as `", link.input(), "` by ", who, "\n");
+      } else if (way == v1::GetLineageRequest::UPSTREAM) {
         const v1::Artifact& a = link.artifact();
         absl::StrAppend(&out, indent, NameOf(a), a.early() ? " (published early)" : "", " read as `", link.input(),
                         "` by ", who, ", made by ", WhoOf(a.run(), a.step(), a.attempt()), "\n");
@@ -103,7 +141,7 @@ class LineageVerb : public Verb {
 
   std::string name_, run_, step_;
   int64_t attempt_ = 0, depth_ = 0, limit_ = 1000;
-  bool up_ = false, down_ = false;
+  bool up_ = false, down_ = false, all_ = false;
 };
 
 }  // namespace

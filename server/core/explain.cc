@@ -125,7 +125,9 @@ void AddRoot(const Graph& graph, const std::string& run, StepIx ix, const StepFi
   if (out->causes.empty()) return;
   const std::optional<BriefStep> root = RootOf(graph, ix, find);
   if (!root.has_value()) return;
-  std::string why(root->reason == Reason::kNone ? "" : Name(root->reason));
+  // How a step failed its message says best.
+  const bool said = root->state == StepState::kFailed && !root->text.empty();
+  std::string why(said || root->reason == Reason::kNone ? "" : Name(root->reason));
   if (!root->text.empty()) absl::StrAppend(&why, why.empty() ? "" : ", ", root->text);
   if (why.empty()) return;
   const std::string step = graph.StepName(root->ix);

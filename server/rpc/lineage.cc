@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 #include <set>
 #include <tuple>
 #include <utility>
@@ -42,10 +43,11 @@ class Walk {
         ASSIGN_OR_RETURN(const std::vector<Read> reads, InputsOf(reader));
         for (const Read& read : reads) {
           RETURN_IF_ERROR(Add(v1::GetLineageRequest::UPSTREAM, distance, reader, read));
+          if (Full()) return absl::OkStatus();
+          if (read.artifact.id == 0) continue;
           const Reader maker{read.artifact.run, read.artifact.ix, read.artifact.attempt};
           if (maker.attempt == 0) cached_upto_[maker] = std::max(cached_upto_[maker], read.artifact.id);
           if (seen.insert(maker).second) next.push_back(maker);
-          if (Full()) return absl::OkStatus();
         }
       }
       readers = std::move(next);
@@ -91,17 +93,19 @@ class Walk {
   struct Read {
     std::string input;
     ArtifactRow artifact;
+    std::string uri;  // set: it is no artifact
   };
   using Readers = std::vector<std::pair<Reader, std::string>>;  // and as which input
   // How far artifacts had come: the newest one, and for attempts that do not say so the time.
   struct Upto {
     ArtifactId id = 0;
     int64_t time = INT64_MAX;
+    std::vector<ArtifactId> external;  // what it read from outside its run, by input
     auto operator<=>(const Upto&) const = default;
   };
   Upto UptoOf(const store::AttemptMark& mark) const {
-    if (mark.inputs_upto == 0) return {query_.upto, mark.created};
-    return {std::min(mark.inputs_upto, query_.upto), INT64_MAX};
+    if (mark.inputs_upto == 0) return {query_.upto, mark.created, {}};
+    return {std::min(mark.inputs_upto, query_.upto), INT64_MAX, mark.external};
   }
 
   // One link more than the page tells that there are more.
@@ -119,15 +123,18 @@ class Walk {
     return run;
   }
 
-  // Up to where this reader read; id 0: nothing of it is on record.
-  absl::StatusOr<Upto> ReadUpTo(const Reader& reader) {
-    if (reader.attempt == 0) return Upto{cached_upto_[reader], INT64_MAX};
+  // Up to where this reader read; nullopt: nothing of it is on record.
+  absl::StatusOr<std::optional<Upto>> ReadUpTo(const Reader& reader) {
+    if (reader.attempt == 0) {
+      const ArtifactId upto = cached_upto_[reader];
+      return upto == 0 ? std::nullopt : std::optional<Upto>({upto, INT64_MAX, {}});
+    }
     ASSIGN_OR_RETURN(const std::vector<store::AttemptMark> marks,
                      api_.engine->queries().ListAttemptMarks(reader.run, reader.ix, reader.ix, 10'000));
     for (const store::AttemptMark& mark : marks) {
-      if (mark.number == reader.attempt) return UptoOf(mark);
+      if (mark.number == reader.attempt) return std::optional<Upto>(UptoOf(mark));
     }
-    return Upto();
+    return std::optional<Upto>();
   }
 
   // Of each producer the newest up to `upto` that counts for this input.
@@ -166,14 +173,26 @@ class Walk {
     if (run == nullptr) return out;
     const Graph& graph = *run->graph;
     if (reader.ix >= graph.step_count()) return out;
-    ASSIGN_OR_RETURN(const Upto upto, ReadUpTo(reader));
-    if (upto.id == 0) return out;
+    ASSIGN_OR_RETURN(const std::optional<Upto> known, ReadUpTo(reader));
+    if (!known.has_value()) return out;
+    const Upto& upto = *known;
     const uint32_t t = graph.TemplateOf(reader.ix);
     const StepTemplate& step = graph.templates()[t];
     if (!step.Has(reader.ix) || step.group == reader.ix) return out;
     const uint32_t instance = step.InstanceOf(reader.ix);
+    const StepSpec& spec = graph.spec().steps[t];
     for (size_t i = 0; i < step.inputs.size(); ++i) {
       const InputBinding& input = step.inputs[i];
+      if (input.source == InputSpec::Source::kUri) out.push_back({spec.inputs[i].name, {}, spec.inputs[i].ref});
+      if (input.source == InputSpec::Source::kArtifact && i < upto.external.size() && upto.external[i] != 0) {
+        auto row = Find(upto.external[i]);
+        if (row.status().code() == absl::StatusCode::kNotFound) {  // it has been deleted
+          out.push_back({spec.inputs[i].name, {}, ""});
+          continue;
+        }
+        RETURN_IF_ERROR(row.status());
+        out.push_back({spec.inputs[i].name, *std::move(row), ""});
+      }
       if (input.source != InputSpec::Source::kFrom) continue;
       const StepTemplate& producer = graph.templates()[input.producer];
       if (producer.count == 0) continue;
@@ -188,7 +207,7 @@ class Walk {
         if (!read.ok()) return;
         auto rows = Landed(reader.run, range.first, range.first + range.count - 1, output, input.early, upto);
         if (read.Update(rows.status()); !read.ok()) return;
-        for (ArtifactRow& row : *rows) out.push_back({graph.spec().steps[t].inputs[i].name, std::move(row)});
+        for (ArtifactRow& row : *rows) out.push_back({spec.inputs[i].name, std::move(row), ""});
       });
       RETURN_IF_ERROR(read);
     }
@@ -197,6 +216,7 @@ class Walk {
 
   absl::StatusOr<Readers> ReadersOf(const ArtifactRow& artifact) {
     Readers out;
+    RETURN_IF_ERROR(AddOtherRuns(artifact, &out));
     ASSIGN_OR_RETURN(const auto run, RunOf(artifact.run));
     if (run == nullptr) return out;
     const Graph& graph = *run->graph;
@@ -214,6 +234,21 @@ class Walk {
       }
     }
     return out;
+  }
+
+  // The attempts of other runs that read it, each as the inputs that it did.
+  absl::Status AddOtherRuns(const ArtifactRow& artifact, Readers* out) {
+    ASSIGN_OR_RETURN(const auto readers,
+                     api_.engine->queries().ListExternalReaders(artifact.id, static_cast<int>(kMaxLineageLinks) + 1));
+    for (const store::ExternalReader& reader : readers) {
+      ASSIGN_OR_RETURN(const auto run, RunOf(reader.run));
+      if (run == nullptr || reader.ix >= run->graph->step_count()) continue;
+      const std::vector<InputSpec>& inputs = run->graph->SpecOf(reader.ix).inputs;
+      for (size_t i = 0; i < std::min(inputs.size(), reader.external.size()); ++i) {
+        if (reader.external[i] == artifact.id) out->push_back({{reader.run, reader.ix, reader.number}, inputs[i].name});
+      }
+    }
+    return absl::OkStatus();
   }
 
   // The attempts of the step's instances that read this version and no other.
@@ -270,6 +305,8 @@ class Walk {
       link.set_run_id(run->header.id);
       if (reader.ix < run->graph->step_count()) link.set_step(run->graph->StepName(reader.ix));
     }
+    link.set_uri(read.uri);
+    if (read.artifact.id == 0) return absl::OkStatus();
     auto record = api_.engine->queries().FindArtifact(read.artifact.project, ArtifactName(read.artifact.id));
     if (record.ok()) {
       record->row.value_json.reset();

@@ -22,11 +22,12 @@ struct BatchWriter::Statements {
                    "INSERT INTO run_header (run, pipeline_id, pipeline_version, parameters_json, labels, "
                    "submitter_host, source_dir, environment, execution_mode, max_parallel, priority, use_cache, "
                    "timeout_micros, created, step_count) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"),
-        keep_generation(db,
-                        "INSERT OR IGNORE INTO run_generation (run, generation, pipeline_id, pipeline_version, "
-                        "parameters_json, state, reason, message, started, ended) SELECT r.key, p.generation, h.pipeline_id, "
-                        "h.pipeline_version, h.parameters_json, r.state, p.reason, p.message, p.started, p.ended FROM run r "
-                        "JOIN run_header h ON h.run = r.key JOIN run_progress p ON p.run = r.key WHERE r.key = ?"),
+        keep_generation(
+            db,
+            "INSERT OR IGNORE INTO run_generation (run, generation, pipeline_id, pipeline_version, "
+            "parameters_json, state, reason, message, started, ended) SELECT r.key, p.generation, h.pipeline_id, "
+            "h.pipeline_version, h.parameters_json, r.state, p.reason, p.message, p.started, p.ended FROM run r "
+            "JOIN run_header h ON h.run = r.key JOIN run_progress p ON p.run = r.key WHERE r.key = ?"),
         retried_header(db,
                        "UPDATE run_header SET pipeline_id = ?2, pipeline_version = ?3, parameters_json = ?4, "
                        "source_dir = ?5, use_cache = ?6, timeout_micros = ?7, step_count = ?8, max_parallel = ?9, "
@@ -54,6 +55,7 @@ struct BatchWriter::Statements {
         fanout(db,
                "INSERT INTO fanout (run, number, step, first, items) "
                "VALUES (?1, (SELECT ifnull(max(number), 0) + 1 FROM fanout WHERE run = ?1), ?2, ?3, ?4)"),
+        external_read(db, "INSERT OR IGNORE INTO external_read (artifact, run, ix, attempt) VALUES (?, ?, ?, ?)"),
         release(db, "INSERT OR IGNORE INTO pending_release (run, ix, number) VALUES (?, ?, ?)"),
         released(db, "DELETE FROM pending_release WHERE run = ? AND ix = ? AND number = ?"),
         blob(db, "INSERT OR IGNORE INTO blob (digest, size, directory, inline_bytes) VALUES (?, ?, ?, ?)"),
@@ -99,9 +101,9 @@ struct BatchWriter::Statements {
               "is_default = excluded.is_default") {}
 
   HotStatement slice, pipeline, run, run_name, run_header, keep_generation, retried_header, run_label, run_progress,
-      run_state, step, attempt, numbering, fanout, release, released, blob, artifact_name, artifact, cache_entry,
-      cache_miss, removed_cache_entry, hook, event, request, orchestrator, delete_orchestrator, pool, delete_pool,
-      secret, delete_secret, no_default_stack, stack;
+      run_state, step, attempt, numbering, fanout, external_read, release, released, blob, artifact_name, artifact,
+      cache_entry, cache_miss, removed_cache_entry, hook, event, request, orchestrator, delete_orchestrator, pool,
+      delete_pool, secret, delete_secret, no_default_stack, stack;
 };
 
 namespace {
@@ -221,6 +223,9 @@ void BatchWriter::WriteAttempt(const AttemptRow& r) {
   s.Int(r.release_pending).Real(r.cpu_seconds).Int(r.peak_memory).Int(r.stdout_bytes).Int(r.stderr_bytes);
   const std::string external = EncodeIds(r.external);
   s.BlobOrNull(r.cache_key).Int(r.inputs_upto).TextOrNull(external).Run();
+  for (const ArtifactId id : r.external) {
+    if (id != 0) s_->external_read.Int(id).Int(r.run).Int(r.ix).Int(r.number).Run();
+  }
   (r.release_pending ? s_->release : s_->released).Int(r.run).Int(r.ix).Int(r.number).Run();
 }
 

@@ -70,6 +70,15 @@ struct AttemptMark {
   AttemptState state = AttemptState::kNone;
   ArtifactId inputs_upto = 0;  // 0: not on record
   int64_t created = 0;
+  std::vector<ArtifactId> external;  // as AttemptRow.external
+};
+
+// An attempt that read an artifact from outside its run.
+struct ExternalReader {
+  RunKey run = 0;
+  StepIx ix = 0;
+  uint32_t number = 0;
+  std::vector<ArtifactId> external;  // as AttemptRow.external
 };
 
 // An artifact that a step's output landed as.
@@ -203,6 +212,8 @@ class Queries {
   // By step and number.
   virtual absl::StatusOr<std::vector<AttemptMark>> ListAttemptMarks(RunKey run, StepIx first, StepIx last,
                                                                     int limit) = 0;
+  // Of other runs, oldest run first.
+  virtual absl::StatusOr<std::vector<ExternalReader>> ListExternalReaders(ArtifactId artifact, int limit) = 0;
   // nullopt if there is no such blob.
   virtual absl::StatusOr<std::optional<BlobRow>> GetBlob(absl::string_view digest) = 0;
 

@@ -44,6 +44,7 @@ class QueriesImpl : public Queries {
                                                               absl::string_view output, ArtifactId upto,
                                                               int64_t limit) override;
   absl::StatusOr<std::vector<AttemptMark>> ListAttemptMarks(RunKey run, StepIx first, StepIx last, int limit) override;
+  absl::StatusOr<std::vector<ExternalReader>> ListExternalReaders(ArtifactId artifact, int limit) override;
   absl::StatusOr<std::optional<BlobRow>> GetBlob(absl::string_view digest) override;
 
   absl::Status ReadCache(absl::string_view project,

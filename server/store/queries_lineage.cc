@@ -1,4 +1,5 @@
 #include "absl/strings/str_cat.h"
+#include "server/store/encoding.h"
 #include "server/store/queries_impl.h"
 #include "server/store/row_readers.h"
 
@@ -23,7 +24,8 @@ absl::StatusOr<std::vector<AttemptMark>> QueriesImpl::ListAttemptMarks(RunKey ru
                                                                        int limit) {
   return pool_->Read("reading attempts", [&](Connection& c) -> absl::StatusOr<std::vector<AttemptMark>> {
     auto s = c.Prepare(
-        "SELECT ix, number, state, inputs_upto, created FROM attempt WHERE run = ? AND ix BETWEEN ? AND ? "
+        "SELECT ix, number, state, inputs_upto, created, external_inputs FROM attempt WHERE run = ? AND ix BETWEEN ? "
+        "AND ? "
         "ORDER BY ix, number LIMIT ?");
     s.Int(run).Int(first).Int(last).Int(limit);
     std::vector<AttemptMark> out;
@@ -34,6 +36,25 @@ absl::StatusOr<std::vector<AttemptMark>> QueriesImpl::ListAttemptMarks(RunKey ru
       mark.state = static_cast<AttemptState>(s->getColumn(2).getInt());
       mark.inputs_upto = s->getColumn(3).getInt64();
       mark.created = s->getColumn(4).getInt64();
+      mark.external = DecodeIds(s->getColumn(5).getString());
+    }
+    return out;
+  });
+}
+
+absl::StatusOr<std::vector<ExternalReader>> QueriesImpl::ListExternalReaders(ArtifactId artifact, int limit) {
+  return pool_->Read("reading who read it", [&](Connection& c) -> absl::StatusOr<std::vector<ExternalReader>> {
+    auto s = c.Prepare(
+        "SELECT a.run, a.ix, a.number, a.external_inputs FROM external_read e JOIN attempt a ON a.run = e.run AND "
+        "a.ix = e.ix AND a.number = e.attempt WHERE e.artifact = ? ORDER BY e.run, e.ix, e.attempt LIMIT ?");
+    s.Int(artifact).Int(limit);
+    std::vector<ExternalReader> out;
+    while (s.Next()) {
+      ExternalReader& reader = out.emplace_back();
+      reader.run = s->getColumn(0).getInt64();
+      reader.ix = static_cast<StepIx>(s->getColumn(1).getInt64());
+      reader.number = static_cast<uint32_t>(s->getColumn(2).getInt64());
+      reader.external = DecodeIds(s->getColumn(3).getString());
     }
     return out;
   });

@@ -34,6 +34,7 @@ struct RemovalWriter::Statements {
                   "compacted_sequence = max(compacted_sequence, ?2)"),
         steps(db, "DELETE FROM step WHERE run = ? AND ix >= ? AND ix < ?"),
         attempts(db, "DELETE FROM attempt WHERE run = ? AND ix >= ? AND ix < ?"),
+        external_reads(db, "DELETE FROM external_read WHERE run = ? AND ix >= ? AND ix < ?"),
         releases(db, "DELETE FROM pending_release WHERE run = ? AND ix >= ? AND ix < ?"),
         events(db,
                "DELETE FROM event WHERE sequence IN (SELECT sequence FROM event INDEXED BY event_by_run "
@@ -72,8 +73,8 @@ struct RemovalWriter::Statements {
              "AND EXISTS (SELECT 1 FROM blob_removal r WHERE r.digest = ?1)"),
         cleaned(db, "DELETE FROM deleted_run WHERE run = ?") {}
 
-  HotStatement forget_name, run, hooks, deleted_run, run_floor, steps, attempts, releases, events, artifact,
-      artifact_floor, list_blob, cache_entry, pruned_artifact, is_entry, list_kept, kept_floor, kept, compact,
+  HotStatement forget_name, run, hooks, deleted_run, run_floor, steps, attempts, external_reads, releases, events,
+      artifact, artifact_floor, list_blob, cache_entry, pruned_artifact, is_entry, list_kept, kept_floor, kept, compact,
       compaction_mark, checked, unlist, blob, cleaned;
 };
 
@@ -99,6 +100,7 @@ int64_t RemovalWriter::Write(const Removals& removals) {
   for (const Removals::Steps& r : removals.steps) {
     s_->steps.Int(r.run).Int(r.first).Int(r.end).Run();
     s_->attempts.Int(r.run).Int(r.first).Int(r.end).Run();
+    s_->external_reads.Int(r.run).Int(r.first).Int(r.end).Run();
     s_->releases.Int(r.run).Int(r.first).Int(r.end).Run();
   }
   for (const Removals::Events& r : removals.events) s_->events.Int(r.run).Int(r.up_to).Int(r.limit).Run();

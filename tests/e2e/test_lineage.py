@@ -70,6 +70,11 @@ class Lineage(unittest.TestCase):
                          [("UPSTREAM", 1, "part[2]", 1, "t", "raw.t#1")])
         self.assertEqual(self.links("--run", run, "--step", "part[2]", "--downstream"),
                          [("DOWNSTREAM", 1, "best", 1, "models", "part[2].m#1")])
+        text = self.daemon.ctl("lineage", "diamond.best.b").stdout
+        self.assertIn(f"\n  3 links: m of {run} part[0…2] read as `models` by {run} best\n", text)
+        self.assertIn(f"\n    3 links: diamond.raw.t@1 read as `t` by {run} part[0…2], made by {run} raw attempt 1\n", text)
+        self.assertEqual(len(self.daemon.ctl("lineage", "diamond.best.b", "--all").stdout.splitlines()), 2 + len(up))
+        self.assertIn(f"  3 links: {run} part[0…2] read diamond.raw.t@1 as `t`", self.daemon.ctl("lineage", "diamond.raw.t").stdout)
         text = self.daemon.ctl("lineage", "diamond.part[1].m").stdout
         self.assertIn("made of:", text)
         self.assertIn("read by:", text)
@@ -89,6 +94,30 @@ class Lineage(unittest.TestCase):
         self.assertEqual(seen, [(link[2], link[4]) for link in down])
         status, body = self.daemon.http("/orch.v1.ArtifactService/GetLineage", {"name": "diamond.best.b", "page_token": token})
         self.assertEqual(status, 400, body)
+
+    def test_what_comes_from_outside_the_run(self) -> None:
+        maker = self.daemon.submit("name: made\nsteps:\n  - {name: m, command: [sh, -c, 'echo 1 > ${outputs.x}'], outputs: {x: {}}}\n", "--wait")
+        (self.daemon.home / "there").write_text("text")
+        reader = self.daemon.submit(f"""
+name: reads
+steps:
+  - name: r
+    command: [sh, -c, 'cat ${{inputs.a}} ${{inputs.u}} > ${{outputs.y}}']
+    inputs: {{a: {{artifact: made.m.x}}, u: {{uri: 'file://{self.daemon.home}/there'}}}}
+    outputs: {{y: {{}}}}
+""", "--wait")
+        links = self.daemon.json("lineage", "reads.r.y")["links"]
+        self.assertEqual([(link["input"], link["uri"], link.get("artifact", {}).get("run", "")) for link in links],
+                         [("a", "", maker), ("u", f"file://{self.daemon.home}/there", "")])
+        text = self.daemon.ctl("lineage", "reads.r.y").stdout
+        self.assertIn(f"  made.m.x@1 read as `a` by {reader} r attempt 1, made by {maker} m attempt 1\n", text)
+        self.assertIn(f"  file://{self.daemon.home}/there read as `u` by {reader} r attempt 1\n", text)
+        down = self.daemon.json("lineage", "made.m.x")["links"]
+        self.assertEqual([(link["direction"], link["run"], link["step"], link["input"]) for link in down],
+                         [("DOWNSTREAM", reader, "r", "a")])
+        # Whoever read it is told even when its maker is gone, and nobody who is gone himself.
+        self.daemon.ctl("delete-run", reader)
+        wait_for("the reader to be cleaned up", lambda: not self.daemon.json("lineage", "made.m.x")["links"])
 
     def test_an_early_consumer_is_shown_with_what_it_read(self) -> None:
         folder = self.daemon.home / "early"

@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -18,6 +17,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/base/detached_process.h"
 #include "server/base/digest.h"
 #include "server/base/fault.h"
 #include "server/base/planted.h"
@@ -150,39 +150,21 @@ int SupervisorLink::Connect() {
 }
 
 bool SupervisorLink::Launch(std::string* why) {
-  std::vector<const char*> argv = {options_.program.c_str(), "--data-dir", options_.data_dir.c_str(), "--socket",
-                                   socket_path_.c_str()};
-  if (!options_.cgroups) argv.push_back("--no-cgroups");
-  if (faults_armed) argv.push_back("--fault-points");
-  if (!options_.version_as.empty()) argv.insert(argv.end(), {"--version-as", options_.version_as.c_str()});
-  argv.push_back(nullptr);
-  posix_spawn_file_actions_t actions;
-  posix_spawn_file_actions_init(&actions);
-  posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
-  posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0);
-  posix_spawn_file_actions_addopen(&actions, 2, (options_.data_dir + "/local/supervisor.log").c_str(),
-                                   O_WRONLY | O_CREAT | O_APPEND, 0600);
-  posix_spawn_file_actions_addclosefrom_np(&actions, 3);
-  posix_spawnattr_t attributes;
-  posix_spawnattr_init(&attributes);
-  sigset_t none;
-  sigset_t all;
-  sigemptyset(&none);
-  sigfillset(&all);
-  posix_spawnattr_setsigmask(&attributes, &none);
-  posix_spawnattr_setsigdefault(&attributes, &all);
-  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-  pid_t pid = 0;
+  std::vector<std::string> words = {options_.program, "--data-dir", options_.data_dir, "--socket", socket_path_};
+  if (!options_.cgroups) words.push_back("--no-cgroups");
+  if (faults_armed) words.push_back("--fault-points");
+  if (!options_.version_as.empty()) words.insert(words.end(), {"--version-as", options_.version_as});
   const char* orders = faults_armed ? getenv("ORCH_FAULTS") : nullptr;
-  const std::string faults = absl::StrCat("ORCH_FAULTS=", orders == nullptr ? "" : orders);
-  std::vector<const char*> env = {"PATH=/usr/bin:/bin"};
-  if (faults_armed) env.push_back(faults.c_str());
-  if (PlantedVariable() != nullptr) env.push_back(PlantedVariable());
-  env.push_back(nullptr);
-  const int error = posix_spawn(&pid, options_.program.c_str(), &actions, &attributes,
-                                const_cast<char* const*>(argv.data()), const_cast<char* const*>(env.data()));
-  posix_spawn_file_actions_destroy(&actions);
-  posix_spawnattr_destroy(&attributes);
+  std::vector<std::string> environment = {"PATH=/usr/bin:/bin"};
+  if (faults_armed) environment.push_back(absl::StrCat("ORCH_FAULTS=", orders == nullptr ? "" : orders));
+  if (PlantedVariable() != nullptr) environment.push_back(PlantedVariable());
+  pid_t pid = 0;
+  const int error = DetachedProcess()
+                        .Open(0, "/dev/null", O_RDONLY)
+                        .Open(1, "/dev/null", O_WRONLY)
+                        .Open(2, options_.data_dir + "/local/supervisor.log", O_WRONLY | O_CREAT | O_APPEND, 0600)
+                        .CloseFrom(3)
+                        .Start(words, &environment, &pid);
   if (error != 0) {
     *why = absl::StrCat("cannot start ", options_.program, ": ", strerror(error));
     return false;

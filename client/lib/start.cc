@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -21,9 +20,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "server/base/detached_process.h"
 #include "server/base/status.h"
-
-extern char** environ;
 
 namespace orch::client {
 namespace {
@@ -48,46 +46,17 @@ std::string LastLogLine(const std::string& path, std::streamoff from) {
   return last.size() > 500 ? last.substr(0, 500) : last;
 }
 
-class SpawnPlan {
- public:
-  SpawnPlan() {
-    posix_spawn_file_actions_init(&actions_);
-    posix_spawnattr_init(&attributes_);
-  }
-  ~SpawnPlan() {
-    posix_spawn_file_actions_destroy(&actions_);
-    posix_spawnattr_destroy(&attributes_);
-  }
-  SpawnPlan(const SpawnPlan&) = delete;
-  SpawnPlan& operator=(const SpawnPlan&) = delete;
-
-  absl::StatusOr<pid_t> Spawn(const std::vector<std::string>& words, const std::string& log) {
-    posix_spawn_file_actions_addopen(&actions_, 0, "/dev/null", O_RDONLY, 0);
-    posix_spawn_file_actions_addopen(&actions_, 1, log.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0600);
-    posix_spawn_file_actions_adddup2(&actions_, 1, 2);
-    // Not this folder: a daemon must not keep a file system busy.
-    posix_spawn_file_actions_addchdir_np(&actions_, "/");
-    sigset_t none, all;
-    sigemptyset(&none);
-    sigfillset(&all);
-    posix_spawnattr_setsigmask(&attributes_, &none);
-    posix_spawnattr_setsigdefault(&attributes_, &all);
-    posix_spawnattr_setflags(&attributes_,
-                             static_cast<short>(POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF));
-    std::vector<char*> argv;
-    argv.reserve(words.size() + 1);
-    for (const std::string& word : words) argv.push_back(const_cast<char*>(word.c_str()));
-    argv.push_back(nullptr);
-    pid_t pid = 0;
-    const int rc = posix_spawn(&pid, argv[0], &actions_, &attributes_, argv.data(), environ);
-    if (rc != 0) return StartFailed(absl::StrCat("cannot start ", words[0], ": ", strerror(rc)));
-    return pid;
-  }
-
- private:
-  posix_spawn_file_actions_t actions_;
-  posix_spawnattr_t attributes_;
-};
+absl::StatusOr<pid_t> Launch(const std::vector<std::string>& words, const std::string& log) {
+  pid_t pid = 0;
+  const int error = DetachedProcess()
+                        .Open(0, "/dev/null", O_RDONLY)
+                        .Open(1, log, O_WRONLY | O_CREAT | O_APPEND, 0600)
+                        .Duplicate(1, 2)
+                        .ChangeFolder("/")  // not this one: a daemon must not keep a file system busy
+                        .Start(words, nullptr, &pid);
+  if (error != 0) return StartFailed(absl::StrCat("cannot start ", words[0], ": ", strerror(error)));
+  return pid;
+}
 
 // Waits until the directory's daemon listens. `pid` is the one we started.
 absl::StatusOr<StartedDaemon> Await(const DiscoveryOptions& options, pid_t pid) {
@@ -163,7 +132,7 @@ absl::StatusOr<StartedDaemon> StartDaemon(const DiscoveryOptions& options) {
   std::string last_line;
   for (const auto& words : {with_default_ports, with_free_ports}) {
     const std::streamoff log_end = fs::exists(log, error) ? static_cast<std::streamoff>(fs::file_size(log, error)) : 0;
-    ASSIGN_OR_RETURN(const pid_t pid, SpawnPlan().Spawn(words, log));
+    ASSIGN_OR_RETURN(const pid_t pid, Launch(words, log));
     absl::StatusOr<StartedDaemon> started = Await(options, pid);
     if (started.ok()) return started;
     failure = started.status();

@@ -1,7 +1,6 @@
 #include "server/jq/evaluator.h"
 
 #include <signal.h>
-#include <spawn.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/wait.h>
@@ -12,6 +11,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/base/detached_process.h"
 #include "server/base/status.h"
 
 namespace orch::jq {
@@ -37,25 +37,8 @@ absl::Status Evaluator::Launch() {
   const timeval limit{kSeconds, 0};
   setsockopt(ends[0], SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
   setsockopt(ends[0], SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
-  posix_spawn_file_actions_t actions;
-  posix_spawn_file_actions_init(&actions);
-  posix_spawn_file_actions_adddup2(&actions, ends[1], 0);
-  posix_spawn_file_actions_addclosefrom_np(&actions, 1);
-  posix_spawnattr_t attributes;
-  posix_spawnattr_init(&attributes);
-  sigset_t none;
-  sigset_t all;
-  sigemptyset(&none);
-  sigfillset(&all);
-  posix_spawnattr_setsigmask(&attributes, &none);
-  posix_spawnattr_setsigdefault(&attributes, &all);
-  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-  const char* argv[] = {program_.c_str(), nullptr};
-  const char* env[] = {nullptr};
-  const int error = posix_spawn(&pid_, program_.c_str(), &actions, &attributes, const_cast<char* const*>(argv),
-                                const_cast<char* const*>(env));
-  posix_spawn_file_actions_destroy(&actions);
-  posix_spawnattr_destroy(&attributes);
+  const std::vector<std::string> environment;
+  const int error = DetachedProcess().Duplicate(ends[1], 0).CloseFrom(1).Start({program_}, &environment, &pid_);
   close(ends[1]);
   if (error != 0) {
     close(ends[0]);

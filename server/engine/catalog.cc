@@ -51,24 +51,30 @@ std::shared_ptr<const CompiledPipeline> Catalog::FindKept(int64_t id) {
 }
 
 absl::StatusOr<std::shared_ptr<const CompiledPipeline>> Catalog::Check(const std::string& project, PipelineSpec spec,
-                                                                       const std::string& bytes) {
+                                                                       const std::string& bytes, std::string digest) {
   auto pipeline = std::make_shared<CompiledPipeline>();
   pipeline->row.project = project;
   pipeline->row.name = spec.name;
-  pipeline->row.digest = Sha256Of(bytes);
+  pipeline->row.digest = digest.empty() ? Sha256Of(bytes) : std::move(digest);
   pipeline->row.step_count = static_cast<int64_t>(spec.steps.size());
   pipeline->row.bytes = static_cast<int64_t>(bytes.size());
-  {
-    MutexLock lock(&mutex_);
-    const auto found = ids_.find({project, spec.name, pipeline->row.digest});
-    if (found != ids_.end()) {
-      if (auto kept = FindKept(found->second)) return kept;
-    }
-  }
+  if (auto known = FindCompiled(project, spec.name, pipeline->row.digest)) return known;
   Compiled compiled = Compile(std::move(spec), CompileLimitsOf(options_.limits));
   if (compiled.graph == nullptr) return PipelineInvalid(pipeline->row.name, compiled.violations);
   pipeline->graph = std::move(compiled.graph);
   return std::shared_ptr<const CompiledPipeline>(std::move(pipeline));
+}
+
+absl::StatusOr<std::shared_ptr<const CompiledPipeline>> Catalog::Check(SubmitCommand* command) {
+  if (command->known != nullptr) return command->known;
+  return Check(command->project, std::move(command->spec), command->spec_bytes, std::move(command->spec_digest));
+}
+
+std::shared_ptr<const CompiledPipeline> Catalog::FindCompiled(const std::string& project, const std::string& name,
+                                                              const std::string& digest) {
+  MutexLock lock(&mutex_);
+  const auto found = ids_.find({project, name, digest});
+  return found == ids_.end() ? nullptr : FindKept(found->second);
 }
 
 absl::StatusOr<std::shared_ptr<const CompiledPipeline>> Catalog::Store(std::shared_ptr<const CompiledPipeline> checked,

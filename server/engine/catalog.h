@@ -31,7 +31,12 @@ class Catalog {
   // Compiled, and stored nowhere yet (`row.id` 0) unless it is known. INVALID_ARGUMENT (PIPELINE_INVALID) with all
   // violations.
   absl::StatusOr<std::shared_ptr<const CompiledPipeline>> Check(const std::string& project, PipelineSpec spec,
-                                                                const std::string& bytes);
+                                                                const std::string& bytes, std::string digest = "");
+  // The same of what is submitted; takes its spec.
+  absl::StatusOr<std::shared_ptr<const CompiledPipeline>> Check(SubmitCommand* command);
+  // What is in memory of the pipeline of this name and digest; null: nothing.
+  std::shared_ptr<const CompiledPipeline> FindCompiled(const std::string& project, const std::string& name,
+                                                       const std::string& digest);
   // The stored version of what Check gave, stored now if it is new: its rows are in the mailbox before this returns, so
   // whatever is posted later is committed later.
   absl::StatusOr<std::shared_ptr<const CompiledPipeline>> Store(std::shared_ptr<const CompiledPipeline> checked,

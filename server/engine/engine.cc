@@ -216,14 +216,14 @@ absl::StatusOr<std::string> EngineImpl::SubmitRun(SubmitCommand command, int64_t
   ASSIGN_OR_RETURN(const std::optional<std::string> answer, FindAnswer(request));
   if (answer.has_value() && !ORCH_PLANTED("double_ack")) return *answer;
   const std::string orchestrator = command.orchestrator.empty() ? DefaultOrchestrator() : command.orchestrator;
-  const std::string pipeline_name = command.spec.name;
+  const std::string pipeline_name = command.pipeline().name;
   // Everything is checked before anything is stored, and all faults are told at once.
   std::vector<Violation> violations;
-  RETURN_IF_ERROR(CheckAgainstComponents(orchestrator, command.spec, &violations));
-  FilledParameters parameters = FillParameters(command.spec, command.parameters_json, false);
+  RETURN_IF_ERROR(CheckAgainstComponents(orchestrator, command.pipeline(), &violations));
+  FilledParameters parameters = FillParameters(command.pipeline(), command.parameters_json, false);
   violations.insert(violations.end(), parameters.violations.begin(), parameters.violations.end());
-  AddTo(&violations, conditions_->Check(command.spec, parameters.violations.empty() ? parameters.json : ""));
-  auto checked = catalog_->Check(command.project, std::move(command.spec), command.spec_bytes);
+  AddTo(&violations, conditions_->Check(command.pipeline(), parameters.violations.empty() ? parameters.json : ""));
+  auto checked = catalog_->Check(&command);
   if (!checked.ok()) {
     std::vector<Violation> all = ViolationsOf(checked.status());
     if (all.empty()) return checked.status();
@@ -316,7 +316,7 @@ absl::StatusOr<PipelineRow> EngineImpl::RegisterPipeline(SubmitCommand command, 
   RETURN_IF_ERROR(RefuseWhenFull());
   const std::string name = command.spec.name;
   std::vector<Violation> violations = conditions_->Check(command.spec, "");
-  auto checked = catalog_->Check(command.project, std::move(command.spec), command.spec_bytes);
+  auto checked = catalog_->Check(&command);
   if (!checked.ok()) {
     std::vector<Violation> all = ViolationsOf(checked.status());
     if (all.empty()) return checked.status();
@@ -374,6 +374,11 @@ absl::StatusOr<ArtifactId> EngineImpl::PublishArtifact(PublishCommand command, i
 
 absl::StatusOr<std::shared_ptr<const Graph>> EngineImpl::LoadGraph(const RunHeader& run) {
   return run_graphs_->Load(run);
+}
+
+std::shared_ptr<const CompiledPipeline> EngineImpl::FindCompiled(const std::string& project, const std::string& name,
+                                                                 const std::string& digest) {
+  return catalog_->FindCompiled(project, name, digest);
 }
 
 absl::StatusOr<std::shared_ptr<const CompiledPipeline>> EngineImpl::LoadPipeline(int64_t pipeline_id) {

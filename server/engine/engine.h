@@ -70,9 +70,11 @@ struct CompiledPipeline {
 
 struct SubmitCommand {
   std::string project = "default";
-  std::string name;  // empty: made from the pipeline's name and the time
-  PipelineSpec spec;
+  std::string name;                                    // empty: made from the pipeline's name and the time
+  PipelineSpec spec;                                   // empty if it is known
+  std::shared_ptr<const CompiledPipeline> known;       // compiled before, from the same bytes
   std::string spec_bytes;                              // serialized orch.v1.Pipeline, deterministic
+  std::string spec_digest;                             // SHA-256 of these; empty: not made yet
   std::map<std::string, std::string> parameters_json;  // name → compact JSON
   std::string orchestrator;                            // empty: the default stack's
   std::vector<std::pair<std::string, std::string>> labels;
@@ -87,6 +89,8 @@ struct SubmitCommand {
   int max_parallel = 0;
   int64_t timeout_micros = 0;
   bool use_cache = true;
+
+  const PipelineSpec& pipeline() const { return known != nullptr ? known->graph->spec() : spec; }
 };
 
 struct RetryCommand {
@@ -215,6 +219,9 @@ class Engine {
   virtual absl::StatusOr<std::vector<PruneGroup>> Prune(const Retention& rules, bool apply) = 0;
   virtual absl::StatusOr<ArtifactId> PublishArtifact(PublishCommand command, int64_t deadline_micros) = 0;
 
+  // What is in memory of the pipeline with these bytes; null: nothing.
+  virtual std::shared_ptr<const CompiledPipeline> FindCompiled(const std::string& project, const std::string& name,
+                                                               const std::string& digest) = 0;
   // The graph of a run or pipeline; cached.
   virtual absl::StatusOr<std::shared_ptr<const CompiledPipeline>> LoadPipeline(int64_t pipeline_id) = 0;
   // The graph of this run, with what its fan-outs made at run time have become so far.

@@ -58,6 +58,8 @@ class EngineImpl : public Engine, private TurnSink {
   absl::Status DeleteRuns(std::vector<RunKey> runs, RequestRow request, int64_t deadline_micros) override;
   absl::StatusOr<std::vector<PruneGroup>> Prune(const Retention& rules, bool apply) override;
   absl::StatusOr<ArtifactId> PublishArtifact(PublishCommand command, int64_t deadline_micros) override;
+  std::shared_ptr<const CompiledPipeline> FindCompiled(const std::string& project, const std::string& name,
+                                                       const std::string& digest) override;
   absl::StatusOr<std::shared_ptr<const CompiledPipeline>> LoadPipeline(int64_t pipeline_id) override;
   absl::StatusOr<std::shared_ptr<const Graph>> LoadGraph(const RunHeader& run) override;
   absl::StatusOr<std::unique_ptr<LogReader>> OpenLog(const store::RunRecord& run, StepIx ix, const AttemptRow& attempt,

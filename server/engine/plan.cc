@@ -100,17 +100,17 @@ std::map<std::string, int64_t> EngineImpl::CapacityByPool() {
 absl::StatusOr<PlannedRun> EngineImpl::PlanRun(SubmitCommand command, int64_t max_steps) {
   PlannedRun out;
   const std::string orchestrator = command.orchestrator.empty() ? DefaultOrchestrator() : command.orchestrator;
-  const std::string name = command.spec.name;
+  const std::string name = command.pipeline().name;
   std::vector<Violation>& faults = out.checked.violations;
-  const absl::Status refusal = CheckAgainstComponents(orchestrator, command.spec, &faults);
+  const absl::Status refusal = CheckAgainstComponents(orchestrator, command.pipeline(), &faults);
   if (!refusal.ok()) faults.push_back({"orchestrator", std::string(refusal.message()), ReasonOf(refusal)});
-  FilledParameters parameters = FillParameters(command.spec, command.parameters_json, false);
+  FilledParameters parameters = FillParameters(command.pipeline(), command.parameters_json, false);
   faults.insert(faults.end(), parameters.violations.begin(), parameters.violations.end());
   const std::vector<Violation> conditions =
-      conditions_->Check(command.spec, parameters.violations.empty() ? parameters.json : "");
+      conditions_->Check(command.pipeline(), parameters.violations.empty() ? parameters.json : "");
   faults.insert(faults.end(), conditions.begin(), conditions.end());
-  out.checked.warnings = CacheWarnings(command.spec);
-  const auto checked = catalog_->Check(command.project, std::move(command.spec), command.spec_bytes);
+  out.checked.warnings = CacheWarnings(command.pipeline());
+  const auto checked = catalog_->Check(&command);
   if (!checked.ok()) {
     const std::vector<Violation> more = ViolationsOf(checked.status());
     if (more.empty()) return checked.status();

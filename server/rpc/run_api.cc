@@ -90,12 +90,12 @@ absl::Status RunApi::SubmitRun(const CallContext& context, const v1::SubmitRunRe
     }
     run->set_name(command.name);
     run->set_project("default");
-    run->set_pipeline(command.spec.name);
+    run->set_pipeline(command.pipeline().name);
     run->set_orchestrator(command.orchestrator);
     run->set_step_count(checked.step_count);
     return absl::OkStatus();
   }
-  const std::vector<Violation> warnings = CacheWarnings(command.spec);
+  const std::vector<Violation> warnings = CacheWarnings(command.pipeline());
   ASSIGN_OR_RETURN(const std::string id, api_.engine->SubmitRun(std::move(command), context.deadline_micros));
   ASSIGN_OR_RETURN(const store::RunRecord record, api_.engine->queries().FindRun("default", id));
   *run = ToRun(record, api_.facts->pages());

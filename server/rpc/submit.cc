@@ -105,8 +105,11 @@ absl::StatusOr<SubmitCommand> ToSubmitCommand(const ApiContext& api, const v1::S
   const bool request_ok = checks.ok();
   switch (request.source_case()) {
     case v1::SubmitRunRequest::kPipeline:
-      command.spec = ToSpec(request.pipeline(), limits, &checks);
-      if (checks.ok()) command.spec_bytes = SerializeDeterministic(request.pipeline());
+      command.spec_bytes = SerializeDeterministic(request.pipeline());
+      command.spec_digest = Sha256Of(command.spec_bytes);
+      // What it has compiled before needs no second look.
+      command.known = api.engine->FindCompiled(command.project, request.pipeline().name(), command.spec_digest);
+      if (command.known == nullptr) command.spec = ToSpec(request.pipeline(), limits, &checks);
       break;
     case v1::SubmitRunRequest::kPipelineRef: {
       checks.Name("request.pipeline_ref.name", request.pipeline_ref().name(), /*dots=*/true);

@@ -82,7 +82,6 @@ int Ask(client::Client& client, const std::string& workload, const v1::SubmitRun
   if (workload.compare(0, 4, "plan") == 0) {
     v1::PlanRunRequest request;
     *request.mutable_submission() = submission;
-    if (const char* most = getenv("MOST")) request.set_max_steps(atoi(most));
     for (int i = 0; i < 40; ++i) {
       const auto begin = Clock::now();
       const auto plan = client.PlanRun(request);

@@ -68,7 +68,7 @@ def questions(folder: Path, scale: float) -> None:
     daemon = fresh(folder, "questions")
     try:
         n = max(100, int(10_000 * scale))
-        for workload in ("why", "plan"):
+        for workload in ("why", "plan", "plan-fan-out"):
             got = api(daemon, workload, n, "fake")
             print(f"{workload} in a run of {n} steps: p50 {got['p50_ms']:.2f} ms, max {got['max_ms']:.2f} ms   "
                   f"bar 10: {bar(got['p50_ms'] <= 10)}", flush=True)

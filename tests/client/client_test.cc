@@ -170,8 +170,8 @@ TEST(ClientTest, AnUnreachableServerIsReportedSoonAndInOneLine) {
 }
 
 TEST(ClientTest, ASilentServerMeetsTheDeadline) {
+  std::atomic<bool> over{false};  // the server's thread looks at it to its end
   ScriptedServer server;
-  std::atomic<bool> over{false};
   server.get_run = [&over](const v1::GetRunRequest&, v1::Run*) {
     while (!over) std::this_thread::yield();
     return grpc::Status::OK;

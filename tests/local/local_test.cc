@@ -343,8 +343,9 @@ class LocalTest : public ::testing::TestWithParam<const char*> {
   }
   pid_t SupervisorPid() {
     for (const auto& entry : fs::directory_iterator("/proc")) {
-      std::ifstream in(entry.path() / "cmdline");
-      std::string line((std::istreambuf_iterator<char>(in)), {});
+      std::stringstream text;  // a process may end while it is read, which an iterator would throw
+      text << std::ifstream(entry.path() / "cmdline").rdbuf();
+      const std::string line = text.str();
       if (line.find("orch-supervisor") != std::string::npos && line.find(dir_ + '\0') != std::string::npos) {
         return std::stoi(entry.path().filename());
       }

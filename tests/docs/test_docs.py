@@ -85,10 +85,27 @@ class Docs(unittest.TestCase):
                                               env=daemon.environment(), capture_output=True, timeout=120)
                         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
 
-    def test_the_clients_in_the_readme(self) -> None:
+    def test_every_call_of_the_python_client_is_described(self) -> None:
+        page = (ROOT / "docs/python.md").read_text()
+        source = "".join((ROOT / "client/python/src/orchd" / name).read_text() for name in ("client.py", "_reading.py", "_base.py"))
+        calls = re.findall(r"^    def ([a-z]\w*)\(", source, re.M)
+        self.assertGreater(len(calls), 25)
+        for call in calls:
+            with self.subTest(call):
+                self.assertIn(f"`{call}`", page, f"{call} is not described")
+
+    def test_every_call_of_the_api_is_described(self) -> None:
+        page = (ROOT / "docs/api.md").read_text()
+        for service in ROOT.glob("proto/orch/v1/*_service.proto"):
+            if service.name != "orchestrator_service.proto":  # its calls are described together
+                for call in re.findall(r"^  rpc (\w+)\(", service.read_text(), re.M):
+                    with self.subTest(call):
+                        self.assertTrue(re.search(rf"\b{call}\b", page), f"{call} is not described")
+
+    def test_the_clients_work_as_pasted(self) -> None:
         with Daemon() as daemon:
-            found = blocks(ROOT / "README.md", "python")
-            self.assertEqual(len(found), 2)
+            found = blocks(ROOT / "README.md", "python") + blocks(ROOT / "docs/python.md", "python")
+            self.assertEqual(len(found), 3)
             for code in found:
                 with self.subTest(code.splitlines()[0]):
                     environment = daemon.environment(PYTHONPATH=str(ROOT / "client/python/src"))

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 import pathlib
+from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from ._scalars import Duration, read_duration
+from .errors import Refused
 
 _FILE = pathlib.Path(__file__).with_name("_proto") / "orch.binpb"
 
@@ -121,6 +123,15 @@ def plain_value(value: Any) -> Any:
 
 def plain_struct(struct: Any) -> dict[str, Any]:
     return {key: plain_value(struct.fields[key]) for key in sorted(struct.fields)}
+
+
+def fill_time(out: Any, value: datetime, what: str) -> None:
+    """Sets a google.protobuf.Timestamp. Raises Refused: without a zone a time may mean several."""
+    if value.tzinfo is None:
+        raise Refused("TIME_INVALID", f"{what}: {value} has no zone; use datetime.now(timezone.utc) and its like")
+    since = value - datetime(1970, 1, 1, tzinfo=timezone.utc)
+    out.seconds, out.nanos = since.days * 86_400 + since.seconds, since.microseconds * 1000
+    out.SetInParent()
 
 
 def fill_duration(out: Any, value: str | float | Duration) -> None:

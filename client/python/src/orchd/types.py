@@ -14,14 +14,14 @@ RUN_ENDED = frozenset({"SUCCEEDED", "FAILED", "CANCELLED"})
 STEP_ENDED = frozenset({"SUCCEEDED", "CACHED", "FAILED", "CANCELLED", "SKIPPED"})
 
 
-def _time(message: Any, name: str) -> datetime | None:
+def time_of(message: Any, name: str) -> datetime | None:
     if not message.HasField(name):
         return None
     stamp = getattr(message, name)
     return _EPOCH + timedelta(seconds=stamp.seconds, microseconds=stamp.nanos // 1000)
 
 
-def _optional(message: Any, name: str) -> int | None:
+def optional_int(message: Any, name: str) -> int | None:
     return int(getattr(message, name)) if message.HasField(name) else None
 
 
@@ -33,6 +33,33 @@ class Metadata(str):
     @property
     def value(self) -> str:
         return str(self)
+
+
+@dataclass(frozen=True)
+class Generation:
+    """An earlier generation of a run that was retried, as it ended."""
+
+    number: int  # from 1
+    pipeline_version: int
+    parameters: Mapping[str, Any]
+    state: str
+    reason: str
+    message: str
+    start_time: datetime | None  # None: nothing of it started
+    end_time: datetime | None
+
+    @classmethod
+    def from_message(cls, m: Any) -> Generation:
+        return cls(
+            number=m.number,
+            pipeline_version=m.pipeline_version,
+            parameters={key: plain_value(m.parameters[key]) for key in sorted(m.parameters)},
+            state=enum_name(m, "state"),
+            reason=enum_name(m, "reason"),
+            message=m.message,
+            start_time=time_of(m, "start_time"),
+            end_time=time_of(m, "end_time"),
+        )
 
 
 @dataclass(frozen=True)
@@ -54,7 +81,7 @@ class Run:
     execution_mode: str
     generation: int
     create_time: datetime | None
-    start_time: datetime | None
+    start_time: datetime | None  # of this generation, as `end_time` is
     end_time: datetime | None
     step_counts: Mapping[str, int]  # by the state's name
     step_count: int
@@ -62,6 +89,7 @@ class Run:
     priority: int
     last_sequence: int
     max_parallel: int
+    earlier_generations: tuple[Generation, ...] = ()  # oldest first; only of one run, not in lists
 
     @property
     def is_done(self) -> bool:
@@ -88,15 +116,16 @@ class Run:
             labels=dict(m.labels),
             execution_mode=enum_name(m, "execution_mode"),
             generation=m.generation,
-            create_time=_time(m, "create_time"),
-            start_time=_time(m, "start_time"),
-            end_time=_time(m, "end_time"),
+            create_time=time_of(m, "create_time"),
+            start_time=time_of(m, "start_time"),
+            end_time=time_of(m, "end_time"),
             step_counts=dict(m.step_counts),
             step_count=m.step_count,
             version=m.version,
             priority=m.priority,
             last_sequence=m.last_sequence,
             max_parallel=m.max_parallel,
+            earlier_generations=tuple(map(Generation.from_message, m.earlier_generations)),
         )
 
 
@@ -127,14 +156,14 @@ class Attempt:
             state=enum_name(m, "state"),
             reason=enum_name(m, "reason"),
             message=m.message,
-            exit_code=_optional(m, "exit_code"),
-            signal=_optional(m, "signal"),
+            exit_code=optional_int(m, "exit_code"),
+            signal=optional_int(m, "signal"),
             external_id=m.external_id,
             url=m.url,
             orchestrator=m.orchestrator,
-            create_time=_time(m, "create_time"),
-            start_time=_time(m, "start_time"),
-            end_time=_time(m, "end_time"),
+            create_time=time_of(m, "create_time"),
+            start_time=time_of(m, "start_time"),
+            end_time=time_of(m, "end_time"),
             cpu_seconds=m.cpu_seconds,
             peak_memory=m.peak_memory,
             node=m.node,
@@ -183,16 +212,16 @@ class Step:
             attempt=m.attempt,
             reason=enum_name(m, "reason"),
             message=m.message,
-            exit_code=_optional(m, "exit_code"),
-            signal=_optional(m, "signal"),
+            exit_code=optional_int(m, "exit_code"),
+            signal=optional_int(m, "signal"),
             index=m.index,
             template_name=m.template_name,
             item=plain_struct(m.item),
             orchestrator=m.orchestrator,
-            ready_time=_time(m, "ready_time"),
-            start_time=_time(m, "start_time"),
-            end_time=_time(m, "end_time"),
-            retry_time=_time(m, "retry_time"),
+            ready_time=time_of(m, "ready_time"),
+            start_time=time_of(m, "start_time"),
+            end_time=time_of(m, "end_time"),
+            retry_time=time_of(m, "retry_time"),
             outputs=dict(m.outputs),
             attempts=tuple(map(Attempt.from_message, m.attempts)),
             phase=m.phase,
@@ -230,7 +259,7 @@ class Event:
     def from_message(cls, m: Any) -> Event:
         return cls(
             sequence=m.sequence,
-            time=_time(m, "time"),
+            time=time_of(m, "time"),
             type=enum_name(m, "type"),
             run=m.run,
             run_id=m.run_id,
@@ -240,7 +269,7 @@ class Event:
             state=enum_name(m, "step_state" if m.step else "run_state"),
             reason=enum_name(m, "reason"),
             message=m.message,
-            exit_code=_optional(m, "exit_code"),
+            exit_code=optional_int(m, "exit_code"),
             artifact=m.artifact,
             output=m.output,
         )
@@ -251,7 +280,7 @@ class Event:
         is_step = m.DESCRIPTOR.name == "Step"
         return cls(
             sequence=0 if is_step else m.last_sequence,
-            time=_time(m, "end_time") or _time(m, "start_time"),
+            time=time_of(m, "end_time") or time_of(m, "start_time"),
             type="STEP_STATE_CHANGED" if is_step else "RUN_STATE_CHANGED",
             run=m.run if is_step else m.name,
             run_id=run_id if is_step else m.id,
@@ -261,7 +290,7 @@ class Event:
             state=enum_name(m, "state"),
             reason=enum_name(m, "reason"),
             message=m.message,
-            exit_code=_optional(m, "exit_code") if is_step else None,
+            exit_code=optional_int(m, "exit_code") if is_step else None,
             artifact="",
             output="",
             is_snapshot=True,
@@ -280,7 +309,50 @@ class LogChunk:
 
     @classmethod
     def from_message(cls, m: Any) -> LogChunk:
-        return cls(enum_name(m, "stream"), m.data, m.next_offset, _time(m, "time"), m.attempt)
+        return cls(enum_name(m, "stream"), m.data, m.next_offset, time_of(m, "time"), m.attempt)
+
+
+@dataclass(frozen=True)
+class LogMatch:
+    """A line that a search of a log found. Bytes that are no UTF-8 show as U+FFFD."""
+
+    stream: str  # STDOUT or STDERR
+    offset: int  # of the line, in bytes from the start of the stream
+    line_number: int  # from 1; 0: not known
+    time: datetime | None
+    line: str  # at most its first 64 KiB
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+    attempt: int
+
+    @classmethod
+    def from_message(cls, m: Any, attempt: int) -> LogMatch:
+        return cls(
+            stream=enum_name(m, "stream"),
+            offset=m.offset,
+            line_number=m.line_number,
+            time=time_of(m, "time"),
+            line=m.line,
+            before=tuple(m.before),
+            after=tuple(m.after),
+            attempt=attempt,
+        )
+
+
+@dataclass(frozen=True)
+class Secret:
+    """What anybody may know of a secret: never its value."""
+
+    name: str
+    project: str
+    create_time: datetime | None
+    update_time: datetime | None
+    version: int
+    binary: bool  # steps can have it as a file only
+
+    @classmethod
+    def from_message(cls, m: Any) -> Secret:
+        return cls(m.name, m.project, time_of(m, "create_time"), time_of(m, "update_time"), m.version, m.binary)
 
 
 @dataclass(frozen=True)
@@ -323,7 +395,7 @@ class Artifact:
             attempt=m.attempt,
             output=m.output,
             early=m.early,
-            create_time=_time(m, "create_time"),
+            create_time=time_of(m, "create_time"),
             metadata={key: plain_value(m.metadata[key]) for key in sorted(m.metadata)},
         )
 
@@ -353,7 +425,7 @@ class ServerInfo:
     @classmethod
     def from_message(cls, m: Any) -> ServerInfo:
         same = {name: getattr(m, name) for name in cls.__dataclass_fields__ if name not in _CONVERTED}
-        return cls(**same, start_time=_time(m, "start_time"), limits=dict(m.limits), components=dict(m.components))
+        return cls(**same, start_time=time_of(m, "start_time"), limits=dict(m.limits), components=dict(m.components))
 
 
 _CONVERTED = frozenset({"start_time", "limits", "components"})

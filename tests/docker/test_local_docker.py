@@ -6,6 +6,7 @@ import time
 import unittest
 from contextlib import closing
 
+from tests.crash.test_fault_points import points
 from tests.lib.daemon import Daemon, wait_for
 from tests.lib.engine import Engine
 
@@ -128,15 +129,18 @@ class LocalDocker(unittest.TestCase):
     def test_killed_around_each_call_it_runs_once(self) -> None:
         marks = self.daemon.home / "marks"
         marks.mkdir()
-        for point in ("docker.create", "docker.created", "docker.start", "docker.started"):
+        for point in (p for p in points("orchd") if p.startswith("docker.")):
             with self.subTest(point):
                 once = self.daemon.home / "once"
                 once.touch()
                 self.daemon.stop()
                 self.daemon.faults = f"{point}=kill@{once}"
                 self.daemon.start()
-                run = self.submit(f"  - name: a\n    command: [sh, -c, 'echo x >> {marks}/{point}']\n"
-                                  f"    settings: {{local_docker: {{mounts: ['{marks}:{marks}']}}}}\n")
+                run = point.replace(".", "-")
+                file = self.daemon.file(f"name: p\nsteps:\n  - name: a\n    command: [sh, -c, 'echo x >> {marks}/{point}']\n"
+                                        f"    settings: {{local_docker: {{mounts: ['{marks}:{marks}']}}}}\n")
+                # It may die before it has answered.
+                self.daemon.ctl("submit", file, "--name", run, "--orchestrator", "docker", code=None)
                 wait_for(f"{point} to fire", lambda: not once.exists())
                 assert self.daemon.process is not None
                 self.daemon.process.wait(30)

@@ -43,6 +43,9 @@ constexpr int kOldestApi = 41;
 constexpr int kCallSeconds = 60;
 constexpr int64_t kFirstRetryMicros = 200'000;
 constexpr int64_t kLastRetryMicros = 10'000'000;
+// Where containers find our own programs; at the end of their PATH.
+constexpr char kPrograms[] = "/.orch/bin";
+constexpr char kUsualPath[] = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 constexpr char kInstance[] = "io.orchd.instance";
 constexpr char kOrchestrator[] = "io.orchd.orchestrator";
 constexpr char kKey[] = "io.orchd.key";
@@ -75,6 +78,19 @@ bool InitFailed(const std::string& log_prefix) {
   std::string head(kWords.size(), '\0');
   std::ifstream(log_prefix + ".err").read(head.data(), static_cast<std::streamsize>(head.size()));
   return head == kWords;
+}
+
+// What an image says of PATH, from its description.
+std::string PathOf(const std::string& image) {
+  const json parsed = json::parse(image, nullptr, /*allow_exceptions=*/false);
+  if (!parsed.is_object() || !parsed.contains("Config") || !parsed["Config"].is_object()) return kUsualPath;
+  const auto env = parsed["Config"].find("Env");
+  if (env == parsed["Config"].end() || !env->is_array()) return kUsualPath;
+  for (const json& variable : *env) {
+    absl::string_view text = variable.is_string() ? absl::string_view(variable.get_ref<const std::string&>()) : "";
+    if (absl::ConsumePrefix(&text, "PATH=")) return std::string(text);
+  }
+  return kUsualPath;
 }
 
 class DockerBackend : public Backend {
@@ -167,6 +183,7 @@ class DockerBackend : public Backend {
     bool stop_sent = false;
     bool kill_sent = false;
     bool pulled = false;
+    std::string path;         // PATH of its image
     bool began = false;       // it has been reported as started
     bool broken_off = false;  // the engine went away while it ran
     bool over_limit = false;  // of its log
@@ -428,8 +445,11 @@ class DockerBackend : public Backend {
                                   if (j == nullptr) return;
                                   j->transfer = 0;
                                   if (answer.status == 0) return WaitForEngine(*j, answer);
-                                  if (answer.ok()) return Create(key);
-                                  if (answer.status == 404 && config_.pull != docker::Pull::kNever)
+                                  if (answer.ok()) {
+                                    j->path = PathOf(answer.body);
+                                    return Create(key);
+                                  }
+                                  if (answer.status == 404 && !j->pulled && config_.pull != docker::Pull::kNever)
                                     return PullImage(key);
                                   Refuse(key, answer.status >= 500, Reason::kImagePullFailed,
                                          absl::StrCat("image `", image, "`: ", answer.message()));
@@ -458,7 +478,7 @@ class DockerBackend : public Backend {
             const json object = json::parse(line.begin(), line.end(), nullptr, /*allow_exceptions=*/false);
             if (object.is_object() && object.contains("error")) fault = Field(object, "error");
           }
-          if (fault.empty()) return Create(key);
+          if (fault.empty()) return LookForImage(key);
           const bool absent = absl::StrContains(fault, "not found") || absl::StrContains(fault, "denied") ||
                               absl::StrContains(fault, "unauthorized") || absl::StrContains(fault, "invalid reference");
           Refuse(key, !absent, Reason::kImagePullFailed, absl::StrCat("image `", image, "` cannot be pulled: ", fault));
@@ -476,7 +496,7 @@ class DockerBackend : public Backend {
           {{"Type", folder ? "bind" : "volume"}, {"Source", source}, {"Target", target}, {"ReadOnly", read_only}});
     };
     // At the same paths as here, so that what is said of them holds inside; nothing else of the daemon's is there.
-    for (const char* folder : {"/blobs", "/inputs"}) {
+    for (const char* folder : {"/blobs", "/inputs", "/made"}) {
       const std::string path = context_.data_dir + folder;
       if (access(path.c_str(), F_OK) == 0) bind(path, path, true);
     }
@@ -486,7 +506,7 @@ class DockerBackend : public Backend {
       bind(work.source_dir, work.source_dir, true);
     }
     const std::string launcher = context_.binary_dir + "/orch-launch";
-    if (access(launcher.c_str(), X_OK) == 0) bind(launcher, "/usr/local/bin/orch-launch", true);
+    if (access(launcher.c_str(), X_OK) == 0) bind(launcher, absl::StrCat(kPrograms, "/orch-launch"), true);
     for (const docker::Mount& mount : settings.mounts) bind(mount.source, mount.target, mount.read_only);
 
     json host = {{"AutoRemove", false}, {"RestartPolicy", {{"Name", "no"}}},
@@ -499,7 +519,12 @@ class DockerBackend : public Backend {
       host["DeviceRequests"] = {{{"Count", work.resources.gpu}, {"Capabilities", {{"gpu"}}}}};
     }
     json environment = json::array();
-    for (const auto& [name, value] : work.env) environment.push_back(absl::StrCat(name, "=", value));
+    bool has_path = false;  // the step's own
+    for (const auto& [name, value] : work.env) {
+      environment.push_back(absl::StrCat(name, "=", value));
+      has_path = has_path || name == "PATH";
+    }
+    if (!has_path) environment.push_back(absl::StrCat("PATH=", job.path, ":", kPrograms));
     return {{"Image", ImageOf(job)},
             {"Entrypoint", work.command},
             {"Env", environment},

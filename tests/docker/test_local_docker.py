@@ -1,13 +1,15 @@
 """The flavor local_docker on a real engine: what a step sees, how its ends are told apart, what survives what."""
+import json
 import os
 import signal
 import sqlite3
+import subprocess
 import time
 import unittest
 from contextlib import closing
 
 from tests.crash.test_fault_points import points
-from tests.lib.daemon import Daemon, wait_for
+from tests.lib.daemon import ROOT, Daemon, wait_for
 from tests.lib.engine import Engine
 
 
@@ -46,12 +48,13 @@ class LocalDocker(unittest.TestCase):
         run = self.submit(
             "  - {name: a, command: [sh, -c, 'echo out; echo err >&2; echo data > $ORCH_OUTPUT_X; echo 7 > ${outputs.v}; id -u'],"
             " outputs: {x: {}, v: {value: true}}}\n"
-            "  - {name: b, command: [sh, -c, 'cat $ORCH_INPUT_X ${inputs.x}; echo ${values.v} $WORD; mkdir $ORCH_OUTPUT_F; echo 1 > $ORCH_OUTPUT_F/1'],"
+            "  - {name: b, command: [sh, -c, 'cat $ORCH_INPUT_X ${inputs.x}; echo ${values.v} $WORD; orch-launch --version >&2; mkdir $ORCH_OUTPUT_F; echo 1 > $ORCH_OUTPUT_F/1'],"
             " inputs: {x: a.x, v: a.v}, outputs: {f: {type: dir}}, env: {WORD: 'a word'}}\n")
         self.daemon.ctl("wait-run", run)
         self.assertEqual(self.daemon.ctl("logs", run, "a", "--stream", "stdout").stdout, f"out\n{os.geteuid()}\n")
         self.assertEqual(self.daemon.ctl("logs", run, "a", "--stream", "stderr").stdout, "err\n")
-        self.assertEqual(self.daemon.ctl("logs", run, "b").stdout, "data\ndata\n7 a word\n")
+        self.assertEqual(self.daemon.ctl("logs", run, "b", "--stream", "stdout").stdout, "data\ndata\n7 a word\n")
+        self.assertIn("orch-launch", self.daemon.ctl("logs", run, "b", "--stream", "stderr").stdout)
         attempt = self.daemon.json("get-step", run, "a")["attempts"][0]
         self.assertTrue(attempt["external_id"])
         self.assertIn("/runs/", self.daemon.json("get-run", run)["run_metadata"]["orchestrator_url"])
@@ -193,6 +196,18 @@ class LocalDocker(unittest.TestCase):
         self.daemon.ctl("wait-run", run, code=None)
         attempts = self.daemon.json("get-step", run, "a")["attempts"]
         self.assertEqual([(a["state"], a["reason"]) for a in attempts], [("LOST", "LOST"), ("SUCCEEDED", "REASON_UNSPECIFIED")], attempts)
+
+    def test_digits_gives_the_same_bytes_as_on_local(self) -> None:
+        if subprocess.run(["/usr/bin/python3", "-c", "import sklearn, matplotlib"], capture_output=True).returncode != 0:
+            self.skipTest("Debian's python3-sklearn and python3-matplotlib are not here")
+        config = self.daemon.home / "config.json"  # an image of this machine's own Python
+        config.write_text(json.dumps({"host": self.engine.address, "image": "orch-test", "network": "none", "pull": "never",
+                                      "mounts": ["/usr:/usr:ro", "/usr/lib:/lib:ro", "/usr/lib64:/lib64:ro", "/etc:/etc:ro"]}))
+        self.daemon.ctl("register-orchestrator", "python", "--flavor", "local_docker", "--config-file", str(config))
+        for orchestrator in ("local", "python"):
+            self.daemon.ctl("submit", ROOT / "examples/digits/pipeline.yaml", "--name", f"on-{orchestrator}",
+                            "--orchestrator", orchestrator, "--no-cache", "--wait")
+        self.assertIn("15 steps are the same", self.daemon.ctl("diff-runs", "on-local", "on-python", code=None).stdout)
 
     def test_bad_configurations_are_refused(self) -> None:
         def refused(*config: str) -> str:

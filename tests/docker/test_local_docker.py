@@ -55,6 +55,8 @@ class LocalDocker(unittest.TestCase):
         self.assertEqual(self.daemon.ctl("logs", run, "a", "--stream", "stderr").stdout, "err\n")
         self.assertEqual(self.daemon.ctl("logs", run, "b", "--stream", "stdout").stdout, "data\ndata\n7 a word\n")
         self.assertIn("orch-launch", self.daemon.ctl("logs", run, "b", "--stream", "stderr").stdout)
+        shown = self.daemon.json("get-step", run, "b")
+        self.assertEqual(shown["environment"], {"WORD": "a word"}, "none of the submitter's")
         attempt = self.daemon.json("get-step", run, "a")["attempts"][0]
         self.assertTrue(attempt["external_id"])
         self.assertIn("/runs/", self.daemon.json("get-run", run)["run_metadata"]["orchestrator_url"])

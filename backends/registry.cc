@@ -4,6 +4,7 @@
 
 #include <utility>
 
+#include "backends/docker/docker_backend.h"
 #include "backends/fake/fake_backend.h"
 #include "backends/local/local_backend.h"
 
@@ -27,10 +28,7 @@ FlavorInfo Absent(std::string name, std::string description, Words units, std::s
 std::vector<FlavorInfo> AllFlavors() {
   std::vector<FlavorInfo> flavors;
   flavors.push_back(LocalFlavor());
-  flavors.push_back(Absent("local_docker", "containers of a Docker engine on this machine", {"step"},
-                           "the socket of a Docker engine, API 1.41 or later",
-                           {"cancel", "live logs", "resource limits", "submit by name"},
-                           {"retries", "time-outs", "caching", "slots", "run page"}));
+  flavors.push_back(DockerFlavor());
   flavors.push_back(Absent("kubernetes", "Jobs in a Kubernetes namespace, watched and not polled", {"step"},
                            "a cluster that a kubeconfig or a service account can reach",
                            {"scheduling", "cancel", "live logs", "resource limits", "deadlines", "submit by name"},

@@ -63,6 +63,7 @@ struct AttemptWork {
   std::vector<std::string> command;
   std::vector<std::pair<std::string, std::string>> env;  // the whole environment, exactly
   std::string working_dir;                               // absolute
+  std::string source_dir;                                // what the step runs from; empty: nothing
   std::vector<SecretValue> secrets;                      // besides `env`
   Resources resources;
   std::string image;
@@ -149,6 +150,9 @@ class Backend {
   virtual Capacity capacity() const = 0;
   // True if a start is reported by itself soon after Submit, so that no Accepted is needed.
   virtual bool accept_is_start() const { return false; }
+
+  // True if its steps begin in an environment of their own, an image's: then nothing of the submitter's is in theirs.
+  virtual bool has_own_environment() const { return false; }
 
   // Checks a step's settings and needs at submit time; all that is wrong, with field paths below the step.
   virtual std::vector<std::string> Check(const Resources& resources, absl::string_view settings_json) const = 0;

@@ -247,25 +247,8 @@ class LocalBackend : public Backend {
     });
   }
 
-  int64_t LogBytes(const std::string& run_id) override {
-    int64_t bytes = 0;
-    std::error_code error;
-    for (std::filesystem::directory_iterator it(absl::StrCat(context_.data_dir, "/logs/", run_id), error), end;
-         !error && it != end; it.increment(error)) {
-      std::error_code gone;
-      const auto size = it->file_size(gone);
-      if (!gone) bytes += static_cast<int64_t>(size);
-    }
-    return bytes;
-  }
-
-  absl::Status RemoveLogs(const std::string& run_id) override {
-    std::error_code error;
-    std::filesystem::remove_all(absl::StrCat(context_.data_dir, "/logs/", run_id), error);
-    if (!error) return absl::OkStatus();
-    return Error(absl::StatusCode::kInternal, "LOG_NOT_REMOVED",
-                 absl::StrCat("the logs of run ", run_id, " cannot be removed: ", error.message()));
-  }
+  int64_t LogBytes(const std::string& run_id) override { return local::LogFolderBytes(LogFolder(run_id)); }
+  absl::Status RemoveLogs(const std::string& run_id) override { return local::RemoveLogFolder(LogFolder(run_id)); }
 
   absl::StatusOr<std::unique_ptr<LogReader>> OpenLog(const LogAddress& address, LogStreamName stream) override {
     return local::OpenLogFile(LogPrefix(address) + (stream == LogStreamName::kStdout ? ".out" : ".err"));
@@ -290,10 +273,11 @@ class LocalBackend : public Backend {
   };
 
   std::string SlotDir(const std::string& slot) const { return absl::StrCat(context_.data_dir, "/local/slots/", slot); }
+  std::string LogFolder(const std::string& run_id) const { return absl::StrCat(context_.data_dir, "/logs/", run_id); }
   // Of an AttemptName or a LogAddress.
   template <typename Name>
   std::string LogPrefix(const Name& name) const {
-    return absl::StrCat(context_.data_dir, "/logs/", name.run_id, "/",
+    return absl::StrCat(LogFolder(name.run_id), "/",
                         name.log.empty() ? absl::StrCat(name.step_index, ".", name.attempt) : name.log);
   }
   bool Ours(const std::string& slot) const {

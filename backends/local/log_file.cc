@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -99,5 +100,24 @@ class LogFile : public LogReader {
 }  // namespace
 
 std::unique_ptr<LogReader> OpenLogFile(std::string path) { return std::make_unique<LogFile>(std::move(path)); }
+
+int64_t LogFolderBytes(const std::string& path) {
+  int64_t bytes = 0;
+  std::error_code error;
+  for (std::filesystem::directory_iterator it(path, error), end; !error && it != end; it.increment(error)) {
+    std::error_code gone;
+    const auto size = it->file_size(gone);
+    if (!gone) bytes += static_cast<int64_t>(size);
+  }
+  return bytes;
+}
+
+absl::Status RemoveLogFolder(const std::string& path) {
+  std::error_code error;
+  std::filesystem::remove_all(path, error);
+  if (!error) return absl::OkStatus();
+  return Error(absl::StatusCode::kInternal, "LOG_NOT_REMOVED",
+               absl::StrCat("the logs in ", path, " cannot be removed: ", error.message()));
+}
 
 }  // namespace orch::local

@@ -25,13 +25,14 @@ std::string WhoOf(const std::string& run, const std::string& step, int attempt) 
 // Whether the next link says the same of the next instance of a fan-out.
 bool GoOn(const Link& link, const Link& next) {
   if (link.direction() != next.direction() || link.distance() != next.distance() || link.input() != next.input() ||
-      link.run() != next.run() || link.artifact().run() != next.artifact().run() ||
+      link.run() != next.run() || link.uri() != next.uri() || link.attempt() != next.attempt() ||
+      link.artifact().attempt() != next.artifact().attempt() || link.artifact().run() != next.artifact().run() ||
       link.artifact().output() != next.artifact().output()) {
     return false;
   }
   const std::string& maker = link.artifact().step();
   const std::string& next_maker = next.artifact().step();
-  const bool same_reader = link.step() == next.step() && link.attempt() == next.attempt();
+  const bool same_reader = link.step() == next.step();
   if (same_reader) return Follows(maker, next_maker);
   return Follows(link.step(), next.step()) && (maker == next_maker || Follows(maker, next_maker));
 }
@@ -43,6 +44,9 @@ std::string Together(const Link& first, const Link& last, int count) {
   const bool readers = first.step() != last.step();
   const std::string maker = makers ? RangeName(a.step(), last.artifact().step()) : a.step();
   const std::string reader = readers ? RangeName(first.step(), last.step()) : first.step();
+  if (!first.uri().empty()) {
+    return absl::StrCat(count, " links: ", first.uri(), " read as `", first.input(), "` by ", first.run(), " ", reader);
+  }
   const std::string what = makers ? absl::StrCat(a.output(), " of ", a.run(), " ", maker) : NameOf(a);
   if (first.direction() == v1::GetLineageRequest::UPSTREAM) {
     return absl::StrCat(count, " links: ", what, " read as `", first.input(), "` by ", first.run(), " ", reader,

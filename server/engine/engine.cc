@@ -376,6 +376,11 @@ absl::StatusOr<std::shared_ptr<const Graph>> EngineImpl::LoadGraph(const RunHead
   return run_graphs_->Load(run);
 }
 
+bool EngineImpl::HasOwnEnvironment(const std::string& orchestrator) {
+  const auto backend = outbox_->FindBackend(orchestrator);
+  return backend != nullptr && backend->has_own_environment();
+}
+
 std::shared_ptr<const CompiledPipeline> EngineImpl::FindCompiled(const std::string& project, const std::string& name,
                                                                  const std::string& digest) {
   return catalog_->FindCompiled(project, name, digest);

@@ -219,6 +219,8 @@ class Engine {
   virtual absl::StatusOr<std::vector<PruneGroup>> Prune(const Retention& rules, bool apply) = 0;
   virtual absl::StatusOr<ArtifactId> PublishArtifact(PublishCommand command, int64_t deadline_micros) = 0;
 
+  // True if nothing of the submitter's environment is in that of its steps; false for one that is not in service.
+  virtual bool HasOwnEnvironment(const std::string& orchestrator) = 0;
   // What is in memory of the pipeline with these bytes; null: nothing.
   virtual std::shared_ptr<const CompiledPipeline> FindCompiled(const std::string& project, const std::string& name,
                                                                const std::string& digest) = 0;

@@ -58,6 +58,7 @@ class EngineImpl : public Engine, private TurnSink {
   absl::Status DeleteRuns(std::vector<RunKey> runs, RequestRow request, int64_t deadline_micros) override;
   absl::StatusOr<std::vector<PruneGroup>> Prune(const Retention& rules, bool apply) override;
   absl::StatusOr<ArtifactId> PublishArtifact(PublishCommand command, int64_t deadline_micros) override;
+  bool HasOwnEnvironment(const std::string& orchestrator) override;
   std::shared_ptr<const CompiledPipeline> FindCompiled(const std::string& project, const std::string& name,
                                                        const std::string& digest) override;
   absl::StatusOr<std::shared_ptr<const CompiledPipeline>> LoadPipeline(int64_t pipeline_id) override;

@@ -96,6 +96,7 @@ Rendered FileWorkshop::Render(const RunContext& run, const Intent& intent, const
   facts.endpoint = options_.step_endpoint;
   facts.token = tokens_->Of(intent.key);
   facts.binary_dir = options_.binary_dir;
+  facts.own_environment = backend->has_own_environment();
   const StepSpec& spec = run.graph->SpecOf(intent.ref.ix);
   if (!intent.cache_key.empty()) {  // what its files are now is what it computes from
     const auto key = CacheKeyOf(run, intent.ref.ix, *inputs, files_);

@@ -201,7 +201,8 @@ absl::StatusOr<AttemptWork> Render(const RenderFacts& facts) {
     work.command.push_back(std::move(expanded));
   }
   ASSIGN_OR_RETURN(work.working_dir, WorkingDirOf(facts));
-  work.env = SubmittersEnvironment(facts);
+  work.source_dir = !options.source_path.empty() ? options.source_path : run.source_dir;
+  if (!facts.own_environment) work.env = SubmittersEnvironment(facts);
   for (const auto& [name, value] : options.env) {
     ASSIGN_OR_RETURN(std::string expanded, Expand(value, scopes));
     bool replaced = false;

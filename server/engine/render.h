@@ -36,6 +36,7 @@ struct RenderFacts {
   std::string endpoint;
   std::string token;
   std::string binary_dir;
+  bool own_environment = false;  // as Backend::has_own_environment
 };
 
 // How templates are filled in. In the cache key inputs and outputs stay names, since their paths differ; a dollar of

@@ -306,13 +306,14 @@ class Walk {
       if (reader.ix < run->graph->step_count()) link.set_step(run->graph->StepName(reader.ix));
     }
     link.set_uri(read.uri);
-    if (read.artifact.id == 0) return absl::OkStatus();
-    auto record = api_.engine->queries().FindArtifact(read.artifact.project, ArtifactName(read.artifact.id));
-    if (record.ok()) {
-      record->row.value_json.reset();
-      *link.mutable_artifact() = ToArtifact(*record);
-    } else if (record.status().code() != absl::StatusCode::kNotFound) {
-      return record.status();
+    if (read.artifact.id != 0) {
+      auto record = api_.engine->queries().FindArtifact(read.artifact.project, ArtifactName(read.artifact.id));
+      if (record.ok()) {
+        record->row.value_json.reset();
+        *link.mutable_artifact() = ToArtifact(*record);
+      } else if (record.status().code() != absl::StatusCode::kNotFound) {
+        return record.status();
+      }
     }
     ASSIGN_OR_RETURN(const std::vector<ArtifactRow> made, MadeBy(reader));
     for (const ArtifactRow& row : made) (*link.mutable_outputs())[row.output] = ArtifactName(row.id);

@@ -220,7 +220,7 @@ absl::Status RunApi::GetStep(const CallContext& context, const v1::GetStepReques
   ASSIGN_OR_RETURN(const std::vector<AttemptRow> attempts, api_.engine->queries().ListAttempts(key, ix));
   for (const AttemptRow& attempt : attempts) *step->add_attempts() = ToAttempt(attempt);
   if (!attempts.empty() && attempts.back().state == AttemptState::kStoring) step->set_phase("STORING");
-  AddCommand(found.record, found.graph(), ix, step);
+  AddCommand(found.record, found.graph(), ix, api_.engine->HasOwnEnvironment(step->orchestrator()), step);
   ASSIGN_OR_RETURN(const auto hooks, api_.engine->queries().ListHooks(key, ix));
   for (const HookRow& hook : hooks) *step->add_hooks() = ToHookRun(hook);
   return absl::OkStatus();

@@ -68,13 +68,15 @@ class Filler {
 
 }  // namespace
 
-void AddCommand(const store::RunRecord& run, const Graph& graph, StepIx ix, v1::Step* step) {
+void AddCommand(const store::RunRecord& run, const Graph& graph, StepIx ix, bool own_environment, v1::Step* step) {
   if (ix >= graph.step_count()) return;
   const StepSpec& spec = graph.SpecOf(ix);
   const Filler filler(run, graph, ix, *step);
   for (const std::string& word : spec.command) step->add_command(filler.Fill(word));
   auto& environment = *step->mutable_environment();
-  for (const auto& [name, value] : run.header.environment) environment[name] = value;
+  if (!own_environment) {
+    for (const auto& [name, value] : run.header.environment) environment[name] = value;
+  }
   for (const auto& [name, value] : spec.options().env) environment[name] = filler.Fill(value);
   for (const SecretUse& use : spec.options().secrets) environment[use.variable] = "***";
 }

@@ -8,6 +8,7 @@
 
 namespace orch::rpc {
 
-void AddCommand(const store::RunRecord& run, const Graph& graph, StepIx ix, v1::Step* step);
+// `own_environment`: of the submitter's nothing is in the step's.
+void AddCommand(const store::RunRecord& run, const Graph& graph, StepIx ix, bool own_environment, v1::Step* step);
 
 }  // namespace orch::rpc

@@ -183,6 +183,34 @@ steps:
         self.assertGreater(float(plan["expected"].rstrip("s")), 0.4)
         self.assertTrue({"each[0]", "each[1]", "each[2]"} & set(plan["critical_path"]), plan["critical_path"])
 
+    def test_a_chain_of_skipped_steps_names_where_it_began(self) -> None:
+        run = self.daemon.submit("""
+name: chain
+steps:
+  - {name: a, command: [sh, -c, 'echo 1 > ${outputs.v}'], outputs: {v: {value: true}}}
+  - {name: b, after: [a], when: '.a.v > 5', command: ['true']}
+  - {name: c, after: [b], command: ['true']}
+  - {name: d, after: [c], command: ['true']}
+""")
+        self.daemon.ctl("wait-run", run)
+        self.assertIn("it comes after `b` (SKIPPED): WHEN_FALSE, `.a.v > 5` is false", self.daemon.ctl("why", run, "c").stdout)
+        last = self.daemon.ctl("why", run, "d").stdout
+        self.assertIn("it began with `b` (SKIPPED): WHEN_FALSE, `.a.v > 5` is false", last)
+        causes = self.daemon.json("why", run, "d")["causes"]
+        self.assertEqual([(c["step"], c["reason"]) for c in causes], [("c", "UPSTREAM_SKIPPED"), ("b", "WHEN_FALSE")])
+
+    def test_the_page_is_named_once_and_a_retry_counts_its_own_time(self) -> None:
+        gate = self.daemon.home / "gate"
+        file = self.daemon.file(f"name: once\nsteps:\n  - {{name: a, command: [sh, -c, 'test -e {gate}']}}\n")
+        done = self.daemon.ctl("submit", file, "--name", "once", "--wait", code=1)
+        self.assertEqual((done.stdout + done.stderr).count("/runs/"), 1)
+        first = self.daemon.json("get-run", "once")
+        gate.touch()
+        self.daemon.ctl("retry-run", "once", "--wait")
+        run = self.daemon.json("get-run", "once")
+        self.assertGreaterEqual(run["start_time"], first["end_time"], "of this generation")
+        self.assertEqual(run["earlier_generations"][0]["start_time"], first["start_time"])
+
     def test_items_and_what_retry_run_did(self) -> None:
         ready = self.daemon.home / "ready"
         file = self.daemon.file(f"""

@@ -115,6 +115,15 @@ steps:
         down = self.daemon.json("lineage", "made.m.x")["links"]
         self.assertEqual([(link["direction"], link["run"], link["step"], link["input"]) for link in down],
                          [("DOWNSTREAM", reader, "r", "a")])
+        self.daemon.submit(f"""
+name: reads-many
+steps:
+  - {{name: r, foreach: {{k: [1, 2, 3]}}, command: ['true'], inputs: {{u: {{uri: 'file://{self.daemon.home}/there'}}}}, after: [first]}}
+  - {{name: first, command: [sh, -c, 'echo 1 > ${{outputs.y}}'], outputs: {{y: {{}}}}}}
+  - {{name: all, command: [sh, -c, 'echo 1 > ${{outputs.z}}'], inputs: {{u: {{uri: 'file://{self.daemon.home}/there'}}}}, outputs: {{z: {{}}}}, after: [r]}}
+""", "--name", "many", "--wait")
+        links = self.daemon.json("lineage", "reads-many.all.z")["links"]
+        self.assertEqual([(link["uri"], sorted(link["outputs"])) for link in links], [(f"file://{self.daemon.home}/there", ["z"])])
         # Whoever read it is told even when its maker is gone, and nobody who is gone himself.
         self.daemon.ctl("delete-run", reader)
         wait_for("the reader to be cleaned up", lambda: not self.daemon.json("lineage", "made.m.x")["links"])

@@ -75,6 +75,8 @@ SUITES = [
           "unittest", default=False),
     Suite("sizes", 0.8, "size cliffs: refused before any work, or done in bounded memory", ["release"],
           unittest("tests/sizes"), "unittest", default=False),
+    Suite("docker", 1.0, "steps as containers of a real Docker engine (needs root and Debian's docker.io)", ["release"],
+          unittest("tests/docker"), "unittest", default=False),
     Suite("crash", 3.0, "kill -9 at random instants and at every fault point; an oracle, slow readers, secrets", ["release"],
           unittest("tests/crash"),
           "unittest"),

@@ -1,0 +1,50 @@
+// The configuration of an orchestrator of flavor `local_docker`, and the settings of its steps.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "backends/api/backend.h"
+#include "backends/docker/engine_client.h"
+#include "server/base/status.h"
+
+namespace orch::docker {
+
+enum class Pull { kMissing, kAlways, kNever };
+
+// `/here:/there` or `/here:/there:ro`; a name without a slash in front is a volume.
+struct Mount {
+  std::string source;
+  std::string target;
+  bool read_only = false;
+};
+
+// What a step may say otherwise than its orchestrator.
+struct Settings {
+  std::string network;  // empty: the engine's default
+  std::string user;     // empty: the daemon's
+  std::vector<Mount> mounts;
+  int64_t shm_bytes = 0;  // 0: the engine's default
+};
+
+struct Config {
+  EngineAddress address;
+  std::string address_text;  // as users know it
+  std::string image;         // of steps that name none
+  Pull pull = Pull::kMissing;
+  Settings settings;
+  Capacity capacity;  // what it leaves out is what this machine has
+};
+
+// `text` is a JSON object. INVALID_ARGUMENT (CONFIG_INVALID) with all faults.
+absl::StatusOr<Config> ReadConfig(const std::string& text);
+// A step's, over those of its orchestrator. What is wrong with them is appended to `faults`.
+Settings ReadSettings(const Settings& base, absl::string_view text, std::vector<std::string>* faults);
+
+// Their JSON Schemas.
+extern const char kConfigSchema[];
+extern const char kSettingsSchema[];
+
+}  // namespace orch::docker

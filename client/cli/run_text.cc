@@ -50,6 +50,19 @@ std::string GenerationText(const v1::Run& run) {
   return absl::StrCat(run.generation(), earlier.empty() ? "" : absl::StrCat(" (", absl::StrJoin(earlier, "; "), ")"));
 }
 
+// `3.0s`, of this generation; of a run that was retried also of all, without the pauses between them:
+// `3.0s (7.0s in 2 generations)`. That is left out if one of them started nothing.
+std::string TimeText(const v1::Run& run, int64_t now) {
+  const std::string time = RunTime(run, now);
+  if (time.empty() || run.earlier_generations().empty()) return time;
+  int64_t all = (run.has_end_time() ? Micros(run.end_time()) : now) - Micros(run.start_time());
+  for (const v1::Run::Generation& generation : run.earlier_generations()) {
+    if (!generation.has_start_time() || !generation.has_end_time()) return time;
+    all += Micros(generation.end_time()) - Micros(generation.start_time());
+  }
+  return absl::StrCat(time, " (", Elapsed(all), " in ", run.generation(), " generations)");
+}
+
 // The newest lines that a step wrote, indented.
 std::string LastLines(client::Client& client, const v1::Step& step) {
   v1::TailLogsRequest request;
@@ -113,7 +126,7 @@ std::string RunFacts(const v1::Run& run, const Style& style) {
                       {"Labels", LabelsText(run.labels())},
                       {"Created", time(run.has_create_time(), run.create_time())},
                       {"Ended", time(run.has_end_time(), run.end_time())},
-                      {"Time", RunTime(run, now)},
+                      {"Time", TimeText(run, now)},
                       {"ID", run.id()},
                       {"orchestrator_url", UrlOf(run)}},
                      style);

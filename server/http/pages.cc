@@ -55,11 +55,29 @@ std::string DurationText(int64_t micros) {
   return absl::StrCat(seconds / 3600, " h ", seconds / 60 % 60, " min");
 }
 
+// Of what has started; until now if it has not ended.
+template <typename Thing>
+int64_t TookMicros(const Thing& thing) {
+  const int64_t end = thing.has_end_time() ? MicrosOf(thing.end_time()) : Clock::Real().Now().wall;
+  return end - MicrosOf(thing.start_time());
+}
+
 template <typename Thing>
 std::string Took(const Thing& thing) {
-  if (!thing.has_start_time()) return "–";
-  const int64_t end = thing.has_end_time() ? MicrosOf(thing.end_time()) : Clock::Real().Now().wall;
-  return DurationText(end - MicrosOf(thing.start_time()));
+  return thing.has_start_time() ? DurationText(TookMicros(thing)) : "–";
+}
+
+// Of this generation; of a run that was retried also of all, without the pauses between them, unless one of them
+// started nothing.
+std::string TookInAll(const v1::Run& run) {
+  std::string time = Took(run);
+  if (!run.has_start_time() || run.earlier_generations().empty()) return time;
+  int64_t all = TookMicros(run);
+  for (const v1::Run::Generation& generation : run.earlier_generations()) {
+    if (!generation.has_start_time()) return time;
+    all += TookMicros(generation);
+  }
+  return absl::StrCat(time, " (", DurationText(all), " in ", run.generation(), " generations)");
 }
 
 std::string StateText(const std::string& name) {
@@ -233,7 +251,8 @@ Response Pages::Run(const rpc::CallContext& context, const Request& request, con
   std::string earlier;
   for (const v1::Run::Generation& generation : run.earlier_generations()) {
     absl::StrAppend(&earlier, earlier.empty() ? "" : ", ", generation.number(), " ended ",
-                    StateText(v1::Run::State_Name(generation.state())));
+                    StateText(v1::Run::State_Name(generation.state())),
+                    generation.has_start_time() ? absl::StrCat(" after ", Took(generation)) : "");
   }
   std::string body = absl::StrCat(
       "<nav><a href=\"/runs\">All runs</a></nav><main><h1>", HtmlEscape(run.name()), " ",
@@ -242,7 +261,7 @@ Response Pages::Run(const rpc::CallContext& context, const Request& request, con
       Fact("Orchestrator", HtmlEscape(run.orchestrator())), Fact("Steps", absl::StrCat(run.step_count(), ": ", counts)),
       Fact("Submitted", TimeText(run.has_create_time(), run.create_time())),
       Fact("Started", TimeText(run.has_start_time(), run.start_time())),
-      Fact("Ended", TimeText(run.has_end_time(), run.end_time())), Fact("Took", Took(run)),
+      Fact("Ended", TimeText(run.has_end_time(), run.end_time())), Fact("Took", TookInAll(run)),
       earlier.empty() ? "" : Fact("Generation", absl::StrCat(run.generation(), " (", earlier, ")")),
       HookFacts(run.hooks()), "</dl>");
   if (live) {

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "client/cli/jq.h"
 #include "client/cli/json.h"
+#include "client/cli/run_text.h"
 #include "client/cli/run_view.h"
 #include "client/cli/site_file.h"
 #include "client/cli/table.h"
@@ -18,6 +19,7 @@ namespace orch::cli {
 namespace {
 
 using ::testing::ElementsAre;
+using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::Not;
 using ::testing::SizeIs;
@@ -117,6 +119,26 @@ TEST(TextTest, Durations) {
 TEST(TextTest, NearestMeansNear) {
   EXPECT_EQ(Nearest("sumbit", {"submit", "logs"}), "submit");
   EXPECT_EQ(Nearest("xyzzy", {"submit", "logs"}), std::nullopt);
+}
+
+TEST(RunTextTest, TheTimeOfARunLeavesOutThePausesBetweenItsGenerations) {
+  v1::Run run;
+  run.set_generation(1);
+  run.mutable_start_time()->set_seconds(1000);
+  run.mutable_end_time()->set_seconds(1003);
+  const auto time = [&run] {
+    const std::string facts = RunFacts(run, Style(false));
+    const size_t begin = facts.find("Time: ");
+    return facts.substr(begin, facts.find('\n', begin) - begin);
+  };
+  EXPECT_THAT(time(), EndsWith(" 3.0s"));
+  run.set_generation(2);
+  v1::Run::Generation& earlier = *run.add_earlier_generations();
+  earlier.set_number(1);
+  earlier.mutable_end_time()->set_seconds(14);
+  EXPECT_THAT(time(), EndsWith(" 3.0s")) << "nobody knows when the first began";
+  earlier.mutable_start_time()->set_seconds(10);
+  EXPECT_THAT(time(), EndsWith(" 3.0s (7.0s in 2 generations)"));
 }
 
 TEST(StyleTest, WidthsAndCuts) {

@@ -154,6 +154,63 @@ TEST(ExplainTest, ASkippedStepNamesTheRuleAndTheUpstream) {
   EXPECT_THAT(e.summary, HasSubstr("its rule `all_success` was not met, it comes after `bad` (FAILED)"));
 }
 
+// The steps of a graph that have ended, for whoever looks for them.
+StepFinder Among(std::vector<BriefStep> steps) {
+  return [steps](StepIx first, uint32_t count, uint32_t states, size_t limit) {
+    StepsFound out;
+    for (const BriefStep& step : steps) {
+      if (step.ix < first || step.ix >= first + count || (states & Bit(step.state)) == 0) continue;
+      ++out.total;
+      if (out.steps.size() < limit) out.steps.push_back(step);
+    }
+    return out;
+  };
+}
+
+Explained WhySkipped(const Graph& graph, StepIx ix, const StepFinder& find, Reason reason) {
+  RunRow run;
+  run.state = RunState::kSucceeded;
+  StepRow row;
+  row.ix = ix;
+  row.state = StepState::kSkipped;
+  row.reason = reason;
+  return ExplainEnded(graph, "r", run, row, find);
+}
+
+TEST(ExplainTest, ASkippedStepNamesWhereItsChainBegan) {
+  const auto graph = Dag("a->b b->c c->d").Graph();
+  const StepFinder find = Among({{0, StepState::kSkipped, Reason::kWhenFalse, "`.n > 5` is false"},
+                                 {1, StepState::kSkipped, Reason::kUpstreamSkipped, ""},
+                                 {2, StepState::kSkipped, Reason::kUpstreamSkipped, ""}});
+  const Explained far = WhySkipped(*graph, 3, find, Reason::kUpstreamSkipped);
+  EXPECT_THAT(far.summary, HasSubstr("it comes after `c` (SKIPPED); it began with `a` (SKIPPED): WHEN_FALSE, `.n > 5` "
+                                     "is false"));
+  ASSERT_EQ(far.causes.size(), 2u);
+  EXPECT_EQ(far.causes[0].step, "c");
+  EXPECT_EQ(far.causes[1].step, "a");
+  EXPECT_EQ(far.causes[1].reason, Reason::kWhenFalse);
+  EXPECT_EQ(far.causes[1].step_state, StepState::kSkipped);
+  // Of the step right behind it the same cause says both.
+  const Explained near = WhySkipped(*graph, 1, find, Reason::kUpstreamSkipped);
+  ASSERT_EQ(near.causes.size(), 1u);
+  EXPECT_THAT(near.summary, HasSubstr("it comes after `a` (SKIPPED): WHEN_FALSE, `.n > 5` is false"));
+}
+
+TEST(ExplainTest, AChainThatBeganWithAFailureOrARuleSaysSo) {
+  const auto graph = Dag("a->b b->c").Graph();
+  const Explained failed = WhySkipped(*graph, 2,
+                                      Among({{0, StepState::kFailed, Reason::kExitCode, "exit code 3"},
+                                             {1, StepState::kSkipped, Reason::kUpstreamFailed, ""}}),
+                                      Reason::kUpstreamFailed);
+  EXPECT_THAT(failed.summary, HasSubstr("it began with `a` (FAILED): exit code 3"));
+  const Explained rule =
+      WhySkipped(*graph, 2,
+                 Among({{0, StepState::kSucceeded, Reason::kNone, ""},
+                        {1, StepState::kSkipped, Reason::kTriggerRule, "rule one_failed: none did"}}),
+                 Reason::kUpstreamSkipped);
+  EXPECT_THAT(rule.summary, HasSubstr("it comes after `b` (SKIPPED): TRIGGER_RULE, rule one_failed: none did"));
+}
+
 TEST(ExplainTest, EndsInWords) {
   EXPECT_EQ(EndInWords(Reason::kExitCode, 3, std::nullopt, 0, ""), "exit code 3");
   EXPECT_EQ(EndInWords(Reason::kSignaled, std::nullopt, 11, 5 << 20, ""), "ended by signal 11");

@@ -165,6 +165,14 @@ steps:
         found = self.daemon.json("get-run", run)
         self.assertEqual((found["state"], found["generation"]), ("SUCCEEDED", 2))
         self.assertEqual([(g["number"], g["state"]) for g in found["earlier_generations"]], [(1, "FAILED")])
+        # Its time is this generation's; that of all leaves out the pause between.
+        earlier, = found["earlier_generations"]
+        self.assertLess(earlier["start_time"], earlier["end_time"])
+        self.assertGreater(found["start_time"], earlier["end_time"])
+        self.assertRegex(self.daemon.ctl("get-run", run).stdout, r"\nTime: +\S+s \(\S+s in 2 generations\)\n")
+        page = self.daemon.http(f"/runs/{run}")[1].decode()
+        self.assertRegex(page, r"<dd>[\d.]+ m?s \([\d.]+ m?s in 2 generations\)</dd>")
+        self.assertRegex(page, r"1 ended [^,]*FAILED[^,]* after [\d.]+ m?s")
         steps = self.daemon.steps(run)
         self.assertEqual({n: s["attempt"] for n, s in steps.items()}, {"first": 1, "uses": 1, "breaks": 2, "last": 1})
         self.assertEqual(self.daemon.ctl("logs", run, "breaks", "--attempt", "1").stdout, "attempt 1\n", "kept")

@@ -204,6 +204,7 @@ class LocalDocker(unittest.TestCase):
         run = self.submit("  - {name: a, command: [echo, here]}\n")
         wait_for("the word of it", lambda: "no Docker engine listens" in self.daemon.log())
         self.assertIn(self.state(run, "a"), ("WAITING", "READY"))
+        self.assertIn("`docker` cannot be reached: no Docker engine listens at", self.daemon.ctl("why", run, "a").stdout)
         self.engine.up()
         self.daemon.ctl("wait-run", run)
         self.assertEqual(self.daemon.ctl("logs", run, "a").stdout, "here\n")

@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -112,6 +113,50 @@ class FindingTest(ClientCase):
             self.client(token="two\nlines").get_run("r1")
 
 
+class SlowDoor:
+    """Stands before a Unix socket like a busy machine: no connection gets an answer before it
+    has lasted SECONDS."""
+
+    SECONDS = 0.5
+
+    def __init__(self, path, to):
+        self.path, self.to, self.came = str(path), to, 0
+        self._closed = threading.Event()
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(self.path)
+        self._listener.listen(64)
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def close(self):
+        self._closed.set()
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _serve(self):
+        with contextlib.suppress(OSError):
+            while True:
+                peer, _ = self._listener.accept()
+                self.came += 1
+                threading.Thread(target=self._pass, args=(peer,), daemon=True).start()
+
+    def _pass(self, peer):
+        self._closed.wait(self.SECONDS)
+        server = socket.socket(socket.AF_UNIX)
+        with contextlib.suppress(OSError), peer, server:
+            server.connect(self.to)
+            back = threading.Thread(target=self._copy, args=(server, peer), daemon=True)
+            back.start()
+            self._copy(peer, server)
+            back.join()
+
+    @staticmethod
+    def _copy(source, to):
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 16):
+                to.sendall(data)
+            to.shutdown(socket.SHUT_WR)
+
+
 class CallTest(ClientCase):
     def test_submit_sends_all_and_the_submitter(self):
         double = self.serve({"RunService.SubmitRun": [run_message("mine", "PENDING")]})
@@ -169,6 +214,14 @@ class CallTest(ClientCase):
         first.stop()
         self.serve({"RunService.GetRun": [run_message("two")]}, tcp=True, token="another")
         self.assertEqual(client.get_run("r").name, "two")
+
+    def test_a_server_that_is_slow_to_take_connections_is_waited_for(self):
+        double = self.serve({"RunService.GetRun": [run_message("slow")]})
+        door = SlowDoor(self.folder / "door.sock", double.unix)
+        self.addCleanup(door.close)
+        client = self.client(server=f"unix:{door.path}", token="secret")
+        self.assertEqual(client.get_run("r1").name, "slow")
+        self.assertEqual(door.came, 1, "it gave the first connection up")
 
     def test_errors_have_kinds_reasons_and_words(self):
         for code, kind in (

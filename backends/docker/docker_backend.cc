@@ -41,6 +41,7 @@ using nlohmann::json;
 constexpr int kNewestApi = 51;  // 1.51: what this was written for
 constexpr int kOldestApi = 41;
 constexpr int kCallSeconds = 60;
+constexpr int64_t kCheckMicros = 1'000'000;
 constexpr int64_t kFirstRetryMicros = 200'000;
 constexpr int64_t kLastRetryMicros = 10'000'000;
 // Where containers find our own programs; at the end of their PATH.
@@ -188,8 +189,9 @@ class DockerBackend : public Backend {
     bool broken_off = false;  // the engine went away while it ran
     bool over_limit = false;  // of its log
     bool inspecting = false;
-    uint64_t transfer = 0;  // of its image
-    uint64_t stream = 0;    // of its log
+    bool look_again = false;  // something happened while it was looked up
+    uint64_t transfer = 0;    // of its image
+    uint64_t stream = 0;      // of its log
     bool log_done = false;
     std::unique_ptr<docker::ContainerLog> log;
     std::optional<json> state;  // once it has ended
@@ -236,8 +238,16 @@ class DockerBackend : public Backend {
       }
       for (const auto& task : tasks) task();
       int64_t wait = 60'000'000;
+      if (check_at_ > 0) {
+        wait = check_at_ - Clock::Real().Now().mono;
+        if (wait <= 0) {
+          check_at_ = 0;
+          CheckEnds();
+          continue;
+        }
+      }
       if (retry_at_ > 0) {
-        wait = retry_at_ - Clock::Real().Now().mono;
+        wait = std::min(wait, retry_at_ - Clock::Real().Now().mono);
         if (wait <= 0) {
           retry_at_ = 0;
           Connect();
@@ -249,6 +259,14 @@ class DockerBackend : public Backend {
   }
 
   // --- the engine ---
+
+  void CheckEnds() {
+    std::vector<std::string> keys;
+    for (const auto& [key, job] : jobs_) {
+      if (job.phase == Phase::kRunning && job.log_done && !job.state) keys.push_back(key);
+    }
+    for (const std::string& key : keys) Inspect(key);
+  }
 
   void Connect() {
     client_.Call("GET", "/_ping", "", 10, [this](Answer answer) {
@@ -606,6 +624,8 @@ class DockerBackend : public Backend {
     job.phase = Phase::kRunning;
     if (!std::exchange(job.began, true)) listener_->Started(key, job.id.substr(0, 12), "", started_wall);
     if (job.stream == 0 && !job.log_done) FollowLog(key);
+    // Its log has ended and it has not: the word of its end may be on its way, or be missed.
+    if (job.log_done && check_at_ == 0) check_at_ = Clock::Real().Now().mono + kCheckMicros;
     if (job.cancelled) StopContainer(key);
   }
 
@@ -637,12 +657,16 @@ class DockerBackend : public Backend {
   // Looks where the container is, and goes on from there.
   void Inspect(const std::string& key) {
     Job& job = jobs_.at(key);
-    if (std::exchange(job.inspecting, true)) return;
+    if (std::exchange(job.inspecting, true)) {
+      job.look_again = true;
+      return;
+    }
     client_.Call("GET", Path(absl::StrCat("/containers/", job.id, "/json")), "", kCallSeconds,
                  [this, key](Answer answer) {
                    Job* j = Find(key);
                    if (j == nullptr) return;
                    j->inspecting = false;
+                   const bool again = std::exchange(j->look_again, false);
                    if (j->phase == Phase::kEnded) return;
                    if (answer.status == 0) return Disconnected(Words(answer));
                    if (answer.status == 404) return Gone(key);
@@ -652,6 +676,8 @@ class DockerBackend : public Backend {
                      return Disconnected(Words(answer));
                    }
                    Seen(key, *j, container);
+                   const Job* still = Find(key);
+                   if (again && still != nullptr && still->phase == Phase::kRunning && !still->state) Inspect(key);
                  });
   }
 
@@ -708,6 +734,8 @@ class DockerBackend : public Backend {
   void Gone(const std::string& key) {
     Job& job = jobs_.at(key);
     job.phase = Phase::kEnded;
+    if (job.stream != 0) client_.Abort(job.stream);
+    job.stream = 0;
     listener_->Lost(key, absl::StrCat("its container ", NameOf(key), " was removed by somebody else"));
   }
 
@@ -836,6 +864,7 @@ class DockerBackend : public Backend {
   bool told_ = false;     // anything yet
   bool adopted_ = false;
   int64_t retry_at_ = 0;  // mono; 0: no try is due
+  int64_t check_at_ = 0;  // the same, for CheckEnds
   int64_t backoff_ = kFirstRetryMicros;
 };
 

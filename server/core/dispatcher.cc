@@ -227,7 +227,7 @@ RunInMemory* Dispatcher::FindRun(RunKey key) {
 
 uint32_t Dispatcher::InternOrchestrator(const std::string& name) {
   const auto [it, fresh] = orchestrator_by_name_.emplace(name, static_cast<uint32_t>(orchestrators_.size()));
-  if (fresh) orchestrators_.push_back({name, false, true, {}});
+  if (fresh) orchestrators_.push_back({name, false, true, "", {}});
   return it->second;
 }
 
@@ -337,7 +337,9 @@ absl::Status Dispatcher::On(OrchestratorRemoved& event) {
 }
 
 absl::Status Dispatcher::On(OrchestratorHealthChanged& event) {
-  orchestrators_[InternOrchestrator(event.name)].healthy = event.healthy;
+  OrchestratorState& orchestrator = orchestrators_[InternOrchestrator(event.name)];
+  orchestrator.healthy = event.healthy;
+  orchestrator.why_not = event.healthy ? "" : std::move(event.why);
   pass_needed_ = true;
   return absl::OkStatus();
 }

@@ -109,6 +109,7 @@ class Dispatcher {
     std::string name;
     bool present = false;
     bool healthy = true;
+    std::string why_not;  // healthy
     std::vector<PoolId> limited;
     int64_t busy = 0;         // attempts that hold slots
     int64_t fresh = 0;        // of them, those that Take has not given away

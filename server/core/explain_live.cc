@@ -117,7 +117,8 @@ void Dispatcher::ExplainReady(const RunInMemory& run, StepIx ix, Explained* out)
   if (!orchestrator.present) {
     add(Reason::kWaitingForSlot, absl::StrCat("orchestrator ", Quote(orchestrator.name), " is not in service"));
   } else if (!orchestrator.healthy) {
-    add(Reason::kWaitingForSlot, absl::StrCat("orchestrator ", Quote(orchestrator.name), " cannot be reached"));
+    add(Reason::kWaitingForSlot, absl::StrCat("orchestrator ", Quote(orchestrator.name), " cannot be reached",
+                                              orchestrator.why_not.empty() ? "" : ": ", orchestrator.why_not));
   }
   if (detail.queued && out->causes.empty()) {
     ExplainSlots(run, ix, &out->causes);

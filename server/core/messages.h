@@ -187,6 +187,7 @@ struct OrchestratorRemoved {
 struct OrchestratorHealthChanged {
   std::string name;
   bool healthy = true;
+  std::string why;  // it cannot be reached, for people
 };
 // Taking a pool away (`present` false) is refused with FAILED_PRECONDITION (POOL_IN_USE) while a step needs it.
 struct PoolChanged {

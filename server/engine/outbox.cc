@@ -94,7 +94,7 @@ class Outbox::Reports : public Listener {
   void HealthChanged(bool healthy, std::string message) override {
     Log(healthy ? LogLevel::kInfo : LogLevel::kWarning, healthy ? "orchestrator is back" : "orchestrator is away",
         {{"orchestrator", orchestrator_}, {"why", message}});
-    Put(kOwnLane, OrchestratorHealthChanged{orchestrator_, healthy}, true);
+    Put(kOwnLane, OrchestratorHealthChanged{orchestrator_, healthy, std::move(message)}, true);
   }
 
  private:

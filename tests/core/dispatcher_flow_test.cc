@@ -527,11 +527,11 @@ TEST(SecretsTest, OneThatAStepStillNeedsStays) {
 
 TEST(SlotsTest, AnUnhealthyOrAbsentOrchestratorGetsNothing) {
   Scene s;
-  EXPECT_TRUE(s.Apply(OrchestratorHealthChanged{"o", false}).ok());
+  EXPECT_TRUE(s.Apply(OrchestratorHealthChanged{"o", false, "it is away"}).ok());
   s.Submit(Dag("a"));
   EXPECT_EQ(s.State("a"), StepState::kReady);
   EXPECT_FALSE(s.Apply(OrchestratorRemoved{"o"}).ok());
-  EXPECT_TRUE(s.Apply(OrchestratorHealthChanged{"o", true}).ok());
+  EXPECT_TRUE(s.Apply(OrchestratorHealthChanged{"o", true, ""}).ok());
   EXPECT_EQ(s.State("a"), StepState::kSubmitting);
   s.Succeed("a");
   EXPECT_TRUE(s.Apply(OrchestratorRemoved{"o"}).ok());

@@ -227,10 +227,10 @@ TEST(EarlyTest, ARetriedProducerPublishesAnew) {
   s.Start("p");
   s.Publish("p");
   EXPECT_EQ(s.State("c"), StepState::kReady) << "no slot yet";
-  EXPECT_TRUE(s.Apply(OrchestratorHealthChanged{"o", false}).ok());
+  EXPECT_TRUE(s.Apply(OrchestratorHealthChanged{"o", false, "it is away"}).ok());
   s.End("p", Reason::kExitCode);
   s.Pass(kSecond);
-  EXPECT_TRUE(s.Apply(OrchestratorHealthChanged{"o", true}).ok());
+  EXPECT_TRUE(s.Apply(OrchestratorHealthChanged{"o", true, ""}).ok());
   s.Succeed("c");  // it goes first, with the first version
   s.Start("p");
   s.Publish("p");

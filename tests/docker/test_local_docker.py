@@ -154,6 +154,23 @@ class LocalDocker(unittest.TestCase):
                 self.daemon.ctl("wait-run", run)
                 self.assertEqual((marks / point).read_text(), "x\n")
 
+    def test_many_steps_and_a_daemon_that_is_killed_again_and_again(self) -> None:
+        self.daemon.ctl("register-orchestrator", "wide", "--flavor", "local_docker", "--config", f"host={self.engine.address}",
+                        "--config", "image=orch-test", "--config", "network=none", "--config", "pull=never", "--config", "cpus=8")
+        marks = self.daemon.home / "marks"
+        marks.mkdir()
+        run = self.daemon.submit(f"name: p\nsteps:\n  - name: a\n    foreach: {{i: {list(range(50))}}}\n    command: [sh, -c, 'echo x >> {marks}/${{item.i}}; echo line ${{item.i}}']\n"
+                                 f"    settings: {{local_docker: {{mounts: ['{marks}:{marks}']}}}}\n", "--orchestrator", "wide")
+        for done in (5, 15, 30):
+            wait_for(f"{done} steps to begin", lambda: len(list(marks.iterdir())) >= done, 120)
+            self.daemon.restart(signal.SIGKILL)
+        self.daemon.ctl("wait-run", run)
+        self.assertEqual({path.read_text() for path in marks.iterdir()}, {"x\n"}, "each ran once")
+        self.assertEqual(len(list(marks.iterdir())), 50)
+        for i in (0, 17, 49):
+            self.assertEqual(self.daemon.ctl("logs", run, f"a[{i}]").stdout, f"line {i}\n")
+        self.assertEqual({s["attempt"] for s in self.daemon.steps(run).values()}, {1})
+
     def test_the_name_of_somebody_else_is_left_alone(self) -> None:
         once = self.daemon.home / "once"
         once.touch()
@@ -187,6 +204,7 @@ class LocalDocker(unittest.TestCase):
         run = self.submit("  - {name: a, command: [echo, here]}\n")
         wait_for("the word of it", lambda: "no Docker engine listens" in self.daemon.log())
         self.assertIn(self.state(run, "a"), ("WAITING", "READY"))
+        self.assertIn("`docker` cannot be reached: no Docker engine listens at", self.daemon.ctl("why", run, "a").stdout)
         self.engine.up()
         self.daemon.ctl("wait-run", run)
         self.assertEqual(self.daemon.ctl("logs", run, "a").stdout, "here\n")

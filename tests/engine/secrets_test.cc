@@ -45,7 +45,9 @@ TEST_F(SecretsTest, WhatIsSealedOpens) {
     const SecretRow row = Sealed(value);
     EXPECT_EQ(row.text, value.find('\0') == std::string::npos);
     EXPECT_EQ(row.sealed.size(), value.size() + 40);
-    EXPECT_EQ(row.sealed.find(value), std::string::npos);
+    if (value.size() >= 8) {  // what is short is found in any bytes
+      EXPECT_EQ(row.sealed.find(value), std::string::npos);
+    }
     EXPECT_EQ(Open(row), value);
   }
   EXPECT_NE(Sealed("same").sealed, Sealed("same").sealed);

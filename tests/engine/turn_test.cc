@@ -151,7 +151,7 @@ TEST_F(TurnTest, WhatTimeAloneDecidesIsCommitted) {
 
 // A READY that lasts is shown after a while, though nothing else happens.
 TEST_F(TurnTest, AStepThatWaitsIsShown) {
-  (void)core_.Apply(OrchestratorHealthChanged{"o", false}, clock_.now);
+  (void)core_.Apply(OrchestratorHealthChanged{"o", false, "it is away"}, clock_.now);
   (void)Submit(0);
   PassTo(clock_.now.mono + kSecond);
   ASSERT_FALSE(writer_.events.empty());

@@ -6,6 +6,7 @@
 
 #include "backends/docker/docker_backend.h"
 #include "backends/fake/fake_backend.h"
+#include "backends/kubernetes/kubernetes_backend.h"
 #include "backends/local/local_backend.h"
 
 namespace orch {
@@ -29,10 +30,7 @@ std::vector<FlavorInfo> AllFlavors() {
   std::vector<FlavorInfo> flavors;
   flavors.push_back(LocalFlavor());
   flavors.push_back(DockerFlavor());
-  flavors.push_back(Absent("kubernetes", "Jobs in a Kubernetes namespace, watched and not polled", {"step"},
-                           "a cluster that a kubeconfig or a service account can reach",
-                           {"scheduling", "cancel", "live logs", "resource limits", "deadlines", "submit by name"},
-                           {"retries", "caching", "slots", "run page"}));
+  flavors.push_back(KubernetesFlavor());
   flavors.push_back(Absent(
       "kubeflow", "Kubeflow Pipelines through its v2beta1 API", {"run"}, "a Kubeflow Pipelines server 2.0.5 or later",
       {"scheduling", "cancel of a run", "its own run page"}, {"retries", "time-outs", "caching", "submit once"}));
@@ -71,8 +69,8 @@ std::vector<FlavorInfo> AllFlavors() {
                            "SSH access to a Linux host with Docker and the host's key",
                            {"cancel", "live logs", "resource limits", "submit by name"},
                            {"retries", "time-outs", "caching", "slots", "run page"}));
-  flavors.push_back(Absent("custom", "the mechanism for plug-ins; each brings a flavor under its own name",
-                           {"step", "run"}, "a plug-in that speaks orch.backend.v1.BackendPlugin",
+  flavors.push_back(Absent("custom", "the mechanism for plug-ins; each brings a flavor under its own name", {"step"},
+                           "a plug-in: orchctl register-flavor PATH brings its flavor under its own name",
                            {"what the plug-in says"}, {"what the plug-in lacks"}));
   flavors.push_back(FakeFlavor());
   return flavors;

@@ -6,6 +6,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "server/base/tls_files.h"
 #include "server/config/config.h"
 #include "server/engine/engine.h"
 #include "server/http/http_server.h"
@@ -23,12 +24,19 @@ class Daemon {
   // Drains: no new work, streams end with their last token, then everything closes. Local steps go on.
   void Stop();
 
+  // True if certificates may change: then RefreshTls wants to be called now and then, always by the same thread.
+  bool uses_tls() const { return tls_ != nullptr; }
+  // Puts a changed certificate in force; what is wrong with it goes to the log, and the old one stays.
+  void RefreshTls(bool force);
+
   const rpc::Facts& facts() const { return api_->facts(); }
 
  private:
   explicit Daemon(config::Config config) : config_(std::move(config)) {}
 
   const config::Config config_;
+  std::unique_ptr<TlsFiles> tls_;
+  std::unique_ptr<PluginHost> plugins_;  // before the engine
   std::unique_ptr<Engine> engine_;
   std::unique_ptr<rpc::Api> api_;
   std::unique_ptr<http::Router> router_;

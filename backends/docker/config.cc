@@ -6,37 +6,25 @@
 
 #include <cmath>
 #include <cstdlib>
+#include <fstream>
 #include <nlohmann/json.hpp>
+#include <sstream>
 #include <utility>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "server/model/size_text.h"
 
 namespace orch::docker {
 namespace {
 
 using nlohmann::json;
 
+constexpr size_t kMaxPem = 64 << 10;
+
 constexpr char kDefaultSocket[] = "/var/run/docker.sock";
 constexpr double kMaxBytes = 9007199254740992.0;  // 2^53
-
-// `16Gi`, `512M`, `1000`; negative: it is none.
-double SizeOf(const std::string& text) {
-  size_t digits = 0;
-  while (digits < text.size() && (absl::ascii_isdigit(static_cast<unsigned char>(text[digits])) || text[digits] == '.'))
-    ++digits;
-  double number = 0;
-  if (!absl::SimpleAtod(text.substr(0, digits), &number)) return -1;
-  const std::string unit = text.substr(digits);
-  if (unit.empty()) return number;
-  const size_t power = std::string("KMGT").find(unit[0]);
-  const std::string rest = unit.substr(1);
-  if (power == std::string::npos || (rest != "" && rest != "B" && rest != "i")) return -1;
-  return number * std::pow(rest == "i" ? 1024.0 : 1000.0, static_cast<double>(power) + 1);
-}
 
 // Where an engine is looked for if nobody says so: as its own command does.
 std::string DefaultHost() {
@@ -48,6 +36,18 @@ std::string DefaultHost() {
     return absl::StrCat("unix://", rootless);
   }
   return absl::StrCat("unix://", kDefaultSocket);
+}
+
+bool IsSet(const char* variable) {
+  const char* value = getenv(variable);
+  return value != nullptr && value[0] != '\0';
+}
+
+// Where the files for TLS are if nobody says so; empty: there is none.
+std::string DefaultCertificates() {
+  if (!IsSet("DOCKER_TLS_VERIFY")) return "";
+  if (IsSet("DOCKER_CERT_PATH")) return getenv("DOCKER_CERT_PATH");
+  return absl::StrCat(IsSet("HOME") ? getenv("HOME") : "", "/.docker");
 }
 
 class Reader {
@@ -65,7 +65,7 @@ class Reader {
   }
 
   int64_t Bytes(const json& value, const std::string& field) {
-    const double bytes = value.is_string()   ? SizeOf(value.get<std::string>())
+    const double bytes = value.is_string()   ? BytesOf(value.get<std::string>())
                          : value.is_number() ? value.get<double>()
                                              : -1;
     if (bytes >= 0 && bytes <= kMaxBytes) return std::llround(bytes);
@@ -93,6 +93,40 @@ class Reader {
         continue;
       }
       out->push_back({parts[0], parts[1], three && parts[2] == "ro"});
+    }
+  }
+
+  void Registries(const json& value, const std::string& field, std::map<std::string, Credentials>* out) {
+    if (!value.is_object()) return Add(field, "must be {HOST: {username: NAME, secret: NAME}}");
+    for (const auto& [host, who] : value.items()) {
+      const std::string at = absl::StrCat(field, ".", host);
+      if (!who.is_object()) {
+        Add(at, "must be {username: NAME, secret: NAME}");
+        continue;
+      }
+      Credentials& credentials = (*out)[host];
+      for (const auto& [key, part] : who.items()) {
+        if (key == "username") {
+          credentials.username = Text(part, absl::StrCat(at, ".username"));
+        } else if (key == "secret") {
+          credentials.secret = Text(part, absl::StrCat(at, ".secret"));
+        } else {
+          Add(absl::StrCat(at, ".", key), "is unknown; there are username and secret (the name of a secret)",
+              "UNKNOWN_FIELD");
+        }
+      }
+      if (credentials.secret.empty()) Add(absl::StrCat(at, ".secret"), "name the secret with the password", "REQUIRED");
+    }
+  }
+
+  // The files are read by each connection anew: they may be renewed.
+  void Certificates(const std::string& folder) {
+    if (!absl::StartsWith(folder, "/")) return Add("config.certificates", "must be an absolute path");
+    for (const char* name : {"ca.pem", "cert.pem", "key.pem"}) {
+      const std::string path = absl::StrCat(folder, "/", name);
+      if (access(path.c_str(), R_OK) == 0) continue;
+      Add("config.certificates",
+          absl::StrCat("`", path, "` cannot be read: the folder needs ca.pem, cert.pem and key.pem"), "UNREADABLE");
     }
   }
 
@@ -132,6 +166,8 @@ absl::StatusOr<Config> ReadConfig(const std::string& text) {
     const std::string field = absl::StrCat("config.", key);
     if (key == "host") {
       host = reader.Text(value, field);
+    } else if (key == "certificates") {
+      config.address.certificates = reader.Text(value, field);
     } else if (key == "image") {
       config.image = reader.Text(value, field);
     } else if (key == "pull") {
@@ -140,6 +176,28 @@ absl::StatusOr<Config> ReadConfig(const std::string& text) {
       } else {
         reader.Add(field, "must be missing, always or never");
       }
+    } else if (key == "artifacts" && (value == "shared" || value == "daemon")) {
+      config.launched = value == "daemon";
+    } else if (key == "endpoint") {
+      config.endpoint = reader.Text(value, field);
+      if (!absl::StartsWith(config.endpoint, "http://") && !absl::StartsWith(config.endpoint, "https://")) {
+        reader.Add(field, "must be http://HOST:PORT or https://HOST:PORT, as containers reach the daemon");
+      }
+    } else if (key == "ca_file") {
+      std::ifstream in(reader.Text(value, field));
+      std::stringstream pem;
+      pem << in.rdbuf();
+      config.ca_pem = pem.str();
+      if (!absl::StrContains(config.ca_pem, "BEGIN CERTIFICATE") || config.ca_pem.size() > kMaxPem) {
+        reader.Add(field, "must be a readable file with certificates (PEM, at most 64 KiB)");
+      }
+    } else if (key == "workspace") {
+      config.workspace = reader.Text(value, field);
+      if (!absl::StartsWith(config.workspace, "/") || config.workspace.size() > 200) {
+        reader.Add(field, "must be an absolute path that the step's user can write in the container");
+      }
+    } else if (key == "registries") {
+      reader.Registries(value, field, &config.registries);
     } else if (key == "cpus") {
       config.capacity.cpu_millis = reader.Count(value, field, 1000);
     } else if (key == "memory") {
@@ -152,8 +210,10 @@ absl::StatusOr<Config> ReadConfig(const std::string& text) {
       }
     } else if (!reader.Setting(key, field, value, &config.settings)) {
       reader.Add(field,
-                 "is unknown or of the wrong type; there are host, image, pull, network, user, mounts, shm_size, cpus, "
-                 "memory, gpus, custom",
+                 "is unknown or of the wrong type; there are host, certificates, image, pull, registries, network, "
+                 "user, mounts, "
+                 "shm_size, cpus, "
+                 "memory, gpus, custom, artifacts (shared, daemon), endpoint, ca_file, workspace",
                  "UNKNOWN_FIELD");
     }
   }
@@ -161,13 +221,21 @@ absl::StatusOr<Config> ReadConfig(const std::string& text) {
   absl::string_view address = config.address_text;
   if (absl::ConsumePrefix(&address, "unix://") && !address.empty()) {
     config.address.socket = std::string(address);
-  } else if (absl::ConsumePrefix(&address, "tcp://") && !address.empty() && getenv("DOCKER_TLS_VERIFY") == nullptr) {
+    if (!config.address.certificates.empty()) {
+      reader.Add("config.certificates", "are for an engine at tcp://; a socket has no TLS", "UNSUPPORTED");
+    }
+  } else if (absl::ConsumePrefix(&address, "tcp://") && !address.empty()) {
     config.address.host = std::string(address);
+    if (config.address.certificates.empty()) config.address.certificates = DefaultCertificates();
+    if (!config.address.certificates.empty()) {
+      reader.Certificates(config.address.certificates);
+    } else if (IsSet("DOCKER_TLS")) {
+      reader.Add("config.host", "DOCKER_TLS without DOCKER_TLS_VERIFY is not done: an engine has to show who it is",
+                 "UNSUPPORTED");
+    }
   } else {
-    reader.Add("config.host",
-               absl::StrCat("`", config.address_text,
-                            "` cannot be reached in this build: it must be unix:///PATH, or tcp://HOST:PORT "
-                            "without TLS"));
+    reader.Add("config.host", absl::StrCat("`", config.address_text,
+                                           "` cannot be reached: it must be unix:///PATH or tcp://HOST:PORT"));
   }
   if (!faults.empty()) return InvalidInput("CONFIG_INVALID", "the configuration cannot be used", faults);
   if (!config.capacity.cpu_millis) {
@@ -204,8 +272,12 @@ Settings ReadSettings(const Settings& base, absl::string_view text, std::vector<
 
 const char kConfigSchema[] = R"({"type":"object","additionalProperties":false,"properties":{
 "host":{"type":"string","description":"the engine: unix:///PATH or tcp://HOST:PORT [DOCKER_HOST, then the usual socket]"},
+"certificates":{"type":"string","description":"tcp://: a folder with ca.pem, cert.pem and key.pem, for TLS [DOCKER_CERT_PATH, if DOCKER_TLS_VERIFY is set]"},
 "image":{"type":"string","description":"of steps that name none"},
 "pull":{"enum":["missing","always","never"],"description":"when images are pulled [missing]"},
+"registries":{"type":"object","description":"by host: who asks it for images","additionalProperties":{"type":"object",
+"additionalProperties":false,"required":["secret"],"properties":{"username":{"type":"string","description":"absent: the secret is an identity token"},
+"secret":{"type":"string","description":"the name of the secret with the password"}}}},
 "network":{"type":"string","description":"as docker run --network"},
 "user":{"type":"string","description":"uid, or uid:gid [the daemon's]"},
 "mounts":{"type":"array","items":{"type":"string"},"description":"/here:/there, /here:/there:ro"},
@@ -213,7 +285,11 @@ const char kConfigSchema[] = R"({"type":"object","additionalProperties":false,"p
 "cpus":{"type":"number","description":"CPUs it offers [this machine's]"},
 "memory":{"type":["string","integer"],"description":"bytes it offers, such as 16Gi [90 % of this machine's]"},
 "gpus":{"type":"integer","description":"GPUs it offers [0]"},
-"custom":{"type":"object","description":"other things it offers, by name"}}})";
+"custom":{"type":"object","description":"other things it offers, by name"},
+"artifacts":{"enum":["shared","daemon"],"description":"how steps get their artifacts: by bind mounts, or from the daemon [shared]"},
+"endpoint":{"type":"string","description":"artifacts: daemon: how containers reach the daemon [a socket brought into them]"},
+"ca_file":{"type":"string","description":"who signed the daemon's certificate, for endpoint: https://"},
+"workspace":{"type":"string","description":"artifacts: daemon: a folder in the container [/tmp/orch]"}}})";
 
 const char kSettingsSchema[] = R"({"type":"object","additionalProperties":false,"properties":{
 "network":{"type":"string","description":"as docker run --network"},

@@ -1,6 +1,7 @@
 // The configuration of an orchestrator of flavor `local_docker`, and the settings of its steps.
 #pragma once
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -29,13 +30,26 @@ struct Settings {
   int64_t shm_bytes = 0;  // 0: the engine's default
 };
 
+// Who asks a registry for an image.
+struct Credentials {
+  std::string username;  // empty: the secret is an identity token
+  std::string secret;    // the name of the one with the password
+};
+
 struct Config {
   EngineAddress address;
   std::string address_text;  // as users know it
   std::string image;         // of steps that name none
   Pull pull = Pull::kMissing;
   Settings settings;
-  Capacity capacity;  // what it leaves out is what this machine has
+  // True: containers see nothing of the daemon's files; the launcher in them fetches and delivers. `endpoint` is how it
+  // reaches the daemon (empty: by a socket that is brought into them), `ca_pem` who signed the daemon's certificate.
+  bool launched = false;
+  std::string endpoint;
+  std::string ca_pem;
+  std::string workspace = "/tmp/orch";
+  std::map<std::string, Credentials> registries;  // by `host[:port]`; `docker.io` is the public one
+  Capacity capacity;                              // what it leaves out is what this machine has
 };
 
 // `text` is a JSON object. INVALID_ARGUMENT (CONFIG_INVALID) with all faults.

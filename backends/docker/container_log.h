@@ -6,6 +6,7 @@
 
 #include "absl/strings/string_view.h"
 #include "backends/docker/frames.h"
+#include "backends/local/log_pair.h"
 
 namespace orch::docker {
 
@@ -13,33 +14,24 @@ namespace orch::docker {
 // already is passed over: a log can be followed again after any break.
 class ContainerLog {
  public:
-  ContainerLog() = default;
-  ~ContainerLog() { Close(); }
-  ContainerLog(const ContainerLog&) = delete;
-  ContainerLog& operator=(const ContainerLog&) = delete;
-
   // `prefix`: the files are PREFIX.out and PREFIX.err, each with an index of times. Before every stream.
   void Open(const std::string& prefix);
-  // False: it is no log, or it cannot be written.
+  // False, from then on: it is no log, or it cannot be written; `fault` says which.
   bool Feed(absl::string_view bytes);
-  void Close();
+  void Close() { files_.Close(); }
 
-  int64_t bytes(bool error) const { return streams_[error].size; }
-  int64_t total() const { return streams_[0].size + streams_[1].size; }
+  // Why it could not be written, or is no log; empty: all is well.
+  const std::string& fault() const { return fault_; }
+  int64_t bytes(bool error) const { return files_.bytes(error); }
+  int64_t total() const { return files_.total(); }
 
  private:
-  struct Stream {
-    int fd = -1;
-    int index_fd = -1;
-    int64_t size = 0;
-    int64_t skip = 0;    // bytes to come that are there already
-    int64_t marked = 0;  // when the index got its last entry
-  };
-  void Write(Stream* stream, absl::string_view bytes);
+  void Write(bool error, absl::string_view bytes);
 
   Frames frames_;
-  Stream streams_[2];
-  bool failed_ = false;
+  local::LogPair files_;
+  int64_t skip_[2] = {};  // bytes to come that are there already
+  std::string fault_;
 };
 
 }  // namespace orch::docker

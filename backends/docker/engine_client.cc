@@ -1,6 +1,9 @@
 #include "backends/docker/engine_client.h"
 
 #include <curl/curl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
 
 #include <nlohmann/json.hpp>
 #include <utility>
@@ -12,6 +15,19 @@
 #include "server/base/check.h"
 
 namespace orch::docker {
+namespace {
+
+// Of an engine over a network. One that is gone without a word is noticed so early; the kernel's own answer is a
+// quarter of an hour for what is sent and not acknowledged, and never for a stream that only listens.
+constexpr long kKeepAliveSeconds = 30;
+constexpr unsigned kUnacknowledgedMillis = 30'000;
+
+int OnSocket(void* /*unused*/, curl_socket_t fd, curlsocktype /*purpose*/) {
+  (void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &kUnacknowledgedMillis, sizeof(kUnacknowledgedMillis));
+  return CURL_SOCKOPT_OK;
+}
+
+}  // namespace
 
 struct EngineClient::Transfer {
   CURL* easy = nullptr;
@@ -83,21 +99,48 @@ size_t EngineClient::OnHeader(char* bytes, size_t size, size_t count, void* tran
   return line.size();
 }
 
-uint64_t EngineClient::Begin(std::unique_ptr<Transfer> transfer, const std::string& method, const std::string& path,
-                             int seconds) {
+uint64_t EngineClient::Begin(std::unique_ptr<Transfer> transfer, const Request& request) {
   CURL* easy = curl_easy_init();
   CHECK(easy != nullptr);
   transfer->easy = easy;
   const std::string host = address_.socket.empty() ? address_.host : "docker";
-  curl_easy_setopt(easy, CURLOPT_URL, absl::StrCat("http://", host, path).c_str());
-  if (!address_.socket.empty()) curl_easy_setopt(easy, CURLOPT_UNIX_SOCKET_PATH, address_.socket.c_str());
+  const std::string& certificates = address_.certificates;
+  const char* const scheme = certificates.empty() ? "http://" : "https://";
+  curl_easy_setopt(easy, CURLOPT_URL, absl::StrCat(scheme, host, request.path).c_str());
+  curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_1_1));  // one call a connection
+  if (!certificates.empty()) {
+    curl_easy_setopt(easy, CURLOPT_CAINFO, absl::StrCat(certificates, "/ca.pem").c_str());
+    curl_easy_setopt(easy, CURLOPT_CAPATH, nullptr);  // nobody else is trusted
+#if LIBCURL_VERSION_NUM >= 0x075700
+    curl_easy_setopt(easy, CURLOPT_CA_CACHE_TIMEOUT, 0L);  // or it would be that of yesterday
+#endif
+    curl_easy_setopt(easy, CURLOPT_SSLCERT, absl::StrCat(certificates, "/cert.pem").c_str());
+    curl_easy_setopt(easy, CURLOPT_SSLKEY, absl::StrCat(certificates, "/key.pem").c_str());
+    curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L);
+    curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2L);
+  }
+  if (!address_.socket.empty()) {
+    curl_easy_setopt(easy, CURLOPT_UNIX_SOCKET_PATH, address_.socket.c_str());
+  } else {
+    curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
+    curl_easy_setopt(easy, CURLOPT_TCP_KEEPIDLE, kKeepAliveSeconds);
+    curl_easy_setopt(easy, CURLOPT_TCP_KEEPINTVL, kKeepAliveSeconds / 3);
+    curl_easy_setopt(easy, CURLOPT_SOCKOPTFUNCTION, &OnSocket);
+  }
   curl_easy_setopt(easy, CURLOPT_PROXY, "");
   curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
   curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT, 10L);
-  if (seconds > 0) curl_easy_setopt(easy, CURLOPT_TIMEOUT, static_cast<long>(seconds));
-  curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, method.c_str());
-  if (method == "POST") {
-    transfer->headers = curl_slist_append(transfer->headers, "Content-Type: application/json");
+  if (request.seconds > 0) curl_easy_setopt(easy, CURLOPT_TIMEOUT, static_cast<long>(request.seconds));
+  curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, request.method.c_str());
+  // libcurl sends a request again by itself if a connection that it had kept breaks before an answer: a start would be
+  // asked for twice. A connection of its own is never tried again.
+  if (request.method == "POST") curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 1L);
+  for (const std::string& header : request.headers) {
+    transfer->headers = curl_slist_append(transfer->headers, header.c_str());
+  }
+  if (request.method == "POST") {
+    const std::string type = "Content-Type: " + request.content_type;
+    transfer->headers = curl_slist_append(transfer->headers, type.c_str());
     transfer->headers = curl_slist_append(transfer->headers, "Expect:");
     curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(transfer->request.size()));
     curl_easy_setopt(easy, CURLOPT_POSTFIELDS, transfer->request.c_str());
@@ -115,19 +158,30 @@ uint64_t EngineClient::Begin(std::unique_ptr<Transfer> transfer, const std::stri
   return id;
 }
 
+uint64_t EngineClient::Call(Request request, Done done) {
+  auto transfer = std::make_unique<Transfer>();
+  transfer->request = std::move(request.body);
+  transfer->done = std::move(done);
+  return Begin(std::move(transfer), request);
+}
+
+uint64_t EngineClient::Stream(Request request, Data data, Done done) {
+  auto transfer = std::make_unique<Transfer>();
+  transfer->request = std::move(request.body);
+  transfer->data = std::move(data);
+  transfer->done = std::move(done);
+  return Begin(std::move(transfer), request);
+}
+
 uint64_t EngineClient::Call(const std::string& method, const std::string& path, std::string body, int seconds,
                             Done done) {
-  auto transfer = std::make_unique<Transfer>();
-  transfer->request = std::move(body);
-  transfer->done = std::move(done);
-  return Begin(std::move(transfer), method, path, seconds);
+  Request request{method, path, std::move(body)};
+  request.seconds = seconds;
+  return Call(std::move(request), std::move(done));
 }
 
 uint64_t EngineClient::Stream(const std::string& method, const std::string& path, Data data, Done done) {
-  auto transfer = std::make_unique<Transfer>();
-  transfer->data = std::move(data);
-  transfer->done = std::move(done);
-  return Begin(std::move(transfer), method, path, 0);
+  return Stream(Request{method, path, ""}, std::move(data), std::move(done));
 }
 
 void EngineClient::Abort(uint64_t id) {
@@ -170,7 +224,9 @@ void EngineClient::Poll(int millis) {
         answer.status = static_cast<int>(status);
       } else {
         answer.failure = transfer->error[0] != '\0' ? transfer->error : curl_easy_strerror(code);
-        answer.refused = code == CURLE_COULDNT_CONNECT || code == CURLE_COULDNT_RESOLVE_HOST;
+        answer.untrusted = code == CURLE_SSL_CONNECT_ERROR || code == CURLE_PEER_FAILED_VERIFICATION ||
+                           code == CURLE_SSL_CERTPROBLEM || code == CURLE_SSL_CACERT_BADFILE;
+        answer.refused = answer.untrusted || code == CURLE_COULDNT_CONNECT || code == CURLE_COULDNT_RESOLVE_HOST;
       }
       transfer->done(std::move(answer));  // may begin and abort others
     }

@@ -10,6 +10,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -111,6 +112,11 @@ class FakeBackend : public Backend {
     return faults;
   }
 
+  std::vector<Violation> CheckStep(const StepNeeds& needs) const override {
+    if (needs.resources.disk == 0) return {};
+    return {{"resources.disk", "the fake platform has no disk", "UNSUPPORTED"}};
+  }
+
   absl::StatusOr<Workspace> Prepare(const AttemptName& name) override {
     Workspace workspace;
     workspace.scratch_dir = absl::StrCat(folder_, "/", name.key, "/scratch");
@@ -179,6 +185,12 @@ class FakeBackend : public Backend {
     for (const std::string& key : absent) listener_->NotFound(key);
   }
 
+  ProbeReport Probe() override {
+    const std::optional<std::string> down = Down();
+    return {{{"platform", !down.has_value(), down.value_or("it is up"),
+              down.has_value() ? absl::StrCat("remove ", config_.down) : ""}}};
+  }
+
   absl::Status RemoveLogs(const std::string&) override { return absl::OkStatus(); }
   absl::StatusOr<std::unique_ptr<LogReader>> OpenLog(const LogAddress&, LogStreamName) override {
     return std::unique_ptr<LogReader>(std::make_unique<EmptyLog>());
@@ -197,9 +209,16 @@ class FakeBackend : public Backend {
     const Now now = Clock::Real().Now();
     Report report{key};
     Refusal refused = Refusal::kNone;
+    std::string why = "refused as its settings say";
     bool unknown = false;
     bool goes_on = false;
-    {
+    if (const std::optional<std::string> down = Down()) {
+      MutexLock lock(&mutex_);
+      const auto known = jobs_.find(key);
+      if (known == jobs_.end() || known->second.phase == Phase::kNew) refused = Refusal::kTransient;
+      why = *down;
+    }
+    if (refused == Refusal::kNone) {
       MutexLock lock(&mutex_);
       Job& job = jobs_[key];
       if (job.script == nullptr) job.script = ScriptOf(work.settings_json);
@@ -223,13 +242,25 @@ class FakeBackend : public Backend {
       }
     }
     if (refused != Refusal::kNone) {
-      listener_->Refused(key, refused == Refusal::kTransient, Reason::kSubmitRefused, "refused as its settings say");
+      listener_->Refused(key, refused == Refusal::kTransient, Reason::kSubmitRefused, std::move(why));
     } else if (unknown) {
       listener_->Unknown(key, "the answer was lost as its settings say");
     } else {
       Tell(report);
     }
     if (goes_on) GoOn(key);  // after its start has been told
+  }
+
+  // What the file says while the platform is down.
+  std::optional<std::string> Down() const {
+    if (config_.down.empty()) return std::nullopt;
+    std::ifstream in(config_.down);
+    if (!in) return std::nullopt;
+    std::string text(200, '\0');
+    in.read(text.data(), static_cast<std::streamsize>(text.size()));
+    text.resize(static_cast<size_t>(in.gcount()));
+    absl::StripAsciiWhitespace(&text);
+    return text.empty() ? "it is down" : text;
   }
 
   // A job of this platform from here on.

@@ -208,6 +208,13 @@ Config ParseConfig(absl::string_view json, Faults* faults) {
   Fields fields(object, "", faults);
   ReadScript(fields, &config.defaults);
   fields.Bool("survive", &config.survive);
+  if (const Json* down = fields.Get("down")) {
+    if (down->is_string()) {
+      config.down = down->get<std::string>();
+    } else {
+      fields.Fault("down", "must be the path of a file");
+    }
+  }
   if (const Json* capacity = fields.Get("capacity")) {
     if (capacity->is_object()) {
       config.capacity = ReadCapacity(*capacity, faults);
@@ -224,6 +231,7 @@ std::string SettingsSchema() { return Schema(ScriptProperties()); }
 std::string ConfigSchema() {
   Json p = ScriptProperties();
   p["survive"] = {{"type", "boolean"}};
+  p["down"] = {{"type", "string"}, {"description", "a file: while it is there, the platform refuses all for now"}};
   p["capacity"] = {{"type", "object"}, {"additionalProperties", false}};
   p["capacity"]["properties"] = {
       {"cpu", {{"type", "number"}}}, {"memory", {{"type", {"string", "integer"}}}}, {"gpu", {{"type", "integer"}}}};

@@ -34,6 +34,7 @@ struct Config {
   Script defaults;
   Capacity capacity;
   bool survive = false;
+  std::string down;  // a file: while it is there every submission is refused for now, with its text
 };
 
 // Reads a step's settings over `defaults`; appends what is wrong, as `settings.fake.KEY: …`. Empty text: none.

@@ -12,9 +12,9 @@
 #include <utility>
 
 #include "absl/strings/ascii.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "server/base/status.h"
+#include "server/model/size_text.h"
 
 namespace orch::local {
 namespace {
@@ -46,22 +46,6 @@ int64_t CountGpus() {
   return n;
 }
 
-// `16Gi`, `512M`, `1000`; negative: it is none.
-double SizeOf(const std::string& text) {
-  size_t digits = 0;
-  while (digits < text.size() && (absl::ascii_isdigit(static_cast<unsigned char>(text[digits])) || text[digits] == '.'))
-    ++digits;
-  double number = 0;
-  if (!absl::SimpleAtod(text.substr(0, digits), &number)) return -1;
-  const std::string unit = text.substr(digits);
-  if (unit.empty()) return number;
-  const size_t power = std::string("KMGT").find(unit[0]);
-  if (power == std::string::npos) return -1;
-  const std::string rest = unit.substr(1);
-  if (rest != "" && rest != "B" && rest != "i") return -1;
-  return number * std::pow(rest == "i" ? 1024.0 : 1000.0, static_cast<double>(power) + 1);
-}
-
 class Reader {
  public:
   explicit Reader(Config* config) : config_(*config) {}
@@ -90,7 +74,7 @@ class Reader {
     if (key == "cpus") {
       config_.capacity.cpu_millis = std::llround(Number(value, field, kMaxCpus) * 1000);
     } else if (key == "memory") {
-      const double bytes = value.is_string() ? SizeOf(value.get<std::string>()) : -1;
+      const double bytes = value.is_string() ? BytesOf(value.get<std::string>()) : -1;
       if (value.is_string() && (bytes < 0 || bytes > kMaxBytes)) {
         Add(field, "must be bytes, or a size such as 16Gi");
       } else {
@@ -105,8 +89,13 @@ class Reader {
       }
     } else if (key == "cgroup" && (value == "auto" || value == "off")) {
       config_.cgroups = value == "auto";
+    } else if (key == "artifacts" && (value == "shared" || value == "daemon" || value == "store")) {
+      config_.launched = value != "shared";
+      config_.handed = value == "store";
     } else {
-      Add(field, "is unknown or of the wrong type; there are cpus, memory, gpus, custom, cgroup (auto, off)",
+      Add(field,
+          "is unknown or of the wrong type; there are cpus, memory, gpus, custom, cgroup (auto, off), artifacts "
+          "(shared, daemon, store)",
           "UNKNOWN_FIELD");
     }
   }
@@ -186,6 +175,7 @@ const char kConfigSchema[] = R"({"type":"object","additionalProperties":false,"p
 "devices":{"type":"array","items":{"type":["integer","string"]},"description":"as CUDA_VISIBLE_DEVICES names them"},
 "kind":{"type":"string","description":"what a step asks for as resources.gpu.kind"}}}]},
 "custom":{"type":"object","additionalProperties":{"type":"number","minimum":0},"description":"other countable things"},
-"cgroup":{"enum":["auto","off"],"description":"how a step's processes are found; off: by session and mark"}}})";
+"cgroup":{"enum":["auto","off"],"description":"how a step's processes are found; off: by session and mark"},
+"artifacts":{"enum":["shared","daemon","store"],"description":"daemon: steps work on copies that a launcher fetches and delivers; store: and reach nothing but the run's artifact store"}}})";
 
 }  // namespace orch::local

@@ -13,6 +13,9 @@ struct Config {
   Capacity capacity;
   std::vector<std::string> devices;  // of its GPUs, as CUDA_VISIBLE_DEVICES names them; as many as capacity.gpu
   bool cgroups = true;
+  // True: steps see nothing of the daemon's files; a launcher fetches what they read and delivers what they make.
+  bool launched = false;
+  bool handed = false;  // and its steps reach nothing but the artifact store
 };
 
 // `text` is a JSON object. What it leaves out is what the machine has: the CPUs of the affinity mask, 90 % of the

@@ -1,5 +1,6 @@
 #include "backends/local/local_backend.h"
 
+#include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -32,6 +33,7 @@ namespace {
 using local::Config;
 using nlohmann::json;
 
+constexpr uintmax_t kRoomBytes = uintmax_t{128} << 20;  // below it the daemon takes no new work
 constexpr char kVisibleDevices[] = "CUDA_VISIBLE_DEVICES";
 
 // What the supervisor saw, in the daemon's words.
@@ -134,8 +136,32 @@ class LocalBackend : public Backend {
     compressor_ = nullptr;
   }
 
+  ProbeReport Probe() override {
+    ProbeReport report;
+    const pid_t supervisor = link_->supervisor_pid();
+    const bool lives = supervisor > 0 && (kill(supervisor, 0) == 0 || errno == EPERM);
+    report.checks.push_back({"supervisor", lives,
+                             lives ? absl::StrCat("process ", supervisor) : "the supervisor of local steps is gone",
+                             lives ? "" : "the daemon starts another by itself; if it does not, its log says why"});
+    const std::string program = context_.binary_dir + "/orch-supervisor";
+    const bool there = access(program.c_str(), X_OK) == 0;
+    report.checks.push_back({"program", there, there ? program : absl::StrCat(program, ": ", strerror(errno)),
+                             there ? "" : "put orch-supervisor back beside orchd"});
+    std::error_code error;
+    const std::filesystem::space_info space = std::filesystem::space(context_.data_dir, error);
+    const bool room = !error && space.available >= kRoomBytes;
+    report.checks.push_back(
+        {"disk", room,
+         error ? error.message() : absl::StrCat(space.available >> 20, " MiB free in ", context_.data_dir),
+         room ? "" : "make room: orchctl prune, or a larger disk"});
+    return report;
+  }
+
   Capacity capacity() const override { return config_.capacity; }
   bool accept_is_start() const override { return true; }
+  bool shares_files() const override { return !config_.launched; }
+  bool has_endpoint() const override { return config_.handed || !context_.step_sockets.empty(); }
+  bool reaches_only_stores() const override { return config_.handed; }
 
   std::vector<std::string> Check(const Resources&, absl::string_view settings_json) const override {
     const json settings = json::parse(settings_json.empty() ? "{}" : std::string(settings_json), nullptr, false);
@@ -145,6 +171,11 @@ class LocalBackend : public Backend {
       faults.push_back(absl::StrCat("`", key, "`: flavor local has no settings for steps"));
     }
     return faults;
+  }
+
+  std::vector<Violation> CheckStep(const StepNeeds& needs) const override {
+    if (needs.resources.disk == 0) return {};
+    return {{"resources.disk", "this machine's disk is not divided among local steps; leave it out", "UNSUPPORTED"}};
   }
 
   absl::StatusOr<Workspace> Prepare(const AttemptName& name) override {
@@ -162,6 +193,13 @@ class LocalBackend : public Backend {
       holders_[job.slot] = name.key;
     }
     const std::string dir = SlotDir(job.slot);
+    // Within the scratch folder, so that it goes with it.
+    if (config_.launched) {
+      Workspace workspace = RemoteWorkspace(dir + "/scratch/step", context_.binary_dir + "/orch-launch",
+                                            absl::StrCat("unix:", context_.step_sockets, "/http.sock"));
+      workspace.handed = config_.handed;
+      return workspace;
+    }
     return Workspace{dir + "/scratch", dir + "/output", true};
   }
 
@@ -171,6 +209,7 @@ class LocalBackend : public Backend {
       local::Spawn spawn;
       spawn.key = work.name.key;
       spawn.argv = std::move(work.command);
+      if (!work.task_file.empty()) spawn.argv.push_back(std::move(work.task_file));
       spawn.cwd = std::move(work.working_dir);
       spawn.log_prefix = LogPrefix(work.name);
       spawn.log_limit = work.log_limit_bytes;
@@ -178,6 +217,7 @@ class LocalBackend : public Backend {
         spawn.secrets.push_back({std::move(secret.variable), std::move(secret.value), secret.file});
       }
       for (auto& [name, value] : work.env) spawn.env.push_back(absl::StrCat(name, "=", value));
+      if (config_.launched) spawn.env.emplace_back("ORCH_STOP=all");  // the supervisor's stop reaches each process
       const bool sees_gpus =
           !config_.devices.empty() && std::none_of(work.env.begin(), work.env.end(), [](const auto& v) {
             return v.first == kVisibleDevices;  // the author knows better

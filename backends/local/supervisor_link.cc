@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstdlib>
@@ -169,6 +170,7 @@ bool SupervisorLink::Launch(std::string* why) {
     *why = absl::StrCat("cannot start ", options_.program, ": ", strerror(error));
     return false;
   }
+  launched_.push_back(pid);
   return true;
 }
 
@@ -176,8 +178,10 @@ void SupervisorLink::Run() {
   bool launched = false;
   int tries = 0;
   while (!stopping_) {
-    while (waitpid(-1, nullptr, WNOHANG) > 0) {  // supervisors that have ended; the daemon has no other children
-    }
+    // Supervisors that have ended; other children of the daemon are for those who made them to reap.
+    launched_.erase(std::remove_if(launched_.begin(), launched_.end(),
+                                   [](pid_t pid) { return waitpid(pid, nullptr, WNOHANG) != 0; }),
+                    launched_.end());
     const int fd = Connect();
     if (fd < 0) {
       std::string why;

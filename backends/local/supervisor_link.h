@@ -3,10 +3,13 @@
 // Frames come on a thread of its own; Send may be called from any thread.
 #pragma once
 
+#include <sys/types.h>
+
 #include <atomic>
 #include <functional>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -65,7 +68,8 @@ class SupervisorLink {
   std::atomic<pid_t> pid_{0};
   std::atomic<bool> stopping_{false};
   std::thread thread_;
-  int wake_[2] = {-1, -1};  // ends the thread's wait: to stop, or to wait for room in the socket too
+  std::vector<pid_t> launched_;  // of the thread
+  int wake_[2] = {-1, -1};       // ends the thread's wait: to stop, or to wait for room in the socket too
   Mutex mutex_;
   CondVar changed_;
   int fd_ ABSL_GUARDED_BY(mutex_) = -1;  // only after the Welcome

@@ -41,7 +41,7 @@ class ApplyVerb : public Verb {
       return kRefused;
     }
     ASSIGN_OR_RETURN(client::Client * client, session.Connect());
-    RETURN_IF_ERROR(FetchPresent(*client));
+    RETURN_IF_ERROR(FetchPresent(*client, site));
     RETURN_IF_ERROR(NameDefaultStack(&site));
     const std::vector<Change> changes = CompareAll(&site);
     const auto todo =
@@ -64,7 +64,7 @@ class ApplyVerb : public Verb {
   }
 
  private:
-  absl::Status FetchPresent(client::Client& client) {
+  absl::Status FetchPresent(client::Client& client, const Site& site) {
     v1::ListOrchestratorsRequest request;
     request.set_page_size(1000);
     do {
@@ -73,6 +73,9 @@ class ApplyVerb : public Verb {
       request.set_page_token(page.next_page_token());
     } while (!request.page_token().empty());
     ASSIGN_OR_RETURN(pools_, client.ListPools());
+    if (!site.artifact_stores.empty()) {
+      ASSIGN_OR_RETURN(stores_, client.ListArtifactStores());
+    }
     ASSIGN_OR_RETURN(stacks_, client.ListStacks());
     return absl::OkStatus();
   }
@@ -104,6 +107,8 @@ class ApplyVerb : public Verb {
     for (v1::Pool& pool : site->pools) changes.push_back(Compare(FindByName(pools_.pools(), pool.name()), &pool));
     for (v1::Orchestrator& o : site->orchestrators)
       changes.push_back(Compare(FindByName(orchestrators_, o.name()), &o));
+    for (v1::ArtifactStore& store : site->artifact_stores)
+      changes.push_back(Compare(FindByName(stores_.artifact_stores(), store.name()), &store));
     for (v1::Stack& stack : site->stacks)
       changes.push_back(Compare(FindByName(stacks_.stacks(), stack.name()), &stack));
     return changes;
@@ -124,7 +129,7 @@ class ApplyVerb : public Verb {
     return out.empty() ? "the file asks for nothing\n" : out;
   }
 
-  // Pools and orchestrators before the stacks that name them. What was done stays done if a later one is refused.
+  // What stacks name before the stacks. What was done stays done if a later one is refused.
   static absl::Status Send(client::Client& client, const Site& site, const std::vector<Change>& changes) {
     size_t at = 0;
     for (const v1::Pool& pool : site.pools) {
@@ -145,6 +150,14 @@ class ApplyVerb : public Verb {
         RETURN_IF_ERROR(client.UpdateOrchestrator(request).status());
       }
     }
+    for (const v1::ArtifactStore& store : site.artifact_stores) {
+      const Change::Kind kind = changes[at++].kind;
+      if (kind == Change::Kind::kNone) continue;
+      v1::RegisterArtifactStoreRequest request;
+      *request.mutable_artifact_store() = store;
+      request.set_update(kind == Change::Kind::kUpdate);
+      RETURN_IF_ERROR(client.RegisterArtifactStore(request).status());
+    }
     for (const v1::Stack& stack : site.stacks) {
       if (changes[at++].kind == Change::Kind::kNone) continue;
       v1::SetStackRequest request;
@@ -158,6 +171,7 @@ class ApplyVerb : public Verb {
   bool dry_run_ = false, yes_ = false;
   std::vector<v1::Orchestrator> orchestrators_;
   v1::ListPoolsResponse pools_;
+  v1::ListArtifactStoresResponse stores_;
   v1::ListStacksResponse stacks_;
 };
 

@@ -82,12 +82,16 @@ class AppFlags : public Flags {
 };
 
 void DefineGlobals(Flags& flags, Globals* globals) {
-  flags.Text("--server", &globals->discovery.server, "ADDRESS",
-             "The daemon: 127.0.0.1:PORT or unix:PATH [ORCH_SERVER, else found in the data directory]");
+  flags.Text(
+      "--server", &globals->discovery.server, "ADDRESS",
+      "The daemon: https://HOST:PORT, 127.0.0.1:PORT or unix:PATH [ORCH_SERVER, else found in the data directory]");
+  flags.Text("--ca", &globals->discovery.ca_file, "FILE",
+             "Who signs the daemon's certificate (PEM), for https [ORCH_CA, else the system's authorities]",
+             Kind::kFile);
   flags.Text("--data-dir", &globals->discovery.data_dir, "DIR",
              "The daemon's data directory [ORCH_DATA_DIR, else ~/.local/share/orchd]", Kind::kFile);
   flags.Text("--token-file", &globals->discovery.token_file, "FILE",
-             "A file with the token [ORCH_TOKEN, else DIR/token]", Kind::kFile);
+             "A file with the token [ORCH_TOKEN, ORCH_TOKEN_FILE, else DIR/token]", Kind::kFile);
   flags.Text("--project", &globals->project, "NAME", "The project [default]");
   flags.Choice("-o,--format", &globals->format, {"table", "wide", "json", "yaml", "name"}, "How to print the answer");
   flags.Text("--jq", &globals->jq, "EXPR", "A jq expression over the JSON answer; strings are printed raw");

@@ -23,6 +23,12 @@ const char* NamesOf(Kind kind) {
       return "orchctl list-pipelines -o name -q --timeout 2s 2>/dev/null";
     case Kind::kSecret:
       return "orchctl list-secrets -o name -q --timeout 2s 2>/dev/null";
+    case Kind::kToken:
+      return "orchctl list-tokens -o name -q --timeout 2s 2>/dev/null";
+    case Kind::kStack:
+      return "orchctl list-stacks -o name -q --timeout 2s 2>/dev/null";
+    case Kind::kArtifactStore:
+      return "orchctl list-artifact-stores -o name -q --timeout 2s 2>/dev/null";
     case Kind::kText:
     case Kind::kFile:
     case Kind::kStep:

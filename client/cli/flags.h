@@ -9,7 +9,20 @@
 namespace orch::cli {
 
 // What a value names, so that a shell can complete it.
-enum class Kind { kText, kFile, kRun, kStep, kVerb, kOrchestrator, kPool, kPipeline, kSecret };
+enum class Kind {
+  kText,
+  kFile,
+  kRun,
+  kStep,
+  kVerb,
+  kOrchestrator,
+  kPool,
+  kPipeline,
+  kSecret,
+  kToken,
+  kStack,
+  kArtifactStore
+};
 
 // Names are `--long` or `-s,--long`; the variable keeps its present value as the default and must outlive parsing.
 class Flags {

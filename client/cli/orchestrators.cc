@@ -1,4 +1,4 @@
-// list-flavors, describe-flavor, register-orchestrator, list-orchestrators.
+// list-flavors, describe-flavor, register-orchestrator, list-orchestrators; what becomes of one is in placement.cc.
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
@@ -7,6 +7,7 @@
 #include "absl/strings/str_join.h"
 #include "client/cli/json.h"
 #include "client/cli/pipeline_file.h"
+#include "client/cli/placement.h"
 #include "client/cli/table.h"
 #include "client/cli/text.h"
 #include "client/cli/verbs.h"
@@ -64,6 +65,8 @@ class DescribeFlavorVerb : public Verb {
     const auto render = [&] {
       std::string text = RenderFacts({{"Name", flavor.name()},
                                       {"Status", StatusCell(flavor)},
+                                      {"Plug-in", flavor.plugin()},
+                                      {"Version", flavor.plugin_version()},
                                       {"Description", flavor.description()},
                                       {"Unit", absl::StrJoin(flavor.units(), ", ")},
                                       {"Needs", flavor.needs()},
@@ -97,6 +100,7 @@ class RegisterOrchestratorVerb : public Verb {
     flags.List("--config", &config_, "KEY=VALUE", "A field of its configuration (repeat for several)");
     flags.Text("--config-file", &config_file_, "FILE", "Its configuration as YAML or JSON", Kind::kFile);
     flags.Int("--max-parallel", &max_parallel_, 1, 1'000'000, "At most so many attempts at a time");
+    flags.Text("--max-rate", &max_rate_, "N", "At most so many submissions a second, such as 5 or 0.2");
     flags.Switch("--dry-run", &dry_run_, "Only check");
     flags.Text("--request-id", &request_id_, "ID", "The same id again answers the same");
   }
@@ -110,6 +114,10 @@ class RegisterOrchestratorVerb : public Verb {
     orchestrator->set_name(name_);
     orchestrator->set_flavor(flavor_);
     orchestrator->set_max_parallel(static_cast<int32_t>(max_parallel_));
+    if (!max_rate_.empty()) {
+      ASSIGN_OR_RETURN(const double rate, ParseRate(max_rate_));
+      orchestrator->set_max_rate(rate);
+    }
     spec::ConfigDocument document;
     if (!config_file_.empty()) {
       ASSIGN_OR_RETURN(const std::string text, ReadInput(config_file_, spec::ParseLimits().bytes));
@@ -134,7 +142,7 @@ class RegisterOrchestratorVerb : public Verb {
   }
 
  private:
-  std::string name_, flavor_, config_file_, request_id_;
+  std::string name_, flavor_, config_file_, request_id_, max_rate_;
   std::vector<std::string> config_;
   int64_t max_parallel_ = 0;
   bool dry_run_ = false;
@@ -156,10 +164,11 @@ class ListOrchestratorsVerb : public Verb {
     std::vector<std::string> names;
     for (const v1::Orchestrator& o : answer.orchestrators()) names.push_back(o.name());
     const auto render = [&] {
-      Table table({"NAME", "FLAVOR", "CPU", "MEMORY", "MAX PARALLEL", "CREATED", "CONFIG"});
+      Table table({"NAME", "FLAVOR", "HEALTH", "CPU", "MEMORY", "MAX PARALLEL", "CREATED", "CONFIG"});
       const int64_t now = WallNow();
       for (const v1::Orchestrator& o : answer.orchestrators()) {
-        table.Add({o.name(), o.flavor(), o.capacity().has_cpu() ? absl::StrCat(o.capacity().cpu()) : "",
+        table.Add({o.name(), o.flavor(), HealthCell(o.health()),
+                   o.capacity().has_cpu() ? absl::StrCat(o.capacity().cpu()) : "",
                    o.capacity().has_memory() ? Bytes(o.capacity().memory()) : "",
                    o.max_parallel() > 0 ? absl::StrCat(o.max_parallel()) : "",
                    o.has_create_time() ? Ago(Micros(o.create_time()), now) : "", ConfigText(o)});
@@ -171,8 +180,25 @@ class ListOrchestratorsVerb : public Verb {
   }
 };
 
+class DeleteOrchestratorVerb : public Verb {
+ public:
+  void Define(Flags& flags) override {
+    flags.Positional("NAME", &name_, "The orchestrator's name", Kind::kOrchestrator);
+  }
+  absl::StatusOr<int> Run(Session& session) override {
+    ASSIGN_OR_RETURN(client::Client * client, session.Connect());
+    RETURN_IF_ERROR(client->DeleteOrchestrator(name_));
+    session.Note(absl::StrCat("orchestrator ", name_, " is deleted"));
+    return kOk;
+  }
+
+ private:
+  std::string name_;
+};
+
 }  // namespace
 
+std::unique_ptr<Verb> MakeDeleteOrchestrator() { return std::make_unique<DeleteOrchestratorVerb>(); }
 std::unique_ptr<Verb> MakeListFlavors() { return std::make_unique<ListFlavorsVerb>(); }
 std::unique_ptr<Verb> MakeDescribeFlavor() { return std::make_unique<DescribeFlavorVerb>(); }
 std::unique_ptr<Verb> MakeRegisterOrchestrator() { return std::make_unique<RegisterOrchestratorVerb>(); }

@@ -94,6 +94,7 @@ class PlanVerb : public Verb {
   void Define(Flags& flags) override {
     flags.Positional("FILE", &file_, "The pipeline, YAML or JSON; `-`: stdin", Kind::kFile);
     flags.List("-p,--param", &params_, "NAME=VALUE", "A parameter (repeat for several)");
+    flags.Text("--stack", &stack_, "NAME", "Where it would run [the default stack]", Kind::kStack);
     flags.Text("--orchestrator", &orchestrator_, "NAME", "Where it would run [the default stack's]",
                Kind::kOrchestrator);
     flags.Int("--max-parallel", &max_parallel_, 1, 1'000'000, "At most so many attempts at a time");
@@ -111,6 +112,7 @@ class PlanVerb : public Verb {
       submission.mutable_pipeline()->Swap(&file.parsed.pipeline);
       for (const auto& [name, value] : parameters) (*submission.mutable_parameters())[name] = value;
       submission.set_orchestrator(orchestrator_);
+      submission.set_stack(stack_);
       submission.set_max_parallel(static_cast<int32_t>(max_parallel_));
       submission.set_project(session.globals().project);
       if (no_cache_) submission.set_use_cache(false);
@@ -140,7 +142,7 @@ class PlanVerb : public Verb {
   }
 
  private:
-  std::string file_, orchestrator_;
+  std::string file_, orchestrator_, stack_;
   std::vector<std::string> params_;
   int64_t max_parallel_ = 0;
   bool no_cache_ = false;

@@ -22,26 +22,52 @@ class ServerInfoVerb : public Verb {
     ASSIGN_OR_RETURN(const v1::ServerInfo info, client->GetServerInfo());
     const auto number = [](int64_t n) { return n == 0 ? std::string() : absl::StrCat(n); };
     const auto render = [&] {
-      return RenderFacts({{"Status", {info.status(), info.status() == "SERVING" ? Color::kGreen : Color::kYellow}},
-                          {"Version", info.version()},
-                          {"Data directory", info.data_dir()},
-                          {"gRPC", info.grpc()},
-                          {"gRPC socket", info.grpc_unix()},
-                          {"HTTP", info.http()},
-                          {"HTTP socket", info.http_unix()},
-                          {"Public URL", info.public_url()},
-                          {"Process", number(info.pid())},
-                          {"Supervisor", number(info.supervisor_pid())},
-                          {"Started", info.has_start_time() ? Ago(Micros(info.start_time()), WallNow()) : ""},
-                          {"Live runs", absl::StrCat(info.live_runs())},
-                          {"Live attempts", absl::StrCat(info.live_attempts())},
-                          {"Memory", info.resident_memory() > 0 ? Bytes(info.resident_memory()) : ""},
-                          {"Instance", info.instance()}},
-                         session.out());
+      return RenderFacts(
+          {{"Status", {info.status(), info.status() == "SERVING" ? Color::kGreen : Color::kYellow}},
+           {"Version", info.version()},
+           {"Data directory", info.data_dir()},
+           {"gRPC", info.grpc()},
+           {"gRPC socket", info.grpc_unix()},
+           {"HTTP", info.http()},
+           {"HTTP socket", info.http_unix()},
+           {"Public URL", info.public_url()},
+           {"Process", number(info.pid())},
+           {"Supervisor", number(info.supervisor_pid())},
+           {"Started", info.has_start_time() ? Ago(Micros(info.start_time()), WallNow()) : ""},
+           {"Live runs", absl::StrCat(info.live_runs())},
+           {"Live attempts", absl::StrCat(info.live_attempts())},
+           {"Memory", info.resident_memory() > 0 ? Bytes(info.resident_memory()) : ""},
+           {"Instance", info.instance()},
+           {"Latest backup", info.has_latest_backup()
+                                 ? absl::StrCat(Ago(Micros(info.latest_backup().create_time()), WallNow()), ", ",
+                                                Clean(info.latest_backup().path()))
+                                 : ""},
+           {"Backups fail", {Clean(info.backup_failure()), Color::kRed}}},
+          session.out());
     };
     RETURN_IF_ERROR(session.Show(info, render, {info.instance()}));
     return kOk;
   }
+};
+
+class BackupVerb : public Verb {
+ public:
+  void Define(Flags& flags) override {
+    flags.Positional("FOLDER", &folder_, "Where; default: as the daemon is configured", Kind::kFile,
+                     /*required=*/false);
+  }
+  absl::StatusOr<int> Run(Session& session) override {
+    ASSIGN_OR_RETURN(client::Client * client, session.Connect());
+    ASSIGN_OR_RETURN(const v1::Backup made, client->CreateBackup(folder_));
+    const auto render = [&] { return absl::StrCat(Clean(made.path()), "\n"); };
+    RETURN_IF_ERROR(session.Show(made, render, {made.path()}));
+    session.Note(
+        absl::StrCat(Bytes(made.size_bytes()), ", ", made.runs(), " runs, up to event ", made.last_sequence()));
+    return kOk;
+  }
+
+ private:
+  std::string folder_;
 };
 
 class VersionVerb : public Verb {
@@ -101,6 +127,7 @@ class OpenRunVerb : public Verb {
 
 }  // namespace
 
+std::unique_ptr<Verb> MakeBackup() { return std::make_unique<BackupVerb>(); }
 std::unique_ptr<Verb> MakeServerInfo() { return std::make_unique<ServerInfoVerb>(); }
 std::unique_ptr<Verb> MakeVersion() { return std::make_unique<VersionVerb>(); }
 std::unique_ptr<Verb> MakeOpenRun() { return std::make_unique<OpenRunVerb>(); }

@@ -37,7 +37,8 @@ absl::Status UsageError(absl::string_view message) {
 
 int ExitCodeOf(const absl::Status& status) {
   const std::string reason = ReasonOf(status);
-  for (const char* word : {"USAGE", "SERVER_ADDRESS_INVALID", "TOKEN_UNREADABLE", "DATA_DIR_UNKNOWN", "JQ_INVALID"}) {
+  for (const char* word :
+       {"USAGE", "SERVER_ADDRESS_INVALID", "TOKEN_UNREADABLE", "CA_UNREADABLE", "DATA_DIR_UNKNOWN", "JQ_INVALID"}) {
     if (reason == word) return kUsage;
   }
   if (reason == "ORCHD_NOT_FOUND") return kUnreachable;

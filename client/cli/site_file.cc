@@ -16,6 +16,8 @@ namespace {
 using google::protobuf::Struct;
 using google::protobuf::Value;
 
+constexpr char kOwnStore[] = "default";
+
 class Reader {
  public:
   Reader(const spec::SourceMap& map, std::vector<spec::Problem>* problems) : map_(map), problems_(problems) {}
@@ -125,9 +127,9 @@ Site ReadSite(const spec::ConfigDocument& document, std::vector<spec::Problem>* 
   Site site;
   Reader reader(document.map, problems);
   const Struct& root = document.value;
-  reader.CheckKeys("", root, {"orchestrators", "pools", "stacks", "settings"});
+  reader.CheckKeys("", root, {"orchestrators", "pools", "artifact_stores", "stacks", "settings"});
   reader.Section(root, "orchestrators", [&](const std::string& path, const std::string& name, const Value& value) {
-    if (!reader.Mapping(path, value, {"name", "flavor", "config", "max_parallel"})) return;
+    if (!reader.Mapping(path, value, {"name", "flavor", "config", "max_parallel", "max_rate"})) return;
     const Struct& fields = value.struct_value();
     v1::Orchestrator o;
     o.set_name(name);
@@ -139,6 +141,13 @@ Site ReadSite(const spec::ConfigDocument& document, std::vector<spec::Problem>* 
     }
     if (const auto it = fields.fields().find("max_parallel"); it != fields.fields().end()) {
       o.set_max_parallel(reader.Count(path + ".max_parallel", it->second));
+    }
+    if (const auto it = fields.fields().find("max_rate"); it != fields.fields().end()) {
+      const double rate = it->second.number_value();
+      if (!it->second.has_number_value() || rate < 0 || rate > 1'000'000) {
+        reader.Fault(path + ".max_rate", "must be a number from 0 to 1000000, of submissions a second", "OUT_OF_RANGE");
+      }
+      o.set_max_rate(rate);
     }
     site.orchestrators.push_back(std::move(o));
   });
@@ -159,19 +168,54 @@ Site ReadSite(const spec::ConfigDocument& document, std::vector<spec::Problem>* 
     }
     site.pools.push_back(std::move(pool));
   });
+  reader.Section(root, "artifact_stores", [&](const std::string& path, const std::string& name, const Value& value) {
+    if (!reader.Mapping(path, value, {"name", "flavor", "config"})) return;
+    const Struct& fields = value.struct_value();
+    v1::ArtifactStore store;
+    store.set_name(name);
+    store.set_flavor(reader.Text(path, fields, "flavor"));
+    if (store.flavor().empty()) reader.Fault(path, "needs a flavor: local or s3", "REQUIRED");
+    if (name == kOwnStore) {
+      reader.Fault(path, "`default` is the local folder in the data directory; choose another name", "NAME_TAKEN");
+    }
+    if (const auto it = fields.fields().find("config"); it != fields.fields().end()) {
+      if (!it->second.has_struct_value()) reader.Fault(path + ".config", "must be a mapping", "WRONG_TYPE");
+      *store.mutable_config() = it->second.struct_value();
+    }
+    site.artifact_stores.push_back(std::move(store));
+  });
+  std::string the_default;
   reader.Section(root, "stacks", [&](const std::string& path, const std::string& name, const Value& value) {
-    if (!reader.Mapping(path, value, {"name", "orchestrator", "artifact_store", "image_registry"})) return;
+    if (!reader.Mapping(path, value, {"name", "orchestrator", "artifact_store", "image_registry", "is_default"}))
+      return;
     v1::Stack stack;
     stack.set_name(name);
     stack.set_orchestrator(reader.Text(path, value.struct_value(), "orchestrator"));
     stack.set_artifact_store(reader.Text(path, value.struct_value(), "artifact_store"));
     stack.set_image_registry(reader.Text(path, value.struct_value(), "image_registry"));
     if (stack.orchestrator().empty()) reader.Fault(path, "needs an orchestrator", "REQUIRED");
+    const auto& fields = value.struct_value().fields();
+    if (const auto it = fields.find("is_default"); it != fields.end()) {
+      if (!it->second.has_bool_value()) {
+        reader.Fault(path + ".is_default", "must be true or false", "WRONG_TYPE");
+      } else if (it->second.bool_value()) {
+        if (!the_default.empty()) {
+          reader.Fault(path + ".is_default", absl::StrCat("stack `", the_default, "` is the default one already"),
+                       "DUPLICATE_DEFAULT");
+        }
+        the_default = name;
+        stack.set_is_default(true);
+      }
+    }
     site.stacks.push_back(std::move(stack));
   });
   if (const auto it = root.fields().find("settings"); it != root.fields().end()) {
     if (reader.Mapping("settings", it->second, {"default_stack"})) {
       site.default_stack = reader.Text("settings", it->second.struct_value(), "default_stack");
+      if (!the_default.empty() && !site.default_stack.empty() && site.default_stack != the_default) {
+        reader.Fault("settings.default_stack", absl::StrCat("stack `", the_default, "` says is_default"),
+                     "DUPLICATE_DEFAULT");
+      }
     }
   }
   return site;
@@ -183,10 +227,12 @@ Change Compare(const v1::Orchestrator* present, v1::Orchestrator* wanted) {
     State(&parts, "flavor", wanted->flavor());
     State(&parts, "config", wanted->config().fields().empty() ? "" : ConfigText(wanted->config()));
     State(&parts, "max_parallel", wanted->max_parallel() > 0 ? absl::StrCat(wanted->max_parallel()) : "");
+    State(&parts, "max_rate", wanted->max_rate() > 0 ? absl::StrCat(wanted->max_rate()) : "");
   } else {
     Differ(&parts, "flavor", present->flavor(), wanted->flavor());
     Differ(&parts, "config", ConfigText(present->config()), ConfigText(wanted->config()));
     Differ(&parts, "max_parallel", absl::StrCat(present->max_parallel()), absl::StrCat(wanted->max_parallel()));
+    Differ(&parts, "max_rate", absl::StrCat(present->max_rate()), absl::StrCat(wanted->max_rate()));
     // Somebody else's change in between is then noticed by the daemon.
     wanted->set_version(present->version());
   }
@@ -203,6 +249,18 @@ Change Compare(const v1::Pool* present, v1::Pool* wanted) {
     Differ(&parts, "description", present->description(), wanted->description());
   }
   return Finish(absl::StrCat("pool ", wanted->name()), present != nullptr, parts);
+}
+
+Change Compare(const v1::ArtifactStore* present, v1::ArtifactStore* wanted) {
+  std::vector<std::string> parts;
+  if (present == nullptr) {
+    State(&parts, "flavor", wanted->flavor());
+    State(&parts, "config", wanted->config().fields().empty() ? "" : ConfigText(wanted->config()));
+  } else {
+    Differ(&parts, "flavor", present->flavor(), wanted->flavor());
+    Differ(&parts, "config", ConfigText(present->config()), ConfigText(wanted->config()));
+  }
+  return Finish(absl::StrCat("artifact store ", wanted->name()), present != nullptr, parts);
 }
 
 Change Compare(const v1::Stack* present, v1::Stack* wanted) {

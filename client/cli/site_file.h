@@ -12,16 +12,18 @@ namespace orch::cli {
 struct Site {
   std::vector<v1::Orchestrator> orchestrators;
   std::vector<v1::Pool> pools;
+  std::vector<v1::ArtifactStore> artifact_stores;
   std::vector<v1::Stack> stacks;
-  std::string default_stack;  // empty: not said
+  std::string default_stack;  // of settings; empty: not said there
 };
 
 // Turns the document into messages; every fault is appended to `problems` with its place.
 //
 //   orchestrators: [{name, flavor, config: {…}, max_parallel}]    or  {NAME: {flavor, …}}
 //   pools:         [{name, slots, description}]                   or  {NAME: SLOTS}  or  {NAME: {slots, …}}
-//   stacks:        [{name, orchestrator, artifact_store, image_registry}]   or  {NAME: {…}}
-//   settings:      {default_stack: NAME}
+//   artifact_stores: [{name, flavor, config: {…}}]                or  {NAME: {flavor, …}}
+//   stacks:        [{name, orchestrator, artifact_store, image_registry, is_default}]   or  {NAME: {…}}
+//   settings:      {default_stack: NAME}   as `is_default` there, also for one that is not in the file
 Site ReadSite(const spec::ConfigDocument& document, std::vector<spec::Problem>* problems);
 
 // One change that makes what is into what the file says.
@@ -36,6 +38,7 @@ struct Change {
 // none), so that it can be sent as it is.
 Change Compare(const v1::Orchestrator* present, v1::Orchestrator* wanted);
 Change Compare(const v1::Pool* present, v1::Pool* wanted);
+Change Compare(const v1::ArtifactStore* present, v1::ArtifactStore* wanted);
 Change Compare(const v1::Stack* present, v1::Stack* wanted);
 
 }  // namespace orch::cli

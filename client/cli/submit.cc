@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "client/cli/pipeline_file.h"
 #include "client/cli/run_text.h"
+#include "client/cli/step_images.h"
 #include "client/cli/text.h"
 #include "client/cli/verbs.h"
 #include "client/cli/watch.h"
@@ -28,11 +29,15 @@ class SubmitVerb : public Verb {
     flags.Positional("FILE", &file_, "The pipeline, YAML or JSON; `-`: stdin", Kind::kFile);
     flags.List("-p,--param", &params_, "NAME=VALUE", "A parameter (repeat for several)");
     flags.Text("--name", &name_, "NAME", "The run's name [made from pipeline and time]");
-    flags.Text("--orchestrator", &orchestrator_, "NAME", "Where it runs [the default stack's]", Kind::kOrchestrator);
+    flags.Text("--stack", &stack_, "NAME", "Where it runs and where its artifacts are kept [the default stack]",
+               Kind::kStack);
+    flags.Text("--orchestrator", &orchestrator_, "NAME", "Where it runs [the stack's]", Kind::kOrchestrator);
     flags.List("--label", &labels_, "KEY=VALUE", "A label (repeat for several)");
     flags.Int("--priority", &priority_, -1000, 1000, "Added to the priority of every step [0]");
     flags.Int("--max-parallel", &max_parallel_, 1, 1'000'000, "At most so many attempts at a time");
     flags.Switch("--no-cache", &no_cache_, "Compute everything anew");
+    flags.Switch("--skip-build", &images_.skip_build, "Build no image; steps with `image: {build: …}` need it there");
+    flags.Text("--build-host", &images_.host, "ADDRESS", "The engine that builds [DOCKER_HOST, then the usual socket]");
     flags.Switch("--wait", &wait_, "Wait for the end; exit code by outcome");
     flags.Switch("--watch", &watch_, "Show the progress until the end; exit code by outcome");
     flags.Text("--request-id", &request_id_, "ID", "The same id again answers the same run and starts nothing");
@@ -51,9 +56,11 @@ class SubmitVerb : public Verb {
     }
     if (!file.parsed.problems.empty()) return Refuse(file.shown, file.parsed.problems);
 
+    RETURN_IF_ERROR(BuildStepImages(session, file.folder, images_, &file.parsed.pipeline));
     request.mutable_pipeline()->Swap(&file.parsed.pipeline);
     request.set_name(name_);
     request.set_orchestrator(orchestrator_);
+    request.set_stack(stack_);
     request.set_priority(static_cast<int32_t>(priority_));
     request.set_max_parallel(static_cast<int32_t>(max_parallel_));
     request.set_request_id(request_id_);
@@ -99,6 +106,7 @@ class SubmitVerb : public Verb {
     *check.mutable_pipeline() = request.pipeline();
     *check.mutable_parameters() = request.parameters();
     check.set_orchestrator(request.orchestrator());
+    check.set_stack(request.stack());
     if (const auto all = client.ValidatePipeline(check); all.ok()) {
       for (const v1::Violation& v : all->violations()) {
         const bool known = std::any_of(violations.begin(), violations.end(), [&v](const Violation& have) {
@@ -134,7 +142,8 @@ class SubmitVerb : public Verb {
     return path;
   }
 
-  std::string file_, name_, orchestrator_, request_id_;
+  std::string file_, name_, orchestrator_, stack_, request_id_;
+  ImageOptions images_;
   std::vector<std::string> params_, labels_;
   int64_t priority_ = 0, max_parallel_ = 0;
   bool no_cache_ = false, wait_ = false, watch_ = false, no_start_ = false;
@@ -145,8 +154,8 @@ class ValidateVerb : public Verb {
   void Define(Flags& flags) override {
     flags.Positional("FILE", &file_, "The pipeline, YAML or JSON; `-`: stdin", Kind::kFile);
     flags.List("-p,--param", &params_, "NAME=VALUE", "A parameter (repeat for several)");
-    flags.Text("--orchestrator", &orchestrator_, "NAME", "Check against this one [the default stack's]",
-               Kind::kOrchestrator);
+    flags.Text("--stack", &stack_, "NAME", "Check against this one [the default stack]", Kind::kStack);
+    flags.Text("--orchestrator", &orchestrator_, "NAME", "Check against this one [the stack's]", Kind::kOrchestrator);
   }
 
   absl::StatusOr<int> Run(Session& session) override {
@@ -161,6 +170,7 @@ class ValidateVerb : public Verb {
       *request.mutable_pipeline() = file.parsed.pipeline;
       for (const auto& [name, value] : parameters) (*request.mutable_parameters())[name] = value;
       request.set_orchestrator(orchestrator_);
+      request.set_stack(stack_);
       absl::StatusOr<client::Client*> client = session.Connect();
       if (client.ok()) {
         ASSIGN_OR_RETURN(answer, (*client)->ValidatePipeline(request));
@@ -198,7 +208,7 @@ class ValidateVerb : public Verb {
     v->set_reason(problem.reason);
   }
 
-  std::string file_, orchestrator_;
+  std::string file_, orchestrator_, stack_;
   std::vector<std::string> params_;
 };
 

@@ -81,15 +81,65 @@ const std::vector<VerbRow>& AllVerbs() {
        MakeListFlavors},
       {"describe-flavor", "Show a flavor with the schemas of its configuration and settings", "",
        "orchctl describe-flavor local -o json --jq .config_schema", MakeDescribeFlavor},
+      {"register-flavor", "Take in the flavor that a plug-in brings",
+       "The daemon runs the program (as its own user, without a shell) and asks it what it is; an address is dialled\n"
+       "with mTLS. Again after an upgrade of the plug-in. See docs/custom-flavor.md.",
+       "orchctl register-flavor ./orch-slurm\norchctl register-flavor gpu-farm:7443 --ca ca.pem --cert us.pem --key "
+       "us.key",
+       MakeRegisterFlavor},
+      {"delete-flavor", "Delete a plug-in's flavor", "Refused while an orchestrator is of it.",
+       "orchctl delete-flavor slurm", MakeDeleteFlavor},
       {"register-orchestrator", "Register an orchestrator", "",
        "orchctl register-orchestrator small --flavor local --config cpu=2", MakeRegisterOrchestrator},
       {"list-orchestrators", "List registered orchestrators", "", "orchctl list-orchestrators", MakeListOrchestrators},
+      {"get-orchestrator", "Show an orchestrator, and how it is", "", "orchctl get-orchestrator small",
+       MakeGetOrchestrator},
+      {"check-orchestrator", "Ask an orchestrator's platform whether it would take work now",
+       "Says what is wrong and what to do. One that was taken out because it refused too often, and now says that it "
+       "is\n"
+       "well, is tried at once. Exit code 8 if something is wrong.",
+       "orchctl check-orchestrator small", MakeCheckOrchestrator},
+      {"update-orchestrator", "Change an orchestrator's configuration or limits",
+       "Limits change at any time; the configuration only while nothing runs there. What is not named stays.",
+       "orchctl update-orchestrator small --max-parallel 4 --max-rate 2\n"
+       "orchctl update-orchestrator small --config cpus=8",
+       MakeUpdateOrchestrator},
+      {"delete-orchestrator", "Delete an orchestrator",
+       "Refused while runs that have not ended use it, or a stack names it.", "orchctl delete-orchestrator small",
+       MakeDeleteOrchestrator},
+      {"register-artifact-store", "Register a place for the outputs of runs",
+       "It is tried first: an object is written, read and removed. Credentials are names of secrets, never values;\n"
+       "without them the daemon's environment and its user's AWS files are asked.",
+       "orchctl register-artifact-store team --flavor s3 --config bucket=ml-artifacts --config region=eu-west-1\n"
+       "orchctl register-artifact-store nfs --flavor local --config path=/mnt/artifacts",
+       MakeRegisterArtifactStore},
+      {"list-artifact-stores", "List registered artifact stores", "", "orchctl list-artifact-stores",
+       MakeListArtifactStores},
+      {"get-artifact-store", "Show an artifact store", "", "orchctl get-artifact-store team", MakeGetArtifactStore},
+      {"delete-artifact-store", "Take an artifact store out of service",
+       "Refused while a stack names it, or artifacts that are kept are there. Its bytes stay.",
+       "orchctl delete-artifact-store team", MakeDeleteArtifactStore},
+      {"register-stack", "Name an orchestrator and an artifact store that go together, or change such a name", "",
+       "orchctl register-stack prod --orchestrator docker --artifact-store team", MakeRegisterStack},
+      {"set-stack", "Choose the stack that submissions use which name none", "", "orchctl set-stack prod",
+       MakeSetStack},
+      {"list-stacks", "List stacks", "", "orchctl list-stacks", MakeListStacks},
+      {"get-stack", "Show a stack", "", "orchctl get-stack prod", MakeGetStack},
+      {"delete-stack", "Delete a stack", "Refused for the default one. Runs that were submitted with it go on.",
+       "orchctl delete-stack prod", MakeDeleteStack},
       {"create-pool", "Make a pool of slots, or change how many it has",
        "Steps that name it in `pools` take slots while they run.",
        "orchctl create-pool db --slots 2 --description 'connections to the warehouse'", MakeCreatePool},
       {"list-pools", "List pools with the slots in use", "", "orchctl list-pools", MakeListPools},
       {"delete-pool", "Delete a pool", "Refused while a step that has not ended names it.", "orchctl delete-pool db",
        MakeDeletePool},
+      {"build-image", "Make a container image with what steps need in it",
+       "Built by a Docker engine on this machine, once: an image of the same base, packages, files and variables is "
+       "not\n"
+       "built again. orch-launch is in it. Prints what to write as a step's `image`: the image's id, or with "
+       "--registry\n"
+       "the name and digest it was pushed under. `submit` does the same for steps with `image: {build: …}`.",
+       "orchctl build-image --base python:3.11-slim --requirement numpy==2.1.0 --source .", MakeBuildImage},
       {"set-secret", "Set a secret that steps may name in `secrets`",
        "The value comes from stdin, or from a prompt that does not show it; nobody can read it back. A line end after "
        "a\n"
@@ -99,15 +149,30 @@ const std::vector<VerbRow>& AllVerbs() {
       {"list-secrets", "List secrets, never their values", "", "orchctl list-secrets", MakeListSecrets},
       {"delete-secret", "Delete a secret", "Refused while a step that has not ended needs it.",
        "orchctl delete-secret db-password", MakeDeleteSecret},
-      {"apply", "Bring orchestrators, pools and stacks to what a file says",
+      {"create-token", "Make a token that a client on another machine is let in with",
+       "Prints the token, which is shown this once, or writes it to a new file of mode 0600. `read` may make calls "
+       "that\n"
+       "change nothing, `full` every call but these three verbs' and `backup`.",
+       "orchctl create-token ci --expires 90d --output ci.token\norchctl create-token dashboard --scope read",
+       MakeCreateToken},
+      {"list-tokens", "List tokens, never their values", "", "orchctl list-tokens", MakeListTokens},
+      {"revoke-token", "Shut out whoever has a token", "At once, and for good; streams that it opened end.",
+       "orchctl revoke-token ci", MakeRevokeToken},
+      {"apply", "Bring orchestrators, pools, artifact stores and stacks to what a file says",
        "Shows the difference first; asks on a terminal. A second time changes nothing. Nothing is deleted.\n"
-       "The file: orchestrators: [{name, flavor, config, max_parallel}], pools: {db: 2},\n"
-       "stacks: [{name, orchestrator, artifact_store, image_registry}], settings: {default_stack: NAME}.",
+       "The file: orchestrators: [{name, flavor, config, max_parallel, max_rate}], pools: {db: 2},\n"
+       "artifact_stores: [{name, flavor, config}], which are tried; stacks: [{name, orchestrator, artifact_store,\n"
+       "image_registry, is_default}], settings: {default_stack: NAME}.",
        "orchctl apply -f site.yaml --dry-run", MakeApply},
       {"prune", "Show what the rules of retention would delete, and with --yes delete it",
        "Without flags the rules are those of the daemon's configuration (`retention:`); without any nothing goes.\n"
        "What has not ended stays, and so do artifacts that a cache entry or a name of their own (`as`) needs.",
        "orchctl prune --runs-max-age 90d --artifacts-max-count 5\norchctl prune --yes", MakePrune},
+      {"backup", "Copy the daemon's database while it works",
+       "Into a new folder of FOLDER, a path on the daemon's machine, or of where `backup:` in its configuration says.\n"
+       "Prints the new folder; `orchd --restore` puts it back. Outputs and logs are not in it: copy `blobs` and\n"
+       "`logs` of the data directory after it.",
+       "orchctl backup /mnt/backups", MakeBackup},
       {"server-info", "Show the daemon", "", "orchctl server-info -o json --jq .version", MakeServerInfo},
       {"version", "Show the versions of this program and of the daemon", "", "orchctl version", MakeVersion},
       {"completion", "Print a completion script for a shell", "", "source <(orchctl completion bash)", MakeCompletion},

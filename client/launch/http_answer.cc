@@ -10,6 +10,7 @@ namespace {
 
 constexpr size_t kMaxAnswer = 16u << 20;
 constexpr std::string_view kEnd = "\r\n\r\n";
+constexpr std::string_view kLastChunk = "0\r\n\r\n";
 
 std::string_view Stripped(std::string_view text) {
   while (!text.empty() && (text.front() == ' ' || text.front() == '\t')) text.remove_prefix(1);
@@ -55,7 +56,29 @@ bool Unchunk(std::string_view in, std::string* out) {
   }
 }
 
+// `HTTP/1.1 200 …`
+bool ReadStatus(std::string_view text, size_t* status) {
+  return text.size() >= 12 && text.substr(0, 7) == "HTTP/1." && text[8] == ' ' &&
+         ReadNumber(text.substr(9, 3), 10, status) && *status >= 100 && *status <= 599;
+}
+
 }  // namespace
+
+std::string HttpAnswer::Header(std::string_view name) const { return std::string(HeaderOf(head, name)); }
+
+bool ReadHead(std::string_view head, AnswerHead* out) {
+  size_t status = 0;
+  size_t length = 0;
+  if (!ReadStatus(head, &status)) return false;
+  out->status = static_cast<int>(status);
+  const std::string_view text = HeaderOf(head, "Content-Length");
+  const bool chunked = SameWord(HeaderOf(head, "Transfer-Encoding"), "chunked");
+  out->sized = !text.empty() && !chunked;
+  if (!out->sized) return true;
+  if (!ReadNumber(text, 10, &length) || length > static_cast<size_t>(INT64_MAX)) return false;
+  out->length = static_cast<int64_t>(length);
+  return true;
+}
 
 void AnswerReader::Append(std::string_view bytes) {
   const size_t from = text_.size() < kEnd.size() ? 0 : text_.size() - kEnd.size() + 1;
@@ -73,6 +96,12 @@ void AnswerReader::Append(std::string_view bytes) {
 
 bool AnswerReader::complete() const {
   if (bad_ || text_.size() > kMaxAnswer) return true;
+  if (chunked_) {
+    const std::string_view body = std::string_view(text_).substr(head_end_ + kEnd.size());
+    std::string ignored;
+    return body.size() >= kLastChunk.size() && body.substr(body.size() - kLastChunk.size()) == kLastChunk &&
+           Unchunk(body, &ignored);
+  }
   return has_length_ && text_.size() >= head_end_ + kEnd.size() + length_;
 }
 
@@ -84,9 +113,7 @@ HttpAnswer AnswerReader::Finish() {
     answer.error = "the answer is too large";
     return answer;
   }
-  // `HTTP/1.1 200 …`
-  if (bad_ || head_end_ == std::string::npos || head_end_ < 12 || text.substr(0, 7) != "HTTP/1." || text[8] != ' ' ||
-      !ReadNumber(text.substr(9, 3), 10, &status) || status < 100 || status > 599) {
+  if (bad_ || head_end_ == std::string::npos || !ReadStatus(text.substr(0, head_end_), &status)) {
     answer.error = "the answer is no HTTP";
     return answer;
   }
@@ -104,6 +131,7 @@ HttpAnswer AnswerReader::Finish() {
   } else {
     answer.body = std::string(has_length_ ? body.substr(0, length_) : body);
   }
+  answer.head = std::string(text.substr(0, head_end_ + 2));
   answer.status = static_cast<int>(status);
   return answer;
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -9,9 +10,21 @@ namespace orch::launch {
 
 struct HttpAnswer {
   int status = 0;  // 0: there was no answer, `error` says why
+  std::string head;
   std::string body;
   std::string error;
+
+  // The value of a header, or empty; names in any case.
+  std::string Header(std::string_view name) const;
 };
+
+// What the head of an answer says, up to and with its empty line. False if it is none.
+struct AnswerHead {
+  int status = 0;
+  bool sized = false;
+  int64_t length = 0;  // if `sized`
+};
+bool ReadHead(std::string_view head, AnswerHead* out);
 
 class AnswerReader {
  public:

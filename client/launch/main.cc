@@ -1,22 +1,27 @@
-// orch-launch: what a step's command can ask of its daemon. One static binary without run-time dependencies.
+// orch-launch: what a step's command can ask of its daemon, and what runs a step elsewhere. One static binary without
+// run-time dependencies.
 //
 // Exit codes: 0 done, 1 the daemon refused, 2 usage, 7 the daemon cannot be reached.
-#include <time.h>
-
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "client/launch/http.h"
+#include "client/launch/daemon.h"
+#include "client/launch/deliver.h"
+#include "client/launch/enter.h"
+#include "client/launch/files.h"
+#include "client/launch/install.h"
+#include "client/launch/run.h"
 
 namespace {
 
 using nlohmann::json;
 
 constexpr int kReachSeconds = 60;  // a daemon that restarts is back within this
-constexpr int kCallMillis = 30'000;
 
 constexpr char kHelp[] =
     "orch-launch publish OUTPUT [--metadata KEY=VALUE]…\n"
@@ -25,18 +30,24 @@ constexpr char kHelp[] =
     "    Prints the artifact's id. Retries for 60 s while the daemon restarts.\n"
     "orch-launch heartbeat\n"
     "    Says that this step is alive; of use to a step with `heartbeat`. Retries for 60 s while the daemon restarts.\n"
+    "orch-launch run [--task FILE]\n"
+    "    What a platform starts for a step that shares no files with the daemon: fetches the step's inputs, runs its\n"
+    "    command, delivers its outputs and tells how it ended. Its exit code is the command's, 128 and the signal, or\n"
+    "    125 if it could not do its own part. With a FILE it has all of its task from there, and needs no daemon.\n"
+    "orch-launch enter FOLDER COMMAND…\n"
+    "    What a container starts: sets the variables that FOLDER has as files, and becomes the command. Its secrets "
+    "do\n"
+    "    not leave by the log.\n"
+    "orch-launch install FOLDER\n"
+    "    Puts itself there, for a container that shares that folder and does not have it in its image.\n"
     "orch-launch --version | --help\n"
     "\n"
-    "It runs inside a step, where ORCH_ENDPOINT and ORCH_TOKEN are set.\n";
+    "It runs inside a step, where ORCH_ENDPOINT and ORCH_TOKEN are set; for https:// ORCH_CA is a file with the\n"
+    "certificates that sign the daemon's, or ORCH_CA_PEM their text.\n";
 
 int Fail(int code, const std::string& message) {
   fprintf(stderr, "orch-launch: %s\n", message.c_str());
   return code;
-}
-
-void Pause(int millis) {
-  const timespec time{millis / 1000, millis % 1000 * 1'000'000};
-  nanosleep(&time, nullptr);
 }
 
 // A value that is JSON stays what it is, anything else is text.
@@ -45,39 +56,30 @@ json ValueOf(const std::string& text) {
   return value.is_discarded() ? json(text) : value;
 }
 
-// One call of the daemon, tried again while it restarts. 0 and the answer, or the exit code after the word of it.
-int Ask(const char* method, const json& request, const std::string& failure, json* out) {
-  const char* endpoint = getenv("ORCH_ENDPOINT");
-  const char* token = getenv("ORCH_TOKEN");
-  if (endpoint == nullptr || token == nullptr || getenv("ORCH_FENCE") == nullptr) {
-    return Fail(2, "ORCH_ENDPOINT, ORCH_TOKEN and ORCH_FENCE are not set: this runs inside a step of orchd");
+std::unique_ptr<orch::launch::Daemon> Connect() {
+  signal(SIGPIPE, SIG_IGN);  // a connection that breaks is an answer
+  std::string error;
+  auto daemon = orch::launch::Daemon::FromEnvironment(kReachSeconds, &error);
+  if (daemon == nullptr) Fail(2, error);
+  return daemon;
+}
+
+// The exit code of a fault, after the word of it.
+int Refused(const orch::launch::Daemon& daemon, const orch::launch::Fault& fault, const std::string& failure) {
+  if (!fault.unreachable) return Fail(1, failure + ": " + fault.message);
+  return Fail(7, "the daemon at " + daemon.name() + " did not answer for " + std::to_string(kReachSeconds) + " s (" +
+                     fault.message + ")");
+}
+
+// As the name of an output becomes that of a variable.
+std::string VariableOf(const std::string& output) {
+  std::string out = "ORCH_OUTPUT_";
+  for (const char c : output) {
+    const bool small = c >= 'a' && c <= 'z';
+    const bool plain = small || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+    out += small ? static_cast<char>(c - 'a' + 'A') : plain ? c : '_';
   }
-  if (strncmp(endpoint, "unix:", 5) != 0) return Fail(2, std::string("cannot use the endpoint `") + endpoint + "`");
-  const std::string path = std::string("/orch.v1.") + method;
-  const std::string body = request.dump(-1, ' ', false, json::error_handler_t::replace);
-  const time_t until = time(nullptr) + kReachSeconds;
-  int wait = 20;
-  for (;;) {
-    const orch::launch::HttpAnswer answer = orch::launch::PostJson(endpoint + 5, path, token, body, kCallMillis);
-    const json parsed = json::parse(answer.body, nullptr, /*allow_exceptions=*/false);
-    if (answer.status == 200) {
-      *out = parsed.is_object() ? parsed : json::object();
-      return 0;
-    }
-    const bool again = answer.status == 0 || answer.status == 503 || answer.status == 429 || answer.status == 504;
-    if (!again) {
-      const std::string why = parsed.is_object() && parsed.contains("message") && parsed["message"].is_string()
-                                  ? parsed["message"].get<std::string>()
-                                  : "HTTP status " + std::to_string(answer.status);
-      return Fail(1, failure + ": " + why);
-    }
-    if (time(nullptr) >= until) {
-      return Fail(7, "the daemon at " + std::string(endpoint) + " did not answer for " + std::to_string(kReachSeconds) +
-                         " s (" + answer.error + ")");
-    }
-    Pause(wait);
-    if (wait < 1000) wait *= 2;
-  }
+  return out;
 }
 
 int Publish(int argc, char** argv) {
@@ -105,9 +107,26 @@ int Publish(int argc, char** argv) {
   if (const char* step = getenv("ORCH_STEP")) request["step"] = step;
   if (const char* attempt = getenv("ORCH_ATTEMPT")) request["attempt"] = atoi(attempt);
   if (!metadata.empty()) request["metadata"] = metadata;
+  const auto daemon = Connect();
+  if (daemon == nullptr) return 2;
+  const std::string failure = "`" + output + "` is not published";
+  const char* artifacts = getenv("ORCH_ARTIFACTS");
+  const bool deliver = artifacts != nullptr && strcmp(artifacts, "daemon") == 0;  // it shares no files with us
+  if (deliver) {
+    const char* path = getenv(VariableOf(output).c_str());
+    if (path == nullptr) return Fail(1, failure + ": this step declares no such output");
+    std::string hex;
+    if (const auto fault = orch::launch::DeliverOutput(*daemon, output, path, &hex)) {
+      return Refused(*daemon, *fault, failure);
+    }
+  }
   json answer;
-  if (const int code = Ask("ArtifactService/PublishArtifact", request, "`" + output + "` is not published", &answer)) {
-    return code;
+  if (const auto fault = daemon->Post("/orch.v1.ArtifactService/PublishArtifact", request, &answer)) {
+    return Refused(*daemon, *fault, failure);
+  }
+  if (const char* published = getenv("ORCH_PUBLISHED"); deliver && published != nullptr) {
+    std::string error;  // without it the output is delivered once more
+    (void)orch::launch::WriteFile(std::string(published) + "/" + output, "", 0444, &error);
   }
   puts(answer.value("id", "").c_str());
   return 0;
@@ -115,8 +134,10 @@ int Publish(int argc, char** argv) {
 
 int Heartbeat(int argc, char** argv) {
   if (argc > 0) return Fail(2, std::string("heartbeat takes no argument, not `") + argv[0] + "`");
-  json answer;
-  return Ask("RunService/SendHeartbeat", json::object(), "no heartbeat", &answer);
+  const auto daemon = Connect();
+  if (daemon == nullptr) return 2;
+  const auto fault = daemon->Post("/orch.v1.RunService/SendHeartbeat", json::object(), nullptr);
+  return fault ? Refused(*daemon, *fault, "no heartbeat") : 0;
 }
 
 }  // namespace
@@ -128,6 +149,20 @@ int main(int argc, char** argv) {
     return 0;
   }
   if (verb == "publish") return Publish(argc - 2, argv + 2);
+  if (verb == "enter") {
+    if (argc < 4) return Fail(2, "enter takes a folder and a command");
+    return orch::launch::Enter(argv[2], {argv + 3, argv + argc});
+  }
+  if (verb == "run") {
+    const bool handed = argc == 4 && strcmp(argv[2], "--task") == 0;
+    if (argc > 2 && !handed) return Fail(2, std::string("run takes `--task FILE` or nothing, not `") + argv[2] + "`");
+    return orch::launch::Run(handed ? argv[3] : "");
+  }
+  if (verb == "install") {
+    if (argc != 3) return Fail(2, "install takes a folder");
+    const std::string error = orch::launch::Install(argv[2]);
+    return error.empty() ? 0 : Fail(1, error);
+  }
   if (verb == "heartbeat") return Heartbeat(argc - 2, argv + 2);
   if (verb == "--version") {
     puts("orch-launch " ORCH_VERSION);

@@ -11,6 +11,7 @@ namespace {
 constexpr std::chrono::milliseconds kWaitPiece{20'000};
 constexpr std::chrono::milliseconds kWaitSlack{10'000};
 constexpr std::chrono::milliseconds kPruneTime{600'000};
+constexpr std::chrono::milliseconds kPluginTime{120'000};
 constexpr int32_t kDownloadPiece = 2 << 20;
 
 }  // namespace
@@ -179,9 +180,21 @@ absl::StatusOr<v1::Flavor> Client::DescribeFlavor(absl::string_view name) {
   return impl_->Call(*impl_->orchestrators, &v1::OrchestratorService::Stub::DescribeFlavor, std::move(request));
 }
 
+absl::StatusOr<v1::Flavor> Client::RegisterFlavor(v1::RegisterFlavorRequest request) {
+  return impl_->Call(*impl_->orchestrators, &v1::OrchestratorService::Stub::RegisterFlavor, std::move(request),
+                     kPluginTime);
+}
+
+absl::Status Client::DeleteFlavor(absl::string_view name) {
+  v1::DeleteFlavorRequest request;
+  request.set_name(std::string(name));
+  return impl_->Call(*impl_->orchestrators, &v1::OrchestratorService::Stub::DeleteFlavor, std::move(request)).status();
+}
+
 absl::StatusOr<v1::Orchestrator> Client::RegisterOrchestrator(v1::RegisterOrchestratorRequest request) {
   impl_->Fill(request.mutable_orchestrator());
-  return impl_->Call(*impl_->orchestrators, &v1::OrchestratorService::Stub::RegisterOrchestrator, std::move(request));
+  return impl_->Call(*impl_->orchestrators, &v1::OrchestratorService::Stub::RegisterOrchestrator, std::move(request),
+                     kPluginTime);
 }
 
 absl::StatusOr<v1::Orchestrator> Client::UpdateOrchestrator(v1::UpdateOrchestratorRequest request) {
@@ -197,6 +210,10 @@ absl::StatusOr<v1::Orchestrator> Client::GetOrchestrator(absl::string_view name)
 
 absl::StatusOr<v1::ListOrchestratorsResponse> Client::ListOrchestrators(v1::ListOrchestratorsRequest request) {
   return impl_->Call(*impl_->orchestrators, &v1::OrchestratorService::Stub::ListOrchestrators, std::move(request));
+}
+
+absl::StatusOr<v1::CheckOrchestratorResponse> Client::CheckOrchestrator(v1::CheckOrchestratorRequest request) {
+  return impl_->Call(*impl_->orchestrators, &v1::OrchestratorService::Stub::CheckOrchestrator, std::move(request));
 }
 
 absl::Status Client::DeleteOrchestrator(absl::string_view name) {
@@ -224,6 +241,40 @@ absl::StatusOr<v1::ListStacksResponse> Client::ListStacks() {
   return impl_->Call(*impl_->orchestrators, &v1::OrchestratorService::Stub::ListStacks, v1::ListStacksRequest());
 }
 
+absl::StatusOr<v1::Stack> Client::GetStack(absl::string_view name) {
+  v1::GetStackRequest request;
+  request.set_name(std::string(name));
+  return impl_->Call(*impl_->orchestrators, &v1::OrchestratorService::Stub::GetStack, std::move(request));
+}
+
+absl::Status Client::DeleteStack(absl::string_view name) {
+  v1::DeleteStackRequest request;
+  request.set_name(std::string(name));
+  return impl_->Call(*impl_->orchestrators, &v1::OrchestratorService::Stub::DeleteStack, std::move(request)).status();
+}
+
+absl::StatusOr<v1::ArtifactStore> Client::RegisterArtifactStore(v1::RegisterArtifactStoreRequest request) {
+  return impl_->Call(*impl_->orchestrators, &v1::OrchestratorService::Stub::RegisterArtifactStore, std::move(request));
+}
+
+absl::StatusOr<v1::ArtifactStore> Client::GetArtifactStore(absl::string_view name) {
+  v1::GetArtifactStoreRequest request;
+  request.set_name(std::string(name));
+  return impl_->Call(*impl_->orchestrators, &v1::OrchestratorService::Stub::GetArtifactStore, std::move(request));
+}
+
+absl::StatusOr<v1::ListArtifactStoresResponse> Client::ListArtifactStores() {
+  return impl_->Call(*impl_->orchestrators, &v1::OrchestratorService::Stub::ListArtifactStores,
+                     v1::ListArtifactStoresRequest());
+}
+
+absl::Status Client::DeleteArtifactStore(absl::string_view name) {
+  v1::DeleteArtifactStoreRequest request;
+  request.set_name(std::string(name));
+  return impl_->Call(*impl_->orchestrators, &v1::OrchestratorService::Stub::DeleteArtifactStore, std::move(request))
+      .status();
+}
+
 absl::StatusOr<v1::Stack> Client::SetStack(v1::SetStackRequest request) {
   return impl_->Call(*impl_->orchestrators, &v1::OrchestratorService::Stub::SetStack, std::move(request));
 }
@@ -238,6 +289,24 @@ absl::StatusOr<v1::ListSecretsResponse> Client::ListSecrets(v1::ListSecretsReque
 
 absl::Status Client::DeleteSecret(v1::DeleteSecretRequest request) {
   return impl_->Call(*impl_->secrets, &v1::SecretService::Stub::DeleteSecret, std::move(request)).status();
+}
+
+absl::StatusOr<v1::CreateTokenResponse> Client::CreateToken(v1::CreateTokenRequest request) {
+  return impl_->Call(*impl_->auth, &v1::AuthService::Stub::CreateToken, std::move(request));
+}
+
+absl::StatusOr<v1::ListTokensResponse> Client::ListTokens(v1::ListTokensRequest request) {
+  return impl_->Call(*impl_->auth, &v1::AuthService::Stub::ListTokens, std::move(request));
+}
+
+absl::StatusOr<v1::Token> Client::RevokeToken(v1::RevokeTokenRequest request) {
+  return impl_->Call(*impl_->auth, &v1::AuthService::Stub::RevokeToken, std::move(request));
+}
+
+absl::StatusOr<v1::Backup> Client::CreateBackup(const std::string& folder) {
+  v1::CreateBackupRequest request;
+  request.set_folder(folder);
+  return impl_->Call(*impl_->admin, &v1::AdminService::Stub::CreateBackup, std::move(request), kPruneTime);
 }
 
 absl::StatusOr<v1::PruneResponse> Client::Prune(v1::PruneRequest request) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/match.h"
+#include "absl/strings/strip.h"
 #include "client/lib/client_impl.h"
 
 namespace orch::client {
@@ -16,7 +17,7 @@ grpc::ChannelArguments ChannelSettings() {
   // Despite its name the time that one attempt to connect may take.
   args.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 5000);
   args.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
-  // The daemon is on this machine: a proxy from http_proxy cannot reach it.
+  // The daemon is on this machine or in its network: a proxy from http_proxy is for other places.
   args.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   args.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   // Error details travel as trailers, which gRPC limits to 8 KiB by default.
@@ -29,15 +30,24 @@ grpc::ChannelArguments ChannelSettings() {
 }  // namespace
 
 Client::Impl::Impl(Endpoint e, ClientOptions o) : endpoint(std::move(e)), options(std::move(o)) {
-  const bool socket = absl::StartsWith(endpoint.address, "unix:");
-  const auto credentials = grpc::experimental::LocalCredentials(socket ? UDS : LOCAL_TCP);
-  channel = grpc::CreateCustomChannel(endpoint.address, credentials, ChannelSettings());
+  std::shared_ptr<grpc::ChannelCredentials> credentials;
+  if (UsesTls(endpoint.address)) {
+    grpc::SslCredentialsOptions tls;
+    tls.pem_root_certs = endpoint.ca_pem;
+    credentials = grpc::SslCredentials(tls);
+  } else {
+    const bool socket = absl::StartsWith(endpoint.address, "unix:");
+    credentials = grpc::experimental::LocalCredentials(socket ? UDS : LOCAL_TCP);
+  }
+  const std::string target(absl::StripPrefix(endpoint.address, "https://"));
+  channel = grpc::CreateCustomChannel(target, credentials, ChannelSettings());
   runs = v1::RunService::NewStub(channel);
   pipelines = v1::PipelineService::NewStub(channel);
   artifacts = v1::ArtifactService::NewStub(channel);
   logs = v1::LogService::NewStub(channel);
   orchestrators = v1::OrchestratorService::NewStub(channel);
   secrets = v1::SecretService::NewStub(channel);
+  auth = v1::AuthService::NewStub(channel);
   admin = v1::AdminService::NewStub(channel);
 }
 

@@ -29,6 +29,7 @@
 #include "client/lib/discovery.h"
 #include "orch/v1/admin_service.pb.h"
 #include "orch/v1/artifact_service.pb.h"
+#include "orch/v1/auth_service.pb.h"
 #include "orch/v1/log_service.pb.h"
 #include "orch/v1/orchestrator_service.pb.h"
 #include "orch/v1/pipeline_service.pb.h"
@@ -123,24 +124,44 @@ class Client {
   // Orchestrators.
   absl::StatusOr<v1::ListFlavorsResponse> ListFlavors();
   absl::StatusOr<v1::Flavor> DescribeFlavor(absl::string_view name);
+  // Starts the plug-in, which may take a while: the deadline is two minutes.
+  absl::StatusOr<v1::Flavor> RegisterFlavor(v1::RegisterFlavorRequest request);
+  absl::Status DeleteFlavor(absl::string_view name);
   absl::StatusOr<v1::Orchestrator> RegisterOrchestrator(v1::RegisterOrchestratorRequest request);
   absl::StatusOr<v1::Orchestrator> UpdateOrchestrator(v1::UpdateOrchestratorRequest request);
   absl::StatusOr<v1::Orchestrator> GetOrchestrator(absl::string_view name);
   absl::StatusOr<v1::ListOrchestratorsResponse> ListOrchestrators(v1::ListOrchestratorsRequest request);
+  // May take ten seconds.
+  absl::StatusOr<v1::CheckOrchestratorResponse> CheckOrchestrator(v1::CheckOrchestratorRequest request);
   absl::Status DeleteOrchestrator(absl::string_view name);
   absl::StatusOr<v1::Pool> SetPool(v1::SetPoolRequest request);
   absl::StatusOr<v1::ListPoolsResponse> ListPools();
   absl::Status DeletePool(absl::string_view name);
   absl::StatusOr<v1::ListStacksResponse> ListStacks();
+  absl::StatusOr<v1::Stack> GetStack(absl::string_view name);
   absl::StatusOr<v1::Stack> SetStack(v1::SetStackRequest request);
+  absl::Status DeleteStack(absl::string_view name);
+  // Tried before it is registered, which may take a while.
+  absl::StatusOr<v1::ArtifactStore> RegisterArtifactStore(v1::RegisterArtifactStoreRequest request);
+  absl::StatusOr<v1::ArtifactStore> GetArtifactStore(absl::string_view name);
+  absl::StatusOr<v1::ListArtifactStoresResponse> ListArtifactStores();
+  absl::Status DeleteArtifactStore(absl::string_view name);
 
   // Secrets: they go in and never come out.
   absl::StatusOr<v1::Secret> SetSecret(v1::SetSecretRequest request);
   absl::StatusOr<v1::ListSecretsResponse> ListSecrets(v1::ListSecretsRequest request);
   absl::Status DeleteSecret(v1::DeleteSecretRequest request);
 
+  // Tokens of clients; for the daemon's owner alone. The answer of the first has the value, no other call does.
+  absl::StatusOr<v1::CreateTokenResponse> CreateToken(v1::CreateTokenRequest request);
+  absl::StatusOr<v1::ListTokensResponse> ListTokens(v1::ListTokensRequest request);
+  absl::StatusOr<v1::Token> RevokeToken(v1::RevokeTokenRequest request);
+
   // The daemon itself.
   absl::StatusOr<v1::ServerInfo> GetServerInfo();
+  // A backup of the daemon's database in `folder` on its machine; empty: where its configuration says. May take long:
+  // the deadline is ten minutes.
+  absl::StatusOr<v1::Backup> CreateBackup(const std::string& folder);
   // What goes, or with `apply` went. May take long: the deadline is ten minutes.
   absl::StatusOr<v1::PruneResponse> Prune(v1::PruneRequest request);
   absl::StatusOr<v1::SignInLink> CreateSignInLink(absl::string_view run);

@@ -29,6 +29,7 @@ struct Client::Impl {
   std::unique_ptr<v1::LogService::Stub> logs;
   std::unique_ptr<v1::OrchestratorService::Stub> orchestrators;
   std::unique_ptr<v1::SecretService::Stub> secrets;
+  std::unique_ptr<v1::AuthService::Stub> auth;
   std::unique_ptr<v1::AdminService::Stub> admin;
   // The daemon has answered at least once.
   std::atomic<bool> met{false};

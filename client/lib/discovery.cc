@@ -8,6 +8,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -28,10 +29,13 @@ std::string Env(const char* name) {
   return value == nullptr ? std::string() : std::string(value);
 }
 
-std::optional<std::string> ReadSmallFile(const std::string& path) {
+constexpr absl::string_view kTlsScheme = "https://";
+constexpr size_t kMaxCaBytes = 4 << 20;  // a system's whole list is a quarter of a MiB
+
+std::optional<std::string> ReadSmallFile(const std::string& path, size_t most = 64 * 1024) {
   std::ifstream in(path, std::ios::binary);
   if (!in) return std::nullopt;
-  std::string text(64 * 1024, '\0');
+  std::string text(most, '\0');
   in.read(text.data(), static_cast<std::streamsize>(text.size()));
   text.resize(static_cast<size_t>(in.gcount()));
   return text;
@@ -62,19 +66,34 @@ absl::Status NotRunning(const std::string& dir, absl::string_view why) {
                             "`, or name one with --server or ORCH_SERVER"));
 }
 
+// `localhost` of `localhost:80`, `https://localhost:80`.
+absl::string_view HostOf(absl::string_view address) {
+  (void)absl::ConsumePrefix(&address, kTlsScheme);
+  return address.substr(0, address.rfind(':'));
+}
+
+absl::Status ReadToken(const std::string& file, Endpoint* endpoint) {
+  const std::optional<std::string> text = ReadSmallFile(file);
+  if (!text.has_value()) {
+    return Error(absl::StatusCode::kInvalidArgument, "TOKEN_UNREADABLE",
+                 absl::StrCat("cannot read the token file ", file, ": ", strerror(errno)));
+  }
+  endpoint->token = std::string(absl::StripAsciiWhitespace(*text));
+  endpoint->token_origin = file;
+  return absl::OkStatus();
+}
+
 absl::Status FindToken(const DiscoveryOptions& options, Endpoint* endpoint) {
+  // The data directory's token opens the daemon on this machine: no other machine is to see it.
+  const bool here = !UsesTls(endpoint->address) || Loopback(HostOf(endpoint->address));
   if (!options.token_file.empty()) {
-    const std::optional<std::string> text = ReadSmallFile(options.token_file);
-    if (!text.has_value()) {
-      return Error(absl::StatusCode::kInvalidArgument, "TOKEN_UNREADABLE",
-                   absl::StrCat("cannot read the token file ", options.token_file, ": ", strerror(errno)));
-    }
-    endpoint->token = std::string(absl::StripAsciiWhitespace(*text));
-    endpoint->token_origin = options.token_file;
+    RETURN_IF_ERROR(ReadToken(options.token_file, endpoint));
   } else if (const std::string token = Env("ORCH_TOKEN"); !token.empty()) {
     endpoint->token = token;
     endpoint->token_origin = "ORCH_TOKEN";
-  } else if (!endpoint->data_dir.empty()) {
+  } else if (const std::string file = Env("ORCH_TOKEN_FILE"); !file.empty()) {
+    RETURN_IF_ERROR(ReadToken(file, endpoint));
+  } else if (!endpoint->data_dir.empty() && here) {
     const std::string path = absl::StrCat(endpoint->data_dir, "/token");
     if (const std::optional<std::string> text = ReadSmallFile(path); text.has_value()) {
       endpoint->token = std::string(absl::StripAsciiWhitespace(*text));
@@ -89,6 +108,22 @@ absl::Status FindToken(const DiscoveryOptions& options, Endpoint* endpoint) {
                                 "characters; copy the daemon's `token` file again"));
     }
   }
+  return absl::OkStatus();
+}
+
+absl::Status FindCa(const DiscoveryOptions& options, Endpoint* endpoint) {
+  if (!UsesTls(endpoint->address)) return absl::OkStatus();
+  const std::string file = options.ca_file.empty() ? Env("ORCH_CA") : options.ca_file;
+  if (file.empty()) return absl::OkStatus();
+  const std::optional<std::string> text = ReadSmallFile(file, kMaxCaBytes);
+  const bool pem = text.has_value() && absl::StrContains(*text, "-----BEGIN ");
+  if (!pem || text->size() >= kMaxCaBytes) {
+    return Error(absl::StatusCode::kInvalidArgument, "CA_UNREADABLE",
+                 absl::StrCat("cannot use the CA file ", file, " (from ", options.ca_file.empty() ? "ORCH_CA" : "--ca",
+                              "): ", text.has_value() ? "it holds no certificates in PEM form" : strerror(errno)));
+  }
+  endpoint->ca_pem = *text;
+  endpoint->ca_origin = file;
   return absl::OkStatus();
 }
 
@@ -128,7 +163,9 @@ absl::Status FindServer(const std::string& dir, Endpoint* endpoint) {
   }
   // No socket in sight: the directory may be shared with another machine or a container whose port is forwarded.
   if (tcp.empty() || !socket_path.empty()) return NotRunning(dir, "its socket is gone");
-  ASSIGN_OR_RETURN(endpoint->address, NormalAddress(tcp));
+  const auto tls = json.find("tls");
+  const bool uses_tls = tls != json.end() && tls->is_boolean() && tls->get<bool>();
+  ASSIGN_OR_RETURN(endpoint->address, NormalAddress(uses_tls ? absl::StrCat(kTlsScheme, tcp) : tcp));
   return absl::OkStatus();
 }
 
@@ -148,7 +185,8 @@ bool ServerGiven(const DiscoveryOptions& options) { return !options.server.empty
 absl::StatusOr<std::string> NormalAddress(absl::string_view address) {
   const auto invalid = [address](absl::string_view why) {
     return Error(absl::StatusCode::kInvalidArgument, "SERVER_ADDRESS_INVALID",
-                 absl::StrCat("the server address `", address, "` ", why, ": give 127.0.0.1:PORT or unix:PATH"));
+                 absl::StrCat("the server address `", address, "` ", why,
+                              ": give https://HOST:PORT, 127.0.0.1:PORT or unix:PATH"));
   };
   absl::string_view rest = address;
   if (absl::ConsumePrefix(&rest, "unix:") || absl::StartsWith(rest, "/")) {
@@ -158,17 +196,25 @@ absl::StatusOr<std::string> NormalAddress(absl::string_view address) {
     if (rest.size() >= sizeof(sockaddr_un::sun_path)) return invalid("is longer than the 107 bytes a socket may have");
     return absl::StrCat("unix:", rest);
   }
-  if (absl::StartsWith(address, "http://") || absl::StartsWith(address, "https://")) {
-    return invalid("is a web address, not the gRPC one");
-  }
-  const size_t colon = address.rfind(':');
+  if (absl::StartsWith(address, "http://")) return invalid("is a web address without TLS, not the gRPC one");
+  const bool tls = absl::ConsumePrefix(&rest, kTlsScheme);
+  if (tls) (void)absl::ConsumeSuffix(&rest, "/");
+  if (absl::StrContains(rest, '/')) return invalid("has a path");
+  const size_t colon = rest.rfind(':');
   if (colon == absl::string_view::npos) return invalid("has no port");
-  const absl::string_view host = address.substr(0, colon);
+  const absl::string_view host = rest.substr(0, colon);
   int port = 0;
-  if (!absl::SimpleAtoi(address.substr(colon + 1), &port) || port < 1 || port > 65535) return invalid("has a bad port");
-  if (!Loopback(host)) return invalid("is not on this machine, which needs TLS, and this version has none");
-  return std::string(address);
+  if (!absl::SimpleAtoi(rest.substr(colon + 1), &port) || port < 1 || port > 65535) return invalid("has a bad port");
+  if (host.empty() || !std::all_of(host.begin(), host.end(), [](char c) {
+        return absl::ascii_isalnum(static_cast<unsigned char>(c)) || absl::StrContains("-._[]:%", c);
+      })) {
+    return invalid("has no host");
+  }
+  if (!tls && !Loopback(host)) return invalid("is not on this machine, which needs TLS");
+  return absl::StrCat(tls ? kTlsScheme : "", rest);
 }
+
+bool UsesTls(absl::string_view address) { return absl::StartsWith(address, kTlsScheme); }
 
 absl::StatusOr<Endpoint> Discover(const DiscoveryOptions& options) {
   Endpoint endpoint;
@@ -184,6 +230,7 @@ absl::StatusOr<Endpoint> Discover(const DiscoveryOptions& options) {
     RETURN_IF_ERROR(FindServer(*dir, &endpoint));
   }
   RETURN_IF_ERROR(FindToken(options, &endpoint));
+  RETURN_IF_ERROR(FindCa(options, &endpoint));
   return endpoint;
 }
 

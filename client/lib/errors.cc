@@ -21,6 +21,30 @@ std::string CauseOf(absl::string_view message) {
   return cause.empty() ? "no connection" : cause;
 }
 
+// Why TLS did not come about, and what to do; empty if it is something else.
+std::string TlsFault(absl::string_view message, const Endpoint& endpoint) {
+  const std::string by = endpoint.ca_origin.empty() ? "the system's authorities" : endpoint.ca_origin;
+  if (!UsesTls(endpoint.address)) return "";
+  if (absl::StrContains(message, "CERTIFICATE_VERIFY_FAILED") ||
+      absl::StrContains(message, "certificate verify failed")) {
+    return absl::StrCat("its certificate is not signed by ", by, ", or is out of date: give the certificate of its CA ",
+                        "(its own if it signed itself) with --ca FILE or ORCH_CA");
+  }
+  if (absl::StrContains(message, "is not in peer certificate")) {
+    return "its certificate is for another name: use one that it has (openssl x509 -noout -ext subjectAltName)";
+  }
+  if (absl::StrContains(message, "WRONG_VERSION_NUMBER") || absl::StrContains(message, "wrong version number")) {
+    return "what answers there does not speak TLS: it was started without --tls-cert";
+  }
+  if (absl::StrContains(message, "ALPN")) {
+    return "what answers there does not speak gRPC: give the port of --listen, not that of --http-listen";
+  }
+  if (absl::StrContains(message, "root_certs") || absl::StrContains(message, "Invalid cert")) {
+    return absl::StrCat(by, " holds no certificate that can be used");
+  }
+  return "";
+}
+
 std::string HowToStart(const Endpoint& endpoint) {
   if (endpoint.pid != 0)
     return absl::StrCat("is process ", endpoint.pid, " well? see ", endpoint.data_dir, "/orchd.log");
@@ -65,13 +89,21 @@ absl::Status Explain(absl::Status status, const Endpoint& endpoint) {
   switch (status.code()) {
     case absl::StatusCode::kUnavailable:
       if (!ReasonOf(status).empty()) return status;
+      if (const std::string fault = TlsFault(status.message(), endpoint); !fault.empty()) {
+        return Error(status.code(), "SERVER_UNTRUSTED",
+                     absl::StrCat("no safe connection to the daemon at ", endpoint.address, ": ", fault));
+      }
       return Error(status.code(), "SERVER_UNREACHABLE",
                    absl::StrCat("cannot reach the daemon at ", endpoint.address, " (", CauseOf(status.message()),
                                 "): ", HowToStart(endpoint)));
     case absl::StatusCode::kUnauthenticated: {
+      if (ReasonOf(status) == "TOKEN_EXPIRED" || ReasonOf(status) == "TOKEN_REVOKED") return status;  // it says it all
       const std::string why =
           endpoint.token.empty()
-              ? "it needs a token, and none was found: set ORCH_TOKEN or ORCH_DATA_DIR, or give --token-file"
+              ? (UsesTls(endpoint.address)
+                     ? "it needs a token, and none was given: put one that `orchctl create-token` made there into "
+                       "ORCH_TOKEN or a --token-file"
+                     : "it needs a token, and none was found: set ORCH_TOKEN or ORCH_DATA_DIR, or give --token-file")
               : absl::StrCat(
                     "it refused the token from ", endpoint.token_origin,
                     ": set ORCH_TOKEN or --token-file to the daemon's own (file `token` in its data directory)");

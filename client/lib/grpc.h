@@ -7,6 +7,7 @@
 
 #include "orch/v1/admin_service.grpc.pb.h"
 #include "orch/v1/artifact_service.grpc.pb.h"
+#include "orch/v1/auth_service.grpc.pb.h"
 #include "orch/v1/log_service.grpc.pb.h"
 #include "orch/v1/orchestrator_service.grpc.pb.h"
 #include "orch/v1/pipeline_service.grpc.pb.h"

@@ -18,7 +18,10 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/strip.h"
+#include "server/base/clock.h"
 #include "server/base/json.h"
+#include "server/base/status.h"
+#include "server/base/tls_files.h"
 #include "server/base/utf8.h"
 #include "server/http/listen.h"
 
@@ -50,8 +53,23 @@ constexpr LimitField kLimits[] = {
     {"hook_seconds", &Limits::hook_seconds, 1, 86'400},
     {"hooks_at_once", &Limits::hooks_at_once, 1, 1'000},
     {"secret_bytes", &Limits::secret_bytes, 1, 1 << 20},
+    {"breaker_failures", &Limits::breaker_failures, 0, 1'000'000},
+    {"api_tokens", &Limits::api_tokens, 0, 100'000},
     {"watch_streams", &Limits::watch_streams, 1, 1'000'000},
+    {"artifact_bytes", &Limits::artifact_bytes, 1 << 10, kTera * 64},
+    {"folder_entries", &Limits::folder_entries, 1, 10'000'000},
+    {"uploads_at_once", &Limits::uploads_at_once, 1, 10'000},
+    {"launcher_patience_seconds", &Limits::launcher_patience_seconds, 1, 86'400},
+    {"left_patience_seconds", &Limits::left_patience_seconds, 1, 604'800},
+    {"source_bytes", &Limits::source_bytes, 1, kTera},
+    {"handed_inline_bytes", &Limits::handed_inline_bytes, 0, 16 << 20},
+    {"handed_bytes", &Limits::handed_bytes, 0, 1 << 30},
     {"watch_patience_seconds", &Limits::watch_patience_seconds, 1, 86'400},
+    {"plugin_start_seconds", &Limits::plugin_start_seconds, 1, 3'600},
+    {"plugin_call_seconds", &Limits::plugin_call_seconds, 1, 3'600},
+    {"plugin_message_bytes", &Limits::plugin_message_bytes, 64 << 10, 1 << 30},
+    {"plugin_log_bytes", &Limits::plugin_log_bytes, 64 << 10, kTera},
+    {"plugin_messages_per_second", &Limits::plugin_messages_per_second, 1, 1'000'000},
 };
 
 const std::map<std::string, LogLevel>& LogLevels() {
@@ -244,6 +262,10 @@ class Reader {
         {{"data_dir", Text(&config_.data_dir)},
          {"listen", Text(&config_.listen)},
          {"http_listen", Text(&config_.http_listen)},
+         {"tls_cert", Text(&config_.tls_cert)},
+         {"tls_key", Text(&config_.tls_key)},
+         {"step_endpoint", Text(&config_.step_endpoint)},
+         {"step_ca", Text(&config_.step_ca)},
          {"public_url", Text(&config_.public_url)},
          {"log_level",
           [this](const yaml_node_t& value) {
@@ -276,6 +298,17 @@ class Reader {
                                     }}});
           }},
          {"retention", [this](const yaml_node_t& value) { ReadRetention(value); }},
+         {"backup",
+          [this](const yaml_node_t& value) {
+            Map(value, "backup",
+                {{"folder", [this](const yaml_node_t& folder) { config_.backup.folder = TextOf(folder); }},
+                 {"every", Duration(1'000'000, &config_.backup.every_micros)},
+                 {"keep", Number(&config_.backup.keep)}});
+            if (config_.backup.folder.empty() || config_.backup.folder[0] != '/' ||
+                !IsPrintable(config_.backup.folder)) {
+              Fault(value, "backup.folder must be there, and be an absolute path");
+            }
+          }},
          {"limits", [this](const yaml_node_t& value) { ReadLimits(value); }}});
   }
 
@@ -359,14 +392,59 @@ std::string YamlQuote(const std::string& text) {
   return out;
 }
 
-void CheckAddress(absl::string_view flag, const std::string& address, std::vector<std::string>* faults) {
+void CheckAddress(absl::string_view flag, const std::string& address, bool tls, std::vector<std::string>* faults) {
   const auto parsed = http::ParseAddress(address);
   if (!parsed.ok()) {
     faults->push_back(absl::StrCat(flag, ": ", parsed.status().message()));
-  } else if (!http::IsLoopback(parsed->host)) {
+  } else if (!tls && !http::IsLoopback(parsed->host)) {
     faults->push_back(absl::StrCat(flag, ": ", address,
-                                   " is not a loopback address; others are refused until TLS exists; use 127.0.0.1"));
+                                   " is no loopback address, and beyond this machine tokens travel by TLS alone: give "
+                                   "--tls-cert FILE and --tls-key FILE too (docs/security.md makes them), or listen on "
+                                   "127.0.0.1"));
   }
+}
+
+// An absolute path: the daemon reads the files again when they change.
+void CheckTls(Config* config, std::vector<std::string>* faults) {
+  if (config->tls_cert.empty() && config->tls_key.empty()) return;
+  if (config->tls_cert.empty() || config->tls_key.empty()) {
+    const bool key = config->tls_cert.empty();
+    faults->push_back(key ? "tls_cert: there is a key (tls_key) without its certificate; give --tls-cert FILE too"
+                          : "tls_key: there is a certificate (tls_cert) without its key; give --tls-key FILE too");
+    return;
+  }
+  for (std::string* file : {&config->tls_cert, &config->tls_key}) {
+    std::error_code error;
+    if (IsPrintable(*file)) *file = std::filesystem::absolute(*file, error).lexically_normal().string();
+  }
+  const auto pair = ReadTlsPair(config->tls_cert, config->tls_key, Clock::Real().Now().wall / 1'000'000);
+  for (const Violation& v : ViolationsOf(pair.status())) faults->push_back(absl::StrCat(v.field, ": ", v.description));
+}
+
+void CheckStepEndpoint(Config* config, std::vector<std::string>* faults) {
+  std::string& url = config->step_endpoint;
+  if (!url.empty()) {
+    absl::string_view rest = url;
+    const bool tls = absl::ConsumePrefix(&rest, "https://");
+    (void)absl::ConsumeSuffix(&rest, "/");
+    const size_t colon = rest.rfind(':');
+    int port = 0;
+    const bool good = tls && colon != absl::string_view::npos && colon > 0 &&
+                      absl::SimpleAtoi(rest.substr(colon + 1), &port) && port > 0 && port < 65536 &&
+                      rest.find_first_of("/?#@ \"'\\") == absl::string_view::npos && IsPrintable(std::string(rest));
+    if (!good) {
+      faults->push_back(
+          "step_endpoint: it must be https://HOST:PORT, the address of http_listen as steps elsewhere reach it; a "
+          "step's "
+          "token travels by TLS alone");
+    }
+    url = absl::StrCat("https://", rest);
+  }
+  if (config->step_ca.empty()) return;
+  if (url.empty())
+    faults->push_back("step_ca: it is for a step_endpoint, and there is none; give --step-endpoint URL too");
+  const absl::Status read = ReadCertificates(config->step_ca).status();
+  if (!read.ok()) faults->push_back(absl::StrCat("step_ca: ", read.message()));
 }
 
 }  // namespace
@@ -395,8 +473,11 @@ std::vector<std::string> Finish(Config* config) {
     config->data_dir = std::filesystem::absolute(config->data_dir, error).lexically_normal().string();
     while (config->data_dir.size() > 1 && config->data_dir.back() == '/') config->data_dir.pop_back();
   }
-  CheckAddress("listen", config->listen, &faults);
-  CheckAddress("http_listen", config->http_listen, &faults);
+  const bool tls = !config->tls_cert.empty() || !config->tls_key.empty();
+  CheckAddress("listen", config->listen, tls, &faults);
+  CheckAddress("http_listen", config->http_listen, tls, &faults);
+  CheckTls(config, &faults);
+  CheckStepEndpoint(config, &faults);
   std::string& url = config->public_url;
   while (!url.empty() && url.back() == '/') url.pop_back();
   bool good = url.empty() || absl::StartsWith(url, "http://") || absl::StartsWith(url, "https://");
@@ -410,7 +491,9 @@ std::vector<std::string> Finish(Config* config) {
 std::string ToYaml(const Config& config) {
   std::string out =
       absl::StrCat("data_dir: ", YamlQuote(config.data_dir), "\nlisten: ", YamlQuote(config.listen),
-                   "\nhttp_listen: ", YamlQuote(config.http_listen), "\npublic_url: ", YamlQuote(config.public_url),
+                   "\nhttp_listen: ", YamlQuote(config.http_listen), "\ntls_cert: ", YamlQuote(config.tls_cert),
+                   "\ntls_key: ", YamlQuote(config.tls_key), "\nstep_endpoint: ", YamlQuote(config.step_endpoint),
+                   "\nstep_ca: ", YamlQuote(config.step_ca), "\npublic_url: ", YamlQuote(config.public_url),
                    "\nlog_level: ", WordOf(config.log_level), "\ngrace: ", config.grace_micros / 1000,
                    "ms\nreserve_after: ", config.reserve_after_micros / 1000,
                    "ms\nflavors:\n  fake: ", config.fake_flavor ? "true" : "false", "\n");
@@ -428,6 +511,10 @@ std::string ToYaml(const Config& config) {
     field("max_count", rule.max_count, "", &line);
     field("max_size", rule.max_bytes, "", &line);
     if (!line.empty()) absl::StrAppend(&rules, "  ", kKeptNames[static_cast<size_t>(k)], ": {", line, "}\n");
+  }
+  if (!config.backup.folder.empty()) {
+    absl::StrAppend(&out, "backup:\n  folder: ", YamlQuote(config.backup.folder),
+                    "\n  every: ", config.backup.every_micros / 1000, "ms\n  keep: ", config.backup.keep, "\n");
   }
   absl::StrAppend(&out, rules.empty() ? "" : absl::StrCat("retention:\n", rules), "limits:\n");
   for (const LimitField& limit : kLimits) {

@@ -15,6 +15,12 @@ struct Config {
   std::string data_dir;  // absolute after Finish
   std::string listen = "127.0.0.1:7433";
   std::string http_listen = "127.0.0.1:7434";
+  // Both or none. With them every TCP port speaks TLS alone; addresses other than loopback need them.
+  std::string tls_cert;
+  std::string tls_key;
+  // What steps that do not share this machine's sockets reach the daemon by: `https://HOST:PORT`; empty: they do not.
+  std::string step_endpoint;
+  std::string step_ca;     // a file with the certificates that sign its
   std::string public_url;  // without a slash at its end; empty: the HTTP address
   LogLevel log_level = LogLevel::kInfo;
   int64_t grace_micros = 10'000'000;
@@ -22,12 +28,14 @@ struct Config {
   bool fake_flavor = false;
   Limits limits;
   Retention retention;
+  BackupPolicy backup;
 };
 
 // Reads YAML text over `config`. All faults as `FILE:LINE:COLUMN: text`; with faults `config` is not to be used.
 std::vector<std::string> ReadYaml(const std::string& text, const std::string& file, Config* config);
 
-// What a value alone does not show: addresses, the URL, the data directory's default. All faults, without places.
+// What a value alone does not show: addresses, the URL, the data directory's default, the certificate and its key
+// (their files are read). All faults, without places.
 std::vector<std::string> Finish(Config* config);
 
 // The whole configuration as YAML that ReadYaml takes.

@@ -106,20 +106,22 @@ absl::StatusOr<std::string> ReadOrMakeToken(const std::string& dir) {
 
 absl::StatusOr<SocketPaths> PrepareSockets(const std::string& dir) {
   std::string folder = dir;
-  if (dir.size() + sizeof("/grpc.sock") > sizeof(sockaddr_un::sun_path)) {
+  if (dir.size() + sizeof("/steps/http.sock") > sizeof(sockaddr_un::sun_path)) {
     folder = absl::StrCat("/tmp/orchd-", ::geteuid(), "-", Hex(Sha256Of(dir).substr(0, 8)));
     if (::mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST) return SystemError("make", folder);
     RETURN_IF_ERROR(MakePrivate(folder));
   }
-  return SocketPaths{folder + "/grpc.sock", folder + "/http.sock"};
+  const std::string steps = folder + "/steps";
+  if (::mkdir(steps.c_str(), 0755) != 0 && errno != EEXIST) return SystemError("make", steps);
+  return SocketPaths{folder + "/grpc.sock", folder + "/http.sock", steps};
 }
 
 absl::Status WriteServerFile(const std::string& dir, const ServerFile& file) {
-  return Replace(
-      dir + "/server.json",
-      absl::StrCat("{\"grpc\": ", JsonQuote(file.grpc), ", \"http\": ", JsonQuote(file.http),
-                   ", \"grpc_unix\": ", JsonQuote(file.grpc_unix), ", \"http_unix\": ", JsonQuote(file.http_unix),
-                   ", \"pid\": ", file.pid, ", \"version\": ", JsonQuote(file.version), "}\n"));
+  return Replace(dir + "/server.json",
+                 absl::StrCat("{\"grpc\": ", JsonQuote(file.grpc), ", \"http\": ", JsonQuote(file.http),
+                              ", \"grpc_unix\": ", JsonQuote(file.grpc_unix), ", \"http_unix\": ",
+                              JsonQuote(file.http_unix), ", \"tls\": ", file.tls ? "true" : "false",
+                              ", \"pid\": ", file.pid, ", \"version\": ", JsonQuote(file.version), "}\n"));
 }
 
 void RemoveServerFile(const std::string& dir) { ::unlink((dir + "/server.json").c_str()); }

@@ -18,6 +18,7 @@ absl::StatusOr<std::string> ReadOrMakeToken(const std::string& dir);
 struct SocketPaths {
   std::string grpc;
   std::string http;
+  std::string steps;  // a folder that containers may have: in it `http.sock`, where every call needs a token
 };
 // DIR/grpc.sock and DIR/http.sock; where that would be too long for a socket, in a 0700 folder under /tmp whose name
 // follows from DIR, so that it is the same after a restart.
@@ -28,6 +29,7 @@ struct ServerFile {
   std::string http;
   std::string grpc_unix;
   std::string http_unix;
+  bool tls = false;  // of `grpc` and `http`
   int64_t pid = 0;
   std::string version;
 };

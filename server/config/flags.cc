@@ -25,7 +25,8 @@ CommandLine Exit(int code, std::string message) {
 }  // namespace
 
 CommandLine ReadCommandLine(int argc, const char* const* argv, const std::string& version) {
-  std::string data_dir, listen, http_listen, file, public_url, log_level;
+  std::string restore, salvage, data_dir, listen, http_listen, tls_cert, tls_key, step_endpoint, step_ca, file,
+      public_url, log_level;
   bool check = false;
   bool print = false;
   bool list_faults = false;
@@ -38,6 +39,12 @@ CommandLine ReadCommandLine(int argc, const char* const* argv, const std::string
                  "Where everything is kept (default: $XDG_DATA_HOME/orchd or ~/.local/share/orchd)");
   app.add_option("--listen", listen, "Address for gRPC (default 127.0.0.1:7433; port 0: any free one)");
   app.add_option("--http-listen", http_listen, "Address for HTTP (default 127.0.0.1:7434; port 0: any free one)");
+  app.add_option("--tls-cert", tls_cert, "Certificate (PEM, with its chain) for both ports; needed beyond loopback");
+  app.add_option("--tls-key", tls_key, "Its key (PEM, mode 0600); both files are read again when they change");
+  app.add_option("--step-endpoint", step_endpoint,
+                 "What steps elsewhere, in containers too, reach the HTTP port by: https://HOST:PORT");
+  app.add_option("--step-ca", step_ca,
+                 "Certificates (PEM) that sign that of --step-endpoint, if the system does not know them");
   app.add_option("--config", file, "A YAML file; flags override it");
   app.add_option("--public-url", public_url, "Base of orchd's own pages, as browsers reach them");
   app.add_option("--log-level", log_level, "debug, info, warning or error")
@@ -47,6 +54,12 @@ CommandLine ReadCommandLine(int argc, const char* const* argv, const std::string
   // For tests, so in no group of the help.
   app.add_flag("--list-fault-points", list_faults)->group("");
   app.add_flag("--fault-points", fault_points, "Do what ORCH_FAULTS orders; see server/base/fault.h")->group("");
+  app.add_option(
+      "--restore", restore,
+      "Put a backup (its folder, or a database alone) in the place of what is in --data-dir, and end; what was "
+      "there is moved aside");
+  app.add_option("--salvage", salvage,
+                 "The same with what can still be read of a damaged database, such as that of --data-dir itself");
   app.add_flag("--check-data", check_data,
                "Check the database and the stored files, say everything that is damaged, and end");
   try {
@@ -75,6 +88,10 @@ CommandLine ReadCommandLine(int argc, const char* const* argv, const std::string
   if (!data_dir.empty()) out.config.data_dir = data_dir;
   if (!listen.empty()) out.config.listen = listen;
   if (!http_listen.empty()) out.config.http_listen = http_listen;
+  if (!tls_cert.empty()) out.config.tls_cert = tls_cert;
+  if (!tls_key.empty()) out.config.tls_key = tls_key;
+  if (!step_endpoint.empty()) out.config.step_endpoint = step_endpoint;
+  if (!step_ca.empty()) out.config.step_ca = step_ca;
   if (!public_url.empty()) out.config.public_url = public_url;
   if (!log_level.empty()) {
     (void)ReadYaml(absl::StrCat("log_level: ", log_level), "--log-level", &out.config);  // checked above
@@ -85,6 +102,17 @@ CommandLine ReadCommandLine(int argc, const char* const* argv, const std::string
   if (!faults.empty()) return Exit(kUsage, absl::StrCat(absl::StrJoin(faults, "\n"), "\n"));
   if (check) return Exit(0, "the configuration is good\n");
   if (check_data) out.mode = CommandLine::Mode::kCheckData;
+  if (!restore.empty()) {
+    out.mode = CommandLine::Mode::kRestore;
+    out.restore = std::move(restore);
+  }
+  if (!salvage.empty()) {
+    if (out.mode == CommandLine::Mode::kRestore) {
+      return Exit(kUsage, "orchd: --restore and --salvage exclude each other\n");
+    }
+    out.mode = CommandLine::Mode::kSalvage;
+    out.restore = std::move(salvage);
+  }
   if (print) {
     out.mode = CommandLine::Mode::kPrint;
     out.message = ToYaml(out.config);

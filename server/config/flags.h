@@ -9,10 +9,11 @@
 namespace orch::config {
 
 struct CommandLine {
-  enum class Mode { kServe, kPrint, kCheckData, kExit };
+  enum class Mode { kServe, kPrint, kCheckData, kRestore, kSalvage, kExit };
   Mode mode = Mode::kServe;
   int exit_code = 0;          // kExit
   std::string message;        // kPrint, kExit: for stdout if the code is 0, else for stderr
+  std::string restore;        // kRestore: the backup; kSalvage: the database
   bool fault_points = false;  // ORCH_FAULTS may order ends of this process: for tests alone
   Config config;
 };

@@ -196,7 +196,8 @@ class Compiler {
     const auto refuse = [&](bool present, absl::string_view field, absl::string_view what) {
       if (present) Add(Field(t, field), "NOT_IN_THIS_BUILD", absl::StrCat(what, " not in this build"));
     };
-    refuse(options.image_build, "image.build", "building images is");
+    refuse(options.image_build, "image.build",
+           "an image is built by `orchctl submit` or `orchctl build-image`; a daemon that builds is");
   }
 
   void CompileWhen(uint32_t t, const std::string& when) {

@@ -96,11 +96,19 @@ void Dispatcher::Tick(Now now) {
   RunSweeps(policy_.slice);
   DrainEnded(policy_.slice);
   hooks_.Tick(now);
+  WorkOffHeld();  // they were granted before those that are ready
   if (pass_needed_) {
-    bool refused = false;  // slots were given back: who was passed over for want of them looks again
+    bool refused = false;           // slots were given back: who was passed over for want of them looks again
+    std::vector<uint32_t> limited;  // by their rate: they are looked at again
     pass_needed_ = ready_.Pass(
-        &pools_, [this](uint32_t o) { return orchestrators_[o].present && orchestrators_[o].healthy; }, now_.mono,
-        policy_.reserve_after_micros, policy_.grants,
+        &pools_,
+        [this, &limited](uint32_t o) {
+          const OrchestratorState& orchestrator = orchestrators_[o];
+          if (!orchestrator.present || !orchestrator.healthy) return 0;
+          if (orchestrator.rate.milli() > 0) limited.push_back(o);
+          return AllowanceOf(orchestrator, policy_.grants);
+        },
+        now_.mono, policy_.reserve_after_micros, policy_.grants,
         [this, &refused](uint32_t line, const ReadyQueue::Entry& entry) {
           RunInMemory* run = FindRun(entry.run);
           CHECK(run != nullptr);
@@ -113,6 +121,7 @@ void Dispatcher::Tick(Now now) {
           }
         });
     pass_needed_ = pass_needed_ || refused;
+    for (const uint32_t o : limited) LookLater(o, orchestrators_[o].rate.NextAt());
   }
   WorkOffFlights(policy_.slice);
   for (int n = policy_.slice; n > 0 && !unshown_.empty() && unshown_.front().due <= now_.mono; --n) {
@@ -227,7 +236,10 @@ RunInMemory* Dispatcher::FindRun(RunKey key) {
 
 uint32_t Dispatcher::InternOrchestrator(const std::string& name) {
   const auto [it, fresh] = orchestrator_by_name_.emplace(name, static_cast<uint32_t>(orchestrators_.size()));
-  if (fresh) orchestrators_.push_back({name, false, true, "", {}});
+  if (fresh) {
+    orchestrators_.emplace_back();
+    orchestrators_.back().name = name;
+  }
   return it->second;
 }
 
@@ -323,6 +335,7 @@ absl::Status Dispatcher::On(OrchestratorChanged& event) {
   };
   for (const auto& [what, slots] : event.capacity) limit(what, slots);
   if (event.max_parallel > 0) limit("parallel", event.max_parallel);
+  if (orchestrators_[number].rate.milli() != event.rate_milli) orchestrators_[number].rate.Set(event.rate_milli);
   pass_needed_ = true;
   return absl::OkStatus();
 }
@@ -332,12 +345,13 @@ absl::Status Dispatcher::On(OrchestratorRemoved& event) {
     return Error(absl::StatusCode::kFailedPrecondition, "ORCHESTRATOR_IN_USE",
                  absl::StrCat("runs that have not ended use orchestrator `", event.name, "`; cancel them or wait"));
   }
-  OrchestratorChanged gone{event.name, false, {}, 0};
+  OrchestratorChanged gone{event.name, false, {}, 0, 0};
   return On(gone);
 }
 
 absl::Status Dispatcher::On(OrchestratorHealthChanged& event) {
   OrchestratorState& orchestrator = orchestrators_[InternOrchestrator(event.name)];
+  if (orchestrator.healthy != event.healthy) orchestrator.unhealthy_wall = now_.wall;
   orchestrator.healthy = event.healthy;
   orchestrator.why_not = event.healthy ? "" : std::move(event.why);
   pass_needed_ = true;

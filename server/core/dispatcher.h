@@ -18,6 +18,7 @@
 
 #include "absl/status/status.h"
 #include "server/base/clock.h"
+#include "server/core/admission.h"
 #include "server/core/cache_changes.h"
 #include "server/core/compile.h"
 #include "server/core/explain.h"
@@ -42,6 +43,7 @@ struct CorePolicy {
   CompileLimits limits;                       // of what a run may grow to
   int slice = 2'000;                          // steps per Tick in cascades
   int grants = 1'000;                         // starts per Tick
+  BreakerPolicy breaker;
   HookPolicy hooks;
 };
 
@@ -95,6 +97,8 @@ class Dispatcher {
   // with what waits, but for one look at each step of the run.
   std::optional<Explained> Explain(RunKey run, StepIx ix) const;
   std::optional<Explained> Explain(RunKey run) const;
+  // nullopt: it has never been heard of.
+  std::optional<OrchestratorHealth> HealthOf(const std::string& name) const;
   // True if a run that has not ended names it, or a step of one does.
   bool UsesOrchestrator(const std::string& name) const;
   bool UsesPool(const std::string& name) const;
@@ -109,7 +113,14 @@ class Dispatcher {
     std::string name;
     bool present = false;
     bool healthy = true;
-    std::string why_not;  // healthy
+    std::string why_not;         // healthy
+    int64_t unhealthy_wall = 0;  // since when
+    Breaker breaker;
+    Rate rate;
+    int64_t wake_at = 0;                                  // the timer that looks at it next; 0: none
+    int64_t probe_until = 0;                              // while it is being asked
+    std::tuple<RunKey, StepIx, uint32_t> trial;           // while one is tried
+    std::set<std::tuple<RunKey, StepIx, uint32_t>> held;  // attempts to be submitted again as soon as it may
     std::vector<PoolId> limited;
     int64_t busy = 0;         // attempts that hold slots
     int64_t fresh = 0;        // of them, those that Take has not given away
@@ -124,10 +135,10 @@ class Dispatcher {
     uint8_t seen;  // kCloseEdge: what the upstream brought
   };
   struct Timer {
-    enum class Kind : uint8_t { kQueue, kRun, kRetry, kStop, kResubmit, kDeadline, kHeartbeat } kind;
+    enum class Kind : uint8_t { kQueue, kRun, kRetry, kStop, kResubmit, kDeadline, kHeartbeat, kOrchestrator } kind;
     int64_t due;
     RunKey run;
-    StepIx ix;
+    StepIx ix;  // kOrchestrator: its number
     uint32_t attempt;
     bool operator>(const Timer& o) const {
       return std::tie(due, run, ix, attempt, kind) > std::tie(o.due, o.run, o.ix, o.attempt, o.kind);
@@ -150,6 +161,7 @@ class Dispatcher {
   absl::Status On(AttemptAccepted& event);
   absl::Status On(AttemptRefused& event);
   absl::Status On(AttemptNotFound& event);
+  absl::Status On(AttemptHeldUp& event);
   absl::Status On(AttemptStarted& event);
   absl::Status On(HeartbeatReceived& event);
   absl::Status On(AttemptEnded& event);
@@ -162,6 +174,7 @@ class Dispatcher {
   absl::Status On(OrchestratorChanged& event);
   absl::Status On(OrchestratorRemoved& event);
   absl::Status On(OrchestratorHealthChanged& event);
+  absl::Status On(OrchestratorProbed& event);
   absl::Status On(PoolChanged& event);
   absl::Status On(SecretRemoved& event);
   absl::Status On(HookReported& event);
@@ -241,6 +254,18 @@ class Dispatcher {
   void FinishWell(RunInMemory& run, StepIx ix, std::string cache_key, std::string parts_json);
   void FireTimer(const Timer& timer);
 
+  // what an orchestrator takes
+  int AllowanceOf(const OrchestratorState& orchestrator, int most) const;
+  void NoteFailure(const RunInMemory& run, StepIx ix, const std::string& why);
+  void NoteSuccess(const RunInMemory& run, StepIx ix);
+  void NoteSubmission(OrchestratorState& orchestrator, const AttemptRef& ref);
+  void ForgetTrial(const RunInMemory& run, StepIx ix);
+  void Hold(const RunInMemory& run, StepIx ix);
+  void LookAt(uint32_t number);
+  void LookLater(uint32_t number, int64_t due);
+  void WorkOffHeld();
+  std::string AdmissionWords(const OrchestratorState& orchestrator) const;
+
   // explaining
   std::string PoolWords(PoolId pool) const;
   StepFinder Finder(const RunInMemory& run) const;
@@ -257,6 +282,9 @@ class Dispatcher {
 
   RunInMemory* FindRun(RunKey key);
   uint32_t InternOrchestrator(const std::string& name);
+  OrchestratorState& OrchestratorOf(const RunInMemory& run, StepIx ix) {
+    return orchestrators_[run.orchestrators[run.graph->TemplateOf(ix)]];
+  }
 
   const CorePolicy policy_;
   Now now_;
@@ -282,6 +310,7 @@ class Dispatcher {
   std::vector<std::pair<RunKey, StepIx>> dirty_attempts_;
   std::vector<RunKey> finished_runs_;
   std::vector<uint32_t> fresh_orchestrators_;  // with fresh attempts
+  std::set<uint32_t> holding_;                 // orchestrators that hold attempts
   Decisions out_;
   bool pass_needed_ = false;
   bool run_ended_ = false;  // since the last Take

@@ -64,6 +64,7 @@ void Dispatcher::SubmitNow(RunInMemory& run, StepIx ix, LiveAttempt& attempt) {
   attempt.row.inputs_upto = next_artifact_id_ - 1;
   Touch(run, ix, attempt);
   AddIntent(Intent::Kind::kSubmitAttempt, run, ix, attempt);
+  NoteSubmission(OrchestratorOf(run, ix), {run.header.key, ix, attempt.row.number});
 }
 
 std::vector<std::vector<ArtifactId>> Dispatcher::InputsOf(const RunInMemory& run, StepIx ix) const {
@@ -141,6 +142,7 @@ absl::Status Dispatcher::On(AttemptAccepted& event) {
   LiveAttempt* attempt = FindLive(event.ref, &run);
   if (attempt == nullptr) return absl::OkStatus();
   attempt->waits_to_resubmit = false;
+  NoteSuccess(*run, event.ref.ix);
   attempt->row.handle = std::move(event.handle);
   if (!event.external_id.empty()) attempt->row.external_id = std::move(event.external_id);
   if (!event.url.empty()) attempt->row.url = std::move(event.url);
@@ -178,6 +180,7 @@ absl::Status Dispatcher::On(AttemptRefused& event) {
     EndStep(*run, ix, StepEvent::kFailedForGood, StepState::kFailed, event.reason, std::move(event.message));
     return absl::OkStatus();
   }
+  NoteFailure(*run, ix, event.message);
   ++attempt->refusals;
   attempt->waits_to_resubmit = true;
   const int64_t wait = std::min(kResubmitFirstMicros << std::min(attempt->refusals - 1, 10), kResubmitMaxMicros);
@@ -192,7 +195,9 @@ absl::Status Dispatcher::On(AttemptNotFound& event) {
   if (attempt == nullptr) return absl::OkStatus();
   const bool never_seen = attempt->row.state == AttemptState::kSubmitting && attempt->row.handle.empty();
   if (never_seen && !attempt->row.stopping) {
-    SubmitNow(*run, event.ref.ix, *attempt);
+    attempt->waits_to_resubmit = true;
+    ForgetTrial(*run, event.ref.ix);  // the answer of the one that was tried is lost: it is tried again
+    Hold(*run, event.ref.ix);         // until the next Tick at least
     return absl::OkStatus();
   }
   AttemptEnd end;
@@ -204,6 +209,14 @@ absl::Status Dispatcher::On(AttemptNotFound& event) {
   return On(ended);
 }
 
+absl::Status Dispatcher::On(AttemptHeldUp& event) {
+  RunInMemory* run = nullptr;
+  const LiveAttempt* attempt = FindLive(event.ref, &run);
+  if (attempt == nullptr || run->cells[event.ref.ix].state != StepState::kQueued) return absl::OkStatus();
+  SetStep(*run, event.ref.ix, StepEvent::kHeldUp, StepState::kQueued, event.reason, std::move(event.message));
+  return absl::OkStatus();
+}
+
 absl::Status Dispatcher::On(AttemptStarted& event) {
   RunInMemory* run = nullptr;
   LiveAttempt* attempt = FindLive(event.ref, &run);
@@ -211,6 +224,7 @@ absl::Status Dispatcher::On(AttemptStarted& event) {
   const StepIx ix = event.ref.ix;
   if (attempt->row.started != 0) return absl::OkStatus();  // a repeat
   attempt->waits_to_resubmit = false;
+  NoteSuccess(*run, ix);
   attempt->row.started = event.wall != 0 ? event.wall : now_.wall;
   attempt->row.started_mono = now_.mono - std::clamp<int64_t>(now_.wall - attempt->row.started, 0, now_.mono);
   attempt->row.external_id = std::move(event.external_id);
@@ -369,7 +383,7 @@ ArtifactId Dispatcher::Land(RunInMemory& run, StepIx ix, uint32_t attempt, const
   row.output = spec.name;
   row.project = run.header.project;
   row.name = ArtifactNameOf(run, ix, spec);
-  row.type = spec.value ? "value" : (spec.type.empty() ? "file" : spec.type);
+  row.type = !spec.type.empty() ? spec.type : (spec.value ? "value" : "file");
   row.digest = output.blob.digest;
   row.size = output.blob.size;
   row.value_json = output.value_json;
@@ -421,6 +435,7 @@ void Dispatcher::EndAttempt(RunInMemory& run, StepIx ix, AttemptState state, con
   CHECK(found != run.live.end());
   LiveAttempt& attempt = found->second;
   GiveSlots(run, ix, attempt);
+  ForgetTrial(run, ix);
   AttemptRow& row = attempt.row;
   row.state = state;
   row.reason = state == AttemptState::kCancelled || state == AttemptState::kTimedOut ? row.stop_reason : end.reason;
@@ -499,6 +514,10 @@ void Dispatcher::StopAttempt(RunInMemory& run, StepIx ix, Reason reason, bool fo
 }
 
 void Dispatcher::FireTimer(const Timer& timer) {
+  if (timer.kind == Timer::Kind::kOrchestrator) {
+    if (orchestrators_[timer.ix].wake_at == timer.due) LookAt(timer.ix);
+    return;
+  }
   RunInMemory* run = FindRun(timer.run);
   if (run == nullptr) return;
   if (timer.kind == Timer::Kind::kDeadline) {
@@ -531,8 +550,7 @@ void Dispatcher::FireTimer(const Timer& timer) {
       return;
     case Timer::Kind::kResubmit:
       if (state != StepState::kSubmitting || !live->second.waits_to_resubmit) return;
-      live->second.waits_to_resubmit = false;
-      SubmitNow(*run, timer.ix, live->second);
+      Hold(*run, timer.ix);
       return;
     case Timer::Kind::kHeartbeat: {
       if (state != StepState::kRunning || live->second.row.state == AttemptState::kStoring) return;
@@ -545,6 +563,7 @@ void Dispatcher::FireTimer(const Timer& timer) {
       return;
     }
     case Timer::Kind::kDeadline:
+    case Timer::Kind::kOrchestrator:
       return;
   }
 }

@@ -67,7 +67,7 @@ class Play {
     for (;;) {
       WorkOff();
       (void)ready_.Pass(
-          &pools_, [](uint32_t) { return true; }, now_, INT64_MAX, INT32_MAX,
+          &pools_, [](uint32_t) { return 1 << 30; }, now_, INT64_MAX, INT32_MAX,
           [this](uint32_t, const ReadyQueue::Entry& entry) { Start(entry.ix); });
       if (running_.empty()) break;
       now_ = running_.top().first;

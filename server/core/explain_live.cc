@@ -119,9 +119,18 @@ void Dispatcher::ExplainReady(const RunInMemory& run, StepIx ix, Explained* out)
   } else if (!orchestrator.healthy) {
     add(Reason::kWaitingForSlot, absl::StrCat("orchestrator ", Quote(orchestrator.name), " cannot be reached",
                                               orchestrator.why_not.empty() ? "" : ": ", orchestrator.why_not));
+  } else if (!orchestrator.breaker.MaySubmit()) {
+    add(Reason::kWaitingForSlot, AdmissionWords(orchestrator)).until = orchestrator.breaker.retry_wall();
   }
   if (detail.queued && out->causes.empty()) {
     ExplainSlots(run, ix, &out->causes);
+    if (out->causes.empty() && orchestrator.rate.Available(now_.mono, 1) == 0) {
+      const int64_t until = now_.wall + orchestrator.rate.NextAt() - now_.mono;
+      add(Reason::kWaitingForSlot,
+          absl::StrCat("orchestrator ", Quote(orchestrator.name), " takes at most ",
+                       static_cast<double>(orchestrator.rate.milli()) / 1000, " submissions a second"))
+          .until = until;
+    }
     if (out->causes.empty())
       add(Reason::kWaitingForSlot, "it is next in line, or a step before it has its slots reserved");
   }
@@ -143,8 +152,12 @@ void Dispatcher::ExplainLive(const RunInMemory& run, StepIx ix, Explained* out) 
     case StepState::kSubmitting:
       cause.text =
           live->second.waits_to_resubmit
-              ? absl::StrCat("orchestrator ", where, " refused it for now (", Name(cause.reason),
-                             "); it is submitted again")
+              ? absl::StrCat(
+                    "orchestrator ", where, " refused it for now (", Name(cause.reason), "); it is submitted again",
+                    orchestrators_[run.orchestrators[run.graph->TemplateOf(ix)]].breaker.MaySubmit()
+                        ? ""
+                        : absl::StrCat(". ",
+                                       AdmissionWords(orchestrators_[run.orchestrators[run.graph->TemplateOf(ix)]])))
               : absl::StrCat("attempt ", attempt.number, " is being handed to orchestrator ", where,
                              cause.reason == Reason::kSubmitUnknown ? "; the answer was lost, it is looked for" : "");
       break;
@@ -152,6 +165,10 @@ void Dispatcher::ExplainLive(const RunInMemory& run, StepIx ix, Explained* out) 
       cause.text = absl::StrCat("orchestrator ", where, " has it",
                                 attempt.external_id.empty() ? "" : absl::StrCat(" as ", attempt.external_id),
                                 " and has not started it");
+      if (const auto detail = run.details.find(ix);
+          detail != run.details.end() && !detail->second.row.message.empty()) {
+        absl::StrAppend(&cause.text, ": ", detail->second.row.message);
+      }
       break;
     case StepState::kStopping:
       cause.text = absl::StrCat("attempt ", attempt.number, " is being stopped: ", Name(attempt.stop_reason));
@@ -168,6 +185,11 @@ void Dispatcher::ExplainLive(const RunInMemory& run, StepIx ix, Explained* out) 
     cause.until = attempt.created + options.queue_timeout_micros;
   } else if (attempt.started > 0 && options.run_timeout_micros > 0 && attempt.state == AttemptState::kRunning) {
     cause.until = attempt.started + options.run_timeout_micros;
+  }
+  const OrchestratorState& orchestrator = orchestrators_[run.orchestrators[run.graph->TemplateOf(ix)]];
+  if (!orchestrator.healthy) {
+    absl::StrAppend(&cause.text, "; the orchestrator cannot be reached", orchestrator.why_not.empty() ? "" : ": ",
+                    orchestrator.why_not);
   }
   if (cause.until > 0) absl::StrAppend(&cause.text, "; it may take until ", ClockWords(cause.until));
   out->summary = absl::StrCat(name, ": ", cause.text);

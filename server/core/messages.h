@@ -108,6 +108,12 @@ struct AttemptRefused {
 struct AttemptNotFound {
   AttemptRef ref;
 };
+// The platform has it, and says why it has not begun.
+struct AttemptHeldUp {
+  AttemptRef ref;
+  Reason reason = Reason::kNone;
+  std::string message;
+};
 struct AttemptStarted {
   AttemptRef ref;
   std::string external_id;
@@ -179,6 +185,7 @@ struct OrchestratorChanged {
   bool present = true;
   std::map<std::string, int64_t> capacity;  // by pool (`cpu`, …); what it does not count is absent
   int max_parallel = 0;
+  int64_t rate_milli = 0;  // submissions a second, in thousandths; 0: no limit
 };
 // Refused with FAILED_PRECONDITION (ORCHESTRATOR_IN_USE) while a run that has not ended needs it.
 struct OrchestratorRemoved {
@@ -188,6 +195,12 @@ struct OrchestratorHealthChanged {
   std::string name;
   bool healthy = true;
   std::string why;  // it cannot be reached, for people
+};
+// The answer to a ProbeOrchestrator; also if somebody else has asked.
+struct OrchestratorProbed {
+  std::string name;
+  bool well = true;
+  std::string why;  // not, for people
 };
 // Taking a pool away (`present` false) is refused with FAILED_PRECONDITION (POOL_IN_USE) while a step needs it.
 struct PoolChanged {
@@ -212,10 +225,10 @@ struct HookReported {
 };
 
 using Event = std::variant<RunSubmitted, CancelRequested, PauseRequested, ResumeRequested, SkipRequested, RunRetried,
-                           RunsDeleted, AttemptAccepted, AttemptRefused, AttemptNotFound, AttemptStarted,
+                           RunsDeleted, AttemptAccepted, AttemptRefused, AttemptNotFound, AttemptHeldUp, AttemptStarted,
                            HeartbeatReceived, AttemptEnded, OutputsStored, ArtifactPublished, StepResolved,
                            StepsResolved, FanoutResolved, CacheEntriesRemoved, OrchestratorChanged, OrchestratorRemoved,
-                           OrchestratorHealthChanged, PoolChanged, SecretRemoved, HookReported>;
+                           OrchestratorHealthChanged, OrchestratorProbed, PoolChanged, SecretRemoved, HookReported>;
 
 // --- intents ---
 
@@ -224,7 +237,8 @@ inline constexpr char kHookOrchestrator[] = ".hooks";
 
 // One side effect that the outbox performs. Every intent follows from stored state, so a restart makes it again:
 // SubmitAttempt from SUBMITTING, CancelAttempt from a stopping attempt, StoreOutputs, ResolveStep and ResolveFanout
-// from asking anew, ReleaseAttempt from the platform still having an attempt that has ended. RunHook follows from a
+// from asking anew, ReleaseAttempt from the platform still having an attempt that has ended. ProbeOrchestrator follows
+// from nothing that is stored: a restart takes every orchestrator for well. RunHook follows from a
 // hook that is on record as running and that its supervisor does not know; CancelAttempt and ReleaseAttempt are for
 // hooks too.
 struct Intent {
@@ -235,6 +249,7 @@ struct Intent {
     kStoreOutputs,
     kResolveStep,
     kResolveFanout,
+    kProbeOrchestrator,  // has no attempt
     kRunHook
   };
   Kind kind = Kind::kSubmitAttempt;

@@ -32,13 +32,17 @@ ReadyQueue::Entry ReadyQueue::Add(uint32_t line, int priority, uint32_t below, R
   return entry;
 }
 
-bool ReadyQueue::Pass(Pools* pools, const std::function<bool(uint32_t)>& healthy, int64_t now_mono,
+bool ReadyQueue::Pass(Pools* pools, const std::function<int(uint32_t)>& allowance, int64_t now_mono,
                       int64_t reserve_after, int limit, const std::function<void(uint32_t, const Entry&)>& start) {
   using Head = std::pair<Entry, uint32_t>;
   const auto later = [](const Head& a, const Head& b) { return b.first < a.first; };
-  std::vector<Head> heads;  // a heap with the best on top
+  std::vector<Head> heads;         // a heap with the best on top
+  std::map<uint32_t, int> allows;  // by orchestrator
   for (uint32_t l = 0; l < lines_.size(); ++l) {
-    if (!lines_[l].entries.empty() && healthy(lines_[l].orchestrator)) heads.push_back({*lines_[l].entries.begin(), l});
+    if (lines_[l].entries.empty()) continue;
+    const auto [allowed, fresh] = allows.try_emplace(lines_[l].orchestrator, 0);
+    if (fresh) allowed->second = allowance(lines_[l].orchestrator);
+    if (allowed->second > 0) heads.push_back({*lines_[l].entries.begin(), l});
   }
   std::make_heap(heads.begin(), heads.end(), later);
   std::set<PoolId> reserved;
@@ -60,10 +64,11 @@ bool ReadyQueue::Pass(Pools* pools, const std::function<bool(uint32_t)>& healthy
       continue;  // the rest of this line needs the same and is later
     }
     int& granted = started[line.orchestrator];
-    if (granted == limit) {
+    if (granted >= limit) {
       more = true;
       continue;
     }
+    if (granted >= allows[line.orchestrator]) continue;
     ++granted;
     pools->Take(line.demand);
     line.entries.erase(line.entries.begin());

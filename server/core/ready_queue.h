@@ -40,10 +40,10 @@ class ReadyQueue {
   Entry Add(uint32_t line, int priority, uint32_t below, RunKey run, StepIx ix, int64_t ready_mono);
   void Remove(uint32_t line, const Entry& entry) { lines_[line].entries.erase(entry); }
 
-  // Takes what fits, best first, at most `limit` of each orchestrator; calls `start` for each after its slots are
-  // taken. A head that has waited `reserve_after` microseconds for a full pool reserves that pool: later ones that need
-  // it do not pass. Returns true if the limit ended the pass.
-  bool Pass(Pools* pools, const std::function<bool(uint32_t orchestrator)>& healthy, int64_t now_mono,
+  // Takes what fits, best first, at most `limit` of each orchestrator and no more than `allowance` says it takes now;
+  // calls `start` for each after its slots are taken. A head that has waited `reserve_after` microseconds for a full
+  // pool reserves that pool: later ones that need it do not pass. Returns true if the limit ended the pass.
+  bool Pass(Pools* pools, const std::function<int(uint32_t orchestrator)>& allowance, int64_t now_mono,
             int64_t reserve_after, int limit, const std::function<void(uint32_t line, const Entry&)>& start);
 
   size_t size() const;

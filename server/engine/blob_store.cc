@@ -20,6 +20,7 @@
 #include "absl/strings/str_cat.h"
 #include "server/base/digest.h"
 #include "server/base/fault.h"
+#include "server/base/folder_listing.h"
 #include "server/base/status.h"
 
 namespace orch {
@@ -64,6 +65,13 @@ absl::StatusOr<std::string> ReadAll(const std::string& path, int64_t size) {
   }
   out.resize(at);
   return out;
+}
+
+// Changes whenever the file's bytes do; names and modes do not count. Empty: there is no such file.
+std::string ContentStamp(const std::string& path) {
+  struct stat st {};
+  if (lstat(path.c_str(), &st) != 0 || !S_ISREG(st.st_mode)) return {};
+  return absl::StrCat(st.st_dev, ":", st.st_ino, ":", st.st_size, ":", st.st_mtim.tv_sec, ".", st.st_mtim.tv_nsec);
 }
 
 absl::Status SyncPath(const std::string& path, int flags) {
@@ -127,20 +135,6 @@ absl::Status CopyFile(const std::string& from, const std::string& to) {
   }
 }
 
-struct FolderEntry {
-  std::string relative;
-  char kind;  // f, d, l
-  bool executable;
-  std::string digest_or_target;
-};
-
-// True if a link at `relative` with this target stays inside its folder.
-bool StaysInside(const std::string& relative, const std::string& target) {
-  if (target.empty() || target[0] == '/') return false;
-  const fs::path at = (fs::path(relative).parent_path() / target).lexically_normal();
-  return !at.empty() && *at.begin() != "..";
-}
-
 absl::Status WalkFolder(const std::string& root, const std::string& relative, std::vector<FolderEntry>* entries,
                         int64_t* size) {
   const std::string path = relative.empty() ? root : absl::StrCat(root, "/", relative);
@@ -151,19 +145,19 @@ absl::Status WalkFolder(const std::string& root, const std::string& relative, st
     struct stat st {};
     if (lstat(it->path().c_str(), &st) != 0) return Failed("look at", it->path().string(), errno);
     if (S_ISDIR(st.st_mode)) {
-      entries->push_back({inner, 'd', false, ""});
+      entries->push_back({inner, FolderEntry::Kind::kFolder, false, ""});
       RETURN_IF_ERROR(WalkFolder(root, inner, entries, size));
     } else if (S_ISLNK(st.st_mode)) {
       const std::string target = fs::read_symlink(it->path(), error).string();
       if (error) return Failed("read the link", it->path().string(), error.value());
-      if (!StaysInside(inner, target)) {
+      if (!LinkStaysInside(inner, target)) {
         return Invalid(absl::StrCat("`", inner, "` is a link out of the folder (to `", target, "`)"));
       }
-      entries->push_back({inner, 'l', false, target});
+      entries->push_back({inner, FolderEntry::Kind::kLink, false, target});
     } else if (S_ISREG(st.st_mode)) {
       ASSIGN_OR_RETURN(const ContentDigest content, DigestOfFile(it->path().string()));
       *size += content.size;
-      entries->push_back({inner, 'f', (st.st_mode & S_IXUSR) != 0, content.digest});
+      entries->push_back({inner, FolderEntry::Kind::kFile, (st.st_mode & S_IXUSR) != 0, content.digest});
     } else {
       return Invalid(absl::StrCat("`", inner, "` is neither a file nor a folder"));
     }
@@ -192,21 +186,18 @@ absl::StatusOr<ContentDigest> DigestOfFile(const std::string& path) {
   return out;
 }
 
-absl::StatusOr<ContentDigest> DigestOfFolder(const std::string& path) {
+absl::StatusOr<std::string> ListFolder(const std::string& path, int64_t* size) {
   std::vector<FolderEntry> entries;
+  int64_t bytes = 0;
+  RETURN_IF_ERROR(WalkFolder(path, "", &entries, &bytes));
+  if (size != nullptr) *size = bytes;
+  return WriteListing(std::move(entries));
+}
+
+absl::StatusOr<ContentDigest> DigestOfFolder(const std::string& path) {
   ContentDigest out;
-  RETURN_IF_ERROR(WalkFolder(path, "", &entries, &out.size));
-  std::sort(entries.begin(), entries.end(),
-            [](const FolderEntry& a, const FolderEntry& b) { return a.relative < b.relative; });
-  Sha256 hash;
-  hash.Update("folder\n");
-  for (const FolderEntry& entry : entries) {
-    // Lengths first, so that no name can pretend to be another entry.
-    hash.Update(absl::StrCat(std::string(1, entry.kind), entry.executable ? "x" : "-", entry.relative.size(), ":",
-                             entry.relative, entry.digest_or_target.size(), ":"));
-    hash.Update(entry.digest_or_target);
-  }
-  out.digest = hash.Finish();
+  ASSIGN_OR_RETURN(const std::string listing, ListFolder(path, &out.size));
+  out.digest = Sha256Of(listing);
   return out;
 }
 
@@ -274,6 +265,29 @@ absl::StatusOr<BlobRow> BlobStore::Take(const std::string& path) {
   return Invalid("it is neither a file nor a folder");
 }
 
+void BlobStore::Vouch(const std::string& path, absl::string_view digest) {
+  const std::string stamp = ContentStamp(path);
+  if (stamp.empty()) return;
+  MutexLock lock(&mutex_);
+  if (vouched_.size() > 10'000) vouched_.clear();  // bounded; they are only read again
+  vouched_[stamp] = std::string(digest);
+}
+
+absl::StatusOr<ContentDigest> BlobStore::VouchedOrRead(const std::string& path) {
+  const std::string stamp = ContentStamp(path);
+  {
+    MutexLock lock(&mutex_);
+    const auto found = vouched_.find(stamp);
+    struct stat st {};
+    if (found != vouched_.end() && lstat(path.c_str(), &st) == 0) {
+      ContentDigest out{std::move(found->second), int64_t{st.st_size}};
+      vouched_.erase(found);
+      return out;
+    }
+  }
+  return DigestOfFile(path);
+}
+
 absl::StatusOr<BlobRow> BlobStore::TakeFile(const std::string& path, int64_t size) {
   BlobRow row;
   if (size <= inline_bytes_) {
@@ -282,7 +296,7 @@ absl::StatusOr<BlobRow> BlobStore::TakeFile(const std::string& path, int64_t siz
     row.size = static_cast<int64_t>(bytes.size());
     row.inline_bytes = std::move(bytes);
   } else {
-    ASSIGN_OR_RETURN(const ContentDigest content, DigestOfFile(path));
+    ASSIGN_OR_RETURN(const ContentDigest content, VouchedOrRead(path));
     row.digest = content.digest;
     row.size = content.size;
   }
@@ -390,7 +404,24 @@ absl::StatusOr<std::string> BlobStore::PathOf(absl::string_view digest) {
   struct stat st {};
   const bool there = lstat(name.c_str(), &st) == 0;
   if (!row.has_value() || !row->inline_bytes.has_value()) {
-    if (!there || (row.has_value() && !row->directory && st.st_size != row->size)) {
+    const bool good = there && (!row.has_value() || row->directory || st.st_size == row->size);
+    if (!good && row.has_value() && fetch_) {
+      const std::string staged = StagingName();
+      const Staged unless_moved(staged);
+      RETURN_IF_ERROR(EnsureFolder(name.substr(0, name.rfind('/'))));
+      const absl::Status fetched = fetch_(*row, staged);
+      if (fetched.ok()) {
+        if (!row->directory && chmod(staged.c_str(), 0444) != 0) return Failed("change the mode of", staged, errno);
+        if (!row->directory) RETURN_IF_ERROR(SyncPath(staged, O_RDONLY));
+        if (rename(staged.c_str(), name.c_str()) != 0 && errno != EEXIST && errno != ENOTEMPTY) {
+          return Failed("move to", name, errno);
+        }
+        SetVerified(digest);
+        return name;
+      }
+      if (ReasonOf(fetched) != "BLOB_MISSING") return fetched;
+    }
+    if (!good) {
       return Error(absl::StatusCode::kNotFound, "BLOB_MISSING",
                    absl::StrCat("the bytes sha256:", Hex(digest), " are not in the store any more"));
     }
@@ -411,6 +442,23 @@ absl::StatusOr<std::string> BlobStore::PathOf(absl::string_view digest) {
   if (rename(staged.c_str(), name.c_str()) != 0) return Failed("move to", name, errno);
   SetVerified(digest);
   return name;
+}
+
+absl::StatusOr<std::string> BlobStore::ListingOf(absl::string_view digest) {
+  ASSIGN_OR_RETURN(const std::string path, PathOf(digest));
+  const std::string hex = Hex(digest);
+  const std::string kept = absl::StrCat(made_dir_, "/", hex.substr(0, 2), "/", hex);
+  struct stat st {};
+  if (lstat(kept.c_str(), &st) == 0) {
+    const auto there = ReadAll(kept, st.st_size);
+    if (there.ok() && Sha256Of(*there) == digest) return kept;
+  }
+  ASSIGN_OR_RETURN(const std::string listing, ListFolder(path, nullptr));
+  if (Sha256Of(listing) != digest) {
+    return Error(absl::StatusCode::kDataLoss, "BLOB_DAMAGED",
+                 absl::StrCat("the folder sha256:", hex, " is not what was stored any more"));
+  }
+  return Materialize(listing);
 }
 
 bool BlobStore::Exists(absl::string_view digest) {
@@ -456,6 +504,11 @@ absl::StatusOr<std::string> BlobStore::Materialize(absl::string_view bytes) {
   RETURN_IF_ERROR(WriteFile(staged, bytes));
   if (rename(staged.c_str(), name.c_str()) != 0) return Failed("move to", name, errno);
   return good();
+}
+
+bool BlobStore::IsHeld(absl::string_view digest) {
+  MutexLock lock(&holds_->mutex);
+  return holds_->held.count(std::string(digest)) > 0;
 }
 
 std::shared_ptr<const void> BlobStore::Hold(absl::string_view digest) {

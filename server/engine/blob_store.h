@@ -26,6 +26,11 @@
 
 namespace orch {
 
+struct ContentDigest {
+  std::string digest;  // 32 raw bytes
+  int64_t size = 0;
+};
+
 class BlobStore {
  public:
   // Reads the bytes that the database keeps of a digest; nullopt: it keeps none.
@@ -37,12 +42,22 @@ class BlobStore {
   // Keeps the bytes of a digest from being removed until the handle goes. Those of what Take and Copy return are held
   // by BlobRow::hold. Never waits.
   std::shared_ptr<const void> Hold(absl::string_view digest);
+  bool IsHeld(absl::string_view digest);
   // Announces that the bytes will be removed. False, and nothing changed, if somebody holds them.
   bool Condemn(absl::string_view digest);
   // Removes the bytes of a condemned digest. ABORTED (BLOB_WANTED): somebody has held it since; other errors: it is
   // where it was. Either way it is condemned no more.
   absl::Status Remove(absl::string_view digest);
   void Spare(absl::string_view digest);
+
+  // What brings bytes back that this machine does not have any more: a file or folder at `to`, with the row's digest.
+  // Before any other call.
+  using Fetch = std::function<absl::Status(const BlobRow& row, const std::string& to)>;
+  void SetFetch(Fetch fetch) { fetch_ = std::move(fetch); }
+
+  // The file, which only the daemon writes to, has bytes of this digest, which has just been made of them: Take need
+  // not read it again unless it has changed. Forgotten with the process.
+  void Vouch(const std::string& path, absl::string_view digest);
 
   // Takes a file or folder into the store. Its bytes are shared with `path`, which must not be written to any more and
   // stays where it is: a crash before the commit may repeat the call. INVALID_ARGUMENT (OUTPUT_INVALID) for what is
@@ -53,6 +68,9 @@ class BlobStore {
 
   // Where the bytes are, made from the database if need be. NOT_FOUND (BLOB_MISSING).
   absl::StatusOr<std::string> PathOf(absl::string_view digest);
+  // A file with the listing (server/base/folder_listing.h) of a folder: made once, then kept with what is made of
+  // values. NOT_FOUND (BLOB_MISSING), DATA_LOSS (BLOB_DAMAGED).
+  absl::StatusOr<std::string> ListingOf(absl::string_view digest);
   // True if the bytes can be had.
   bool Exists(absl::string_view digest);
 
@@ -69,6 +87,7 @@ class BlobStore {
  private:
   BlobStore(std::string data_dir, int64_t inline_bytes, InlineReader reader);
   std::string NameOf(absl::string_view digest) const;
+  absl::StatusOr<ContentDigest> VouchedOrRead(const std::string& path);
   absl::StatusOr<BlobRow> TakeFile(const std::string& path, int64_t size);
   absl::StatusOr<BlobRow> TakeFolder(const std::string& path);
   absl::Status Place(const std::string& path, const std::string& name, absl::string_view digest, bool sync);
@@ -82,11 +101,13 @@ class BlobStore {
   const std::string made_dir_;
   const int64_t inline_bytes_;
   const InlineReader reader_;
+  Fetch fetch_;
   Mutex mutex_;
   // Digests whose file is known to be good in this life of the daemon.
   std::unordered_set<std::string> verified_ ABSL_GUARDED_BY(mutex_);
-  std::unordered_map<std::string, std::string> sound_ ABSL_GUARDED_BY(mutex_);  // digest → stamp
-  std::unordered_set<std::string> made_ ABSL_GUARDED_BY(mutex_);                // the same of DIR/made
+  std::unordered_map<std::string, std::string> sound_ ABSL_GUARDED_BY(mutex_);    // digest → stamp
+  std::unordered_set<std::string> made_ ABSL_GUARDED_BY(mutex_);                  // the same of DIR/made
+  std::unordered_map<std::string, std::string> vouched_ ABSL_GUARDED_BY(mutex_);  // stamp → digest
   std::unordered_set<std::string> folders_ ABSL_GUARDED_BY(mutex_);
   // Handles may outlive the store.
   struct Holds {
@@ -99,11 +120,9 @@ class BlobStore {
 };
 
 // The digest of a file, or of a folder: sorted relative paths, file digests, the executable bit and link targets.
-struct ContentDigest {
-  std::string digest;  // 32 raw bytes
-  int64_t size = 0;
-};
 absl::StatusOr<ContentDigest> DigestOfFile(const std::string& path);
 absl::StatusOr<ContentDigest> DigestOfFolder(const std::string& path);
+// The listing of a folder, and the sum of its files' sizes if that is wanted.
+absl::StatusOr<std::string> ListFolder(const std::string& path, int64_t* size);
 
 }  // namespace orch

@@ -139,7 +139,9 @@ absl::Status Cleaner::RemoveBlobs(bool* more) {
         blobs_->Spare(digest);
         continue;
       }
-      if (const absl::Status gone = blobs_->Remove(digest); gone.ok()) {
+      absl::Status gone = blobs_->Remove(digest);
+      if (gone.ok()) gone = stores_->RemoveCopies(digest);
+      if (gone.ok()) {
         removed.removed_blobs.push_back(digest);
       } else {
         *more = true;

@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "backends/api/backend.h"
 #include "server/base/mutex.h"
+#include "server/engine/artifact_stores.h"
 #include "server/engine/blob_store.h"
 #include "server/engine/mailbox.h"
 #include "server/store/queries.h"
@@ -21,8 +22,8 @@ class Cleaner {
  public:
   using Backends = std::function<std::vector<std::shared_ptr<Backend>>()>;
   // All outlive it.
-  Cleaner(store::Queries* queries, BlobStore* blobs, Mailbox* mailbox, Backends backends)
-      : queries_(queries), blobs_(blobs), mailbox_(mailbox), backends_(std::move(backends)) {}
+  Cleaner(store::Queries* queries, BlobStore* blobs, ArtifactStores* stores, Mailbox* mailbox, Backends backends)
+      : queries_(queries), blobs_(blobs), stores_(stores), mailbox_(mailbox), backends_(std::move(backends)) {}
   ~Cleaner() { Stop(); }
 
   // Goes on with what an earlier life left. Once.
@@ -43,6 +44,7 @@ class Cleaner {
 
   store::Queries* const queries_;
   BlobStore* const blobs_;
+  ArtifactStores* const stores_;
   Mailbox* const mailbox_;
   const Backends backends_;
   Mutex mutex_;

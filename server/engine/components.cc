@@ -1,11 +1,12 @@
 // Orchestrators, pools and stacks: what submissions are checked against, and how they change.
 #include <algorithm>
+#include <map>
+#include <set>
 #include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "backends/api/registry.h"
 #include "server/base/log.h"
 #include "server/engine/engine_impl.h"
 
@@ -13,11 +14,6 @@ namespace orch {
 namespace {
 
 constexpr char kProject[] = "default";
-
-absl::Status NoFlavor(absl::string_view name) {
-  return Error(absl::StatusCode::kNotFound, "FLAVOR_NOT_FOUND",
-               absl::StrCat("there is no flavor `", name, "`; see orchctl list-flavors"));
-}
 
 absl::Status NoOrchestrator(absl::string_view name) {
   return Error(absl::StatusCode::kNotFound, "ORCHESTRATOR_NOT_FOUND",
@@ -68,7 +64,10 @@ absl::Status EngineImpl::LoadComponents() {
   ASSIGN_OR_RETURN(loaded.orchestrators, queries_->ListOrchestrators(kProject));
   ASSIGN_OR_RETURN(loaded.pools, queries_->ListPools());
   ASSIGN_OR_RETURN(loaded.stacks, queries_->ListStacks());
+  ASSIGN_OR_RETURN(loaded.artifact_stores, queries_->ListArtifactStores());
   ASSIGN_OR_RETURN(loaded.secrets, queries_->ListSecrets(kProject));
+  ASSIGN_OR_RETURN(const std::vector<ApiTokenRow> tokens, queries_->ListApiTokens());
+  api_tokens_.Load(tokens);
   if (loaded.stacks.empty()) {  // the first start
     const int64_t now = Clock::Real().Now().wall;
     Batch batch;
@@ -85,18 +84,22 @@ absl::Status EngineImpl::LoadComponents() {
       Log(LogLevel::kError, "orchestrator not in service", {{"orchestrator", row.name}, {"why", status.message()}});
     } else {
       const auto backend = outbox_->FindBackend(row.name);
-      RETURN_IF_ERROR(
-          core_->Apply(OrchestratorChanged{row.name, true, ByPool(backend->capacity()), row.max_parallel}, {}));
+      RETURN_IF_ERROR(core_->Apply(
+          OrchestratorChanged{row.name, true, ByPool(backend->capacity()), row.max_parallel, row.rate_milli}, {}));
     }
   }
+  LoadArtifactStores(loaded.artifact_stores);
   MutexLock lock(&mutex_);
   components_ = std::move(loaded);
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::unique_ptr<Backend>> EngineImpl::MakeBackend(const OrchestratorRow& row) {
-  const FlavorInfo* flavor = FindFlavor(row.flavor);
-  if (flavor == nullptr || (!flavor->listed && !options_.fake_flavor)) return NoFlavor(row.flavor);
+absl::StatusOr<std::unique_ptr<Backend>> EngineImpl::MakeBackend(const OrchestratorRow& row, bool registered) {
+  const auto flavor = FindFlavor(row.flavor);
+  if (flavor == nullptr) {
+    return Error(absl::StatusCode::kNotFound, "FLAVOR_NOT_FOUND",
+                 absl::StrCat("there is no flavor `", row.flavor, "`; see orchctl list-flavors"));
+  }
   if (!flavor->make) {
     return Error(absl::StatusCode::kFailedPrecondition, "FLAVOR_NOT_IN_BUILD",
                  absl::StrCat("flavor `", row.flavor, "` is not in this build"));
@@ -111,30 +114,30 @@ absl::StatusOr<std::unique_ptr<Backend>> EngineImpl::MakeBackend(const Orchestra
   context.data_dir = options_.data_dir;
   context.binary_dir = options_.binary_dir;
   context.instance = instance_;
+  context.step_sockets = options_.step_sockets;
   context.epoch = epoch_;
+  context.read_secret = [this](const std::string& name) -> absl::StatusOr<std::string> {
+    ASSIGN_OR_RETURN(const SecretRow secret, queries_->GetSecret("default", name));
+    return secrets_->Open(secret);
+  };
   context.log_compress_bytes = options_.limits.log_compress_bytes;
+  context.registered = registered;
   return flavor->make(context);
 }
 
 absl::Status EngineImpl::PutInService(const OrchestratorRow& row) {
-  ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend, MakeBackend(row));
+  ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend, MakeBackend(row, /*registered=*/true));
   outbox_->SetFlavor(row.name, row.flavor);
   return outbox_->AddBackend(row.name, std::move(backend));
 }
 
-std::string EngineImpl::DefaultOrchestrator() {
-  MutexLock lock(&mutex_);
-  for (const StackRow& stack : components_.stacks) {
-    if (stack.is_default) return stack.orchestrator;
-  }
-  return "local";
-}
-
-absl::Status EngineImpl::CheckAgainstComponents(const std::string& orchestrator, const PipelineSpec& spec,
-                                                std::vector<Violation>* violations) {
+absl::Status EngineImpl::CheckAgainstComponents(const std::string& orchestrator, const std::string& artifact_store,
+                                                const PipelineSpec& spec, std::vector<Violation>* violations) {
   const Components now = components();
   std::map<std::string, std::map<std::string, int64_t>> offered;  // by orchestrator
   std::map<std::string, std::string> gpu_kinds;                   // … where they are counted
+  std::map<std::string, std::string> unreachable;                 // why its steps get no artifacts
+  std::set<std::string> only_stores;
   const auto known = [&](const std::string& name) -> absl::Status {
     if (offered.count(name) > 0) return absl::OkStatus();
     for (const OrchestratorRow& row : now.orchestrators) {
@@ -147,11 +150,27 @@ absl::Status EngineImpl::CheckAgainstComponents(const std::string& orchestrator,
       const Capacity capacity = backend->capacity();
       offered[name] = ByPool(capacity);
       if (capacity.gpu.value_or(0) > 0) gpu_kinds[name] = capacity.gpu_kind;
+      const bool remote = !options_.far_step_endpoint.empty();
+      if (!backend->shares_files() && !backend->has_endpoint() && !remote) {
+        unreachable[name] =
+            absl::StrCat("steps on `", name,
+                         "` share no files with the daemon and cannot reach it for their artifacts: start orchd "
+                         "with --step-endpoint and an address that they reach");
+      }
+      if (backend->reaches_only_stores()) {
+        only_stores.insert(name);
+        if (!stores_->HasAddresses(artifact_store)) {
+          unreachable[name] =
+              absl::StrCat("steps on `", name,
+                           "` reach nothing but the run's artifact store, and that has no addresses for "
+                           "them: submit with a stack whose store is S3");
+        }
+      }
       return absl::OkStatus();
     }
     // Somebody may have meant a flavor: say what is true of it.
-    const FlavorInfo* flavor = FindFlavor(name);
-    if (flavor != nullptr && flavor->listed && !flavor->make) {
+    const auto flavor = FindFlavor(name);
+    if (flavor != nullptr && !flavor->make) {
       return Error(
           absl::StatusCode::kFailedPrecondition, "FLAVOR_NOT_IN_BUILD",
           absl::StrCat("there is no orchestrator `", name, "`, and the flavor of that name is not in this build"));
@@ -168,6 +187,18 @@ absl::Status EngineImpl::CheckAgainstComponents(const std::string& orchestrator,
     if (const absl::Status status = known(name); !status.ok()) {
       add("orchestrator", "UNKNOWN_REFERENCE", std::string(status.message()));
       continue;
+    }
+    if (unreachable.count(name) > 0) {
+      add("orchestrator", "STORE_UNREACHABLE", unreachable[name]);
+      continue;
+    }
+    if (only_stores.count(name) > 0 && options.heartbeat_micros > 0) {
+      add("heartbeat", "UNSUPPORTED",
+          absl::StrCat("steps on `", name, "` cannot give a sign of life: they do not reach the daemon"));
+    }
+    if (only_stores.count(name) > 0 && !options.secrets.empty()) {
+      add("secrets", "UNSUPPORTED",
+          absl::StrCat("steps on `", name, "` cannot ask the daemon, and no secret is written into a file for them"));
     }
     for (const Demand& demand : DemandsOf(options)) {
       if (absl::StartsWith(demand.pool, "pool/")) {
@@ -226,6 +257,10 @@ absl::Status EngineImpl::CheckAgainstComponents(const std::string& orchestrator,
       for (const std::string& fault : backend->Check(options.resources, settings)) {
         add(absl::StrCat("settings.", flavor), "WRONG_TYPE", fault);
       }
+      for (const Violation& fault :
+           backend->CheckStep({options.resources, options.image, options.image_build, !options.secrets.empty()})) {
+        add(fault.field, fault.reason, fault.description);
+      }
     }
   }
   return absl::OkStatus();
@@ -235,12 +270,13 @@ absl::StatusOr<OrchestratorRow> EngineImpl::PutOrchestrator(OrchestratorRow row,
                                                             bool validate_only, int64_t deadline_micros) {
   MutexLock change(&component_changes_);
   Components now = components();
+  bool limits_only = false;
   const auto old = std::find_if(now.orchestrators.begin(), now.orchestrators.end(),
                                 [&](const OrchestratorRow& r) { return r.name == row.name; });
   if (old != now.orchestrators.end()) {
-    const bool same =
-        old->flavor == row.flavor && old->config_json == row.config_json && old->max_parallel == row.max_parallel;
-    if (same) return *old;
+    const bool same_backend = old->flavor == row.flavor && old->config_json == row.config_json;
+    if (same_backend && old->max_parallel == row.max_parallel && old->rate_milli == row.rate_milli) return *old;
+    limits_only = same_backend;
     if (expected_version == 0) {
       return Error(absl::StatusCode::kAlreadyExists, "ORCHESTRATOR_EXISTS",
                    absl::StrCat("orchestrator `", row.name, "` exists with another configuration; use orchctl apply"));
@@ -263,12 +299,29 @@ absl::StatusOr<OrchestratorRow> EngineImpl::PutOrchestrator(OrchestratorRow row,
     row.version = 1;
   }
   row.updated = Clock::Real().Now().wall;
-  ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend, MakeBackend(row));
+  if (limits_only) {  // what runs there goes on
+    const auto serving = outbox_->FindBackend(row.name);
+    if (validate_only) return row;
+    Post post;
+    post.rows = std::make_unique<Batch>();
+    post.rows->orchestrators.push_back(row);
+    post.event = OrchestratorChanged{row.name, true, serving == nullptr ? ByPool({}) : ByPool(serving->capacity()),
+                                     row.max_parallel, row.rate_milli};
+    if (serving == nullptr) post.event.reset();  // not in service: the next start takes the row
+    RETURN_IF_ERROR(PostAndWait(std::move(post), deadline_micros));
+    MutexLock lock(&mutex_);
+    for (OrchestratorRow& known : components_.orchestrators) {
+      if (known.name == row.name) known = row;
+    }
+    return row;
+  }
+  ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend, MakeBackend(row, /*registered=*/false));
   if (validate_only) return row;
   const bool changed = old != now.orchestrators.end();
   if (changed && outbox_->HasAttempts(row.name)) {
     return Error(absl::StatusCode::kFailedPrecondition, "ORCHESTRATOR_IN_USE",
-                 absl::StrCat("orchestrator `", row.name, "` has running attempts; change it when they have ended"));
+                 absl::StrCat("orchestrator `", row.name, "` has running attempts; change its configuration when they ",
+                              "have ended (max_parallel and max_rate change at any time)"));
   }
   outbox_->SetFlavor(row.name, row.flavor);
   const absl::Status started = outbox_->AddBackend(row.name, std::move(backend));
@@ -281,7 +334,7 @@ absl::StatusOr<OrchestratorRow> EngineImpl::PutOrchestrator(OrchestratorRow row,
   Post post;
   post.rows = std::make_unique<Batch>();
   post.rows->orchestrators.push_back(row);
-  post.event = OrchestratorChanged{row.name, true, ByPool(running->capacity()), row.max_parallel};
+  post.event = OrchestratorChanged{row.name, true, ByPool(running->capacity()), row.max_parallel, row.rate_milli};
   RETURN_IF_ERROR(PostAndWait(std::move(post), deadline_micros));
   MutexLock lock(&mutex_);
   auto& list = components_.orchestrators;
@@ -356,31 +409,6 @@ absl::Status EngineImpl::DeletePool(absl::string_view name, int64_t deadline_mic
   MutexLock lock(&mutex_);
   auto& list = components_.pools;
   list.erase(std::remove_if(list.begin(), list.end(), [&](const PoolRow& p) { return p.name == wanted; }), list.end());
-  return absl::OkStatus();
-}
-
-absl::Status EngineImpl::PutStack(StackRow row, int64_t deadline_micros) {
-  MutexLock change(&component_changes_);
-  const Components now = components();
-  if (std::none_of(now.orchestrators.begin(), now.orchestrators.end(),
-                   [&](const OrchestratorRow& r) { return r.name == row.orchestrator; })) {
-    return NoOrchestrator(row.orchestrator);
-  }
-  Post post;
-  post.rows = std::make_unique<Batch>();
-  post.rows->stacks.push_back(row);
-  RETURN_IF_ERROR(PostAndWait(std::move(post), deadline_micros));
-  MutexLock lock(&mutex_);
-  if (row.is_default) {
-    for (StackRow& stack : components_.stacks) stack.is_default = false;
-  }
-  const auto place = std::find_if(components_.stacks.begin(), components_.stacks.end(),
-                                  [&](const StackRow& s) { return s.name == row.name; });
-  if (place != components_.stacks.end()) {
-    *place = std::move(row);
-  } else {
-    components_.stacks.push_back(std::move(row));
-  }
   return absl::OkStatus();
 }
 

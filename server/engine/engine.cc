@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <set>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -80,6 +81,8 @@ absl::Status EngineImpl::Open() {
   ASSIGN_OR_RETURN(blobs_,
                    BlobStore::Open(options_.data_dir, options_.limits.inline_blob_bytes,
                                    [this](absl::string_view digest) { return blob_queries_->GetBlob(digest); }));
+  stores_ = std::make_unique<ArtifactStores>(blobs_.get(), blob_queries_.get());
+  blobs_->SetFetch([this](const BlobRow& row, const std::string& to) { return stores_->Fetch(row, to); });
   cache_ = std::make_unique<CacheLookup>(queries_.get(), blobs_.get());
   history_ = std::make_unique<StepHistory>(queries_.get());
   inputs_ = std::make_unique<Inputs>(options_.data_dir, queries_.get(), blobs_.get(), &files_);
@@ -89,12 +92,28 @@ absl::Status EngineImpl::Open() {
   ASSIGN_OR_RETURN(std::string token_key, TokenKey(options_.data_dir));
   tokens_ = std::make_unique<StepTokens>(std::move(token_key));
   secrets_ = std::make_unique<Secrets>(options_.data_dir + "/secret-key");
-  workshop_ =
-      std::make_unique<FileWorkshop>(options_, tokens_.get(), cache_.get(), queries_.get(), blobs_.get(), &files_,
-                                     inputs_.get(), conditions_.get(), secrets_.get(), run_graphs_.get());
+  deliveries_ = std::make_unique<Deliveries>(
+      options_.data_dir,
+      DeliveryLimits{options_.limits.artifact_bytes, options_.limits.folder_entries, options_.limits.uploads_at_once});
+  deliveries_->SetVouch([this](const std::string& path, absl::string_view digest) { blobs_->Vouch(path, digest); });
+  left_ = std::make_unique<LeftBehind>(deliveries_.get(), stores_.get(), options_.limits.artifact_bytes,
+                                       options_.limits.folder_entries);
+  whole_runs_ = std::make_unique<WholeRuns>(options_, instance_, tokens_.get(), queries_.get(), deliveries_.get());
+  workshop_ = std::make_unique<FileWorkshop>(
+      options_, tokens_.get(), cache_.get(), queries_.get(), blobs_.get(), &files_, inputs_.get(), conditions_.get(),
+      secrets_.get(), run_graphs_.get(), deliveries_.get(), stores_.get(), left_.get(), whole_runs_.get());
+  step_files_ = std::make_unique<StepFiles>(
+      options_.data_dir, deliveries_.get(), blobs_.get(),
+      StepFileLimits{options_.limits.source_bytes, options_.limits.launcher_patience_seconds,
+                     options_.limits.handed_inline_bytes, options_.limits.handed_bytes, options_.limits.folder_entries},
+      [this](const std::string& key) { return SecretsOf(key); }, stores_.get());
+  workshop_->SetHand([this](const std::string& key) { return step_files_->Hand(key); });
   outbox_ = std::make_unique<Outbox>(workshop_.get(), &executor_, &mailbox_);
-  cleaner_ = std::make_unique<Cleaner>(queries_.get(), blobs_.get(), &mailbox_, [this] { return outbox_->Backends(); });
+  outbox_->SetLeftPatience(std::chrono::seconds(options_.limits.left_patience_seconds));
+  cleaner_ = std::make_unique<Cleaner>(queries_.get(), blobs_.get(), stores_.get(), &mailbox_,
+                                       [this] { return outbox_->Backends(); });
   hub_ = std::make_unique<Hub>(meta.last_sequence, 16'384);
+  backups_ = std::make_unique<Backups>(options_.data_dir, options_.backup, [this] { return commits_.load(); });
   pruner_ = std::make_unique<Pruner>(
       queries_.get(), hub_.get(), [this] { return outbox_->Backends(); },
       [this](Removals removals) { return Remove(std::move(removals)); },
@@ -107,6 +126,7 @@ absl::Status EngineImpl::Open() {
   policy.grace_micros = options_.grace_micros;
   policy.limits = CompileLimitsOf(options_.limits);
   policy.reserve_after_micros = options_.reserve_after_micros;
+  policy.breaker.failures = options_.limits.breaker_failures;
   policy.hooks.at_once = static_cast<int>(options_.limits.hooks_at_once);
   policy.hooks.limit_micros = options_.limits.hook_seconds * 1'000'000;
   policy.hooks.grace_micros = options_.grace_micros;
@@ -115,9 +135,10 @@ absl::Status EngineImpl::Open() {
     OrchestratorRow row;
     row.name = kHookOrchestrator;
     row.flavor = "local";
-    return MakeBackend(row);
+    return MakeBackend(row, /*registered=*/true);
   });
   turn_ = std::make_unique<Turn>(&Clock::Real(), core_.get(), writer_.get(), static_cast<TurnSink*>(this));
+  RETURN_IF_ERROR(LoadFlavors());
   RETURN_IF_ERROR(LoadComponents());
   RETURN_IF_ERROR(RestoreRuns());
   RETURN_IF_ERROR(RestoreHooks());
@@ -129,12 +150,15 @@ absl::Status EngineImpl::Open() {
     MutexLock lock(&mutex_);
     stats_.status = "SERVING";
   }
+  std::set<std::string> keys;
   for (const auto& [attempt, step] : live) {
-    const absl::Status pinned = inputs_->Pin(attempt.key, attempt.external);
-    if (!pinned.ok()) Log(LogLevel::kWarning, "its inputs are gone", {{"step", step}, {"why", pinned.message()}});
+    keys.insert(attempt.key);
+    const absl::Status pinned = inputs_->PinAgain(attempt);
+    if (!pinned.ok()) Log(LogLevel::kWarning, "its inputs may go", {{"step", step}, {"why", pinned.message()}});
   }
+  deliveries_->RemoveOthers(keys);
   ORCH_FAULT("start.before_adopt");
-  outbox_->Adopt(live, options_.grace_micros);
+  outbox_->Adopt(live, options_.grace_micros, options_.limits.log_bytes);
   if (const absl::Status adopted = AdoptHooks(); !adopted.ok()) {
     Log(LogLevel::kError, "hooks do not run", {{"why", adopted.message()}});
   }
@@ -142,6 +166,7 @@ absl::Status EngineImpl::Open() {
   loop_ = std::thread([this] { Loop(); });
   cleaner_->Start();
   pruner_->Start(options_.retention);
+  backups_->Start();
   return absl::OkStatus();
 }
 
@@ -171,7 +196,10 @@ void EngineImpl::Shutdown() {
     stats_.status = "DRAINING";
   }
   if (hub_ != nullptr) hub_->Close();
+  if (backups_ != nullptr) backups_->Stop();
   if (pruner_ != nullptr) pruner_->Stop();
+  if (outbox_ != nullptr) outbox_->Abandon();
+  if (stores_ != nullptr) stores_->Stop();
   if (cleaner_ != nullptr) cleaner_->Stop();
   if (outbox_ != nullptr) outbox_->Stop();
   ORCH_FAULT("stop.effects");
@@ -215,11 +243,12 @@ absl::StatusOr<std::string> EngineImpl::SubmitRun(SubmitCommand command, int64_t
   holds->push_back(HoldRequest(request));
   ASSIGN_OR_RETURN(const std::optional<std::string> answer, FindAnswer(request));
   if (answer.has_value() && !ORCH_PLANTED("double_ack")) return *answer;
-  const std::string orchestrator = command.orchestrator.empty() ? DefaultOrchestrator() : command.orchestrator;
+  ASSIGN_OR_RETURN(const Place place, PlaceOf(command));
+  const std::string& orchestrator = place.orchestrator;
   const std::string pipeline_name = command.pipeline().name;
   // Everything is checked before anything is stored, and all faults are told at once.
   std::vector<Violation> violations;
-  RETURN_IF_ERROR(CheckAgainstComponents(orchestrator, command.pipeline(), &violations));
+  RETURN_IF_ERROR(CheckAgainstComponents(orchestrator, place.artifact_store, command.pipeline(), &violations));
   FilledParameters parameters = FillParameters(command.pipeline(), command.parameters_json, false);
   violations.insert(violations.end(), parameters.violations.begin(), parameters.violations.end());
   AddTo(&violations, conditions_->Check(command.pipeline(), parameters.violations.empty() ? parameters.json : ""));
@@ -233,7 +262,7 @@ absl::StatusOr<std::string> EngineImpl::SubmitRun(SubmitCommand command, int64_t
   if (!violations.empty()) return PipelineInvalid(pipeline_name, violations);
   std::shared_ptr<const CompiledPipeline> pipeline = *std::move(checked);
 
-  const std::string name = command.name.empty() ? RunNameOf(pipeline_name, now.wall) : command.name;
+  const std::string name = command.name.empty() ? RunNameOf(pipeline_name, name_times_.Next(now.wall)) : command.name;
   holds->push_back(Hold(absl::StrCat("run/", command.project, "/", name)));
   const auto taken = queries_->FindRun(command.project, name);
   if (taken.ok()) {
@@ -255,6 +284,8 @@ absl::StatusOr<std::string> EngineImpl::SubmitRun(SubmitCommand command, int64_t
   header.pipeline = pipeline_name;
   header.pipeline_version = pipeline->row.version;
   header.orchestrator = orchestrator;
+  header.artifact_store = place.artifact_store;
+  header.stack = command.stack;
   header.parameters_json = std::move(parameters.json);
   header.labels = pipeline->graph->spec().labels;
   for (auto& label : command.labels) {
@@ -297,9 +328,13 @@ absl::StatusOr<CheckedPipeline> EngineImpl::CheckPipeline(const SubmitCommand& c
   CheckedPipeline out;
   ASSIGN_OR_RETURN(PipelineSpec spec, options_.parse_spec(command.spec_bytes));
   std::vector<Violation> others;
-  const absl::Status refusal = CheckAgainstComponents(
-      command.orchestrator.empty() ? DefaultOrchestrator() : command.orchestrator, spec, &others);
-  if (!refusal.ok()) others.push_back({"orchestrator", std::string(refusal.message()), ReasonOf(refusal)});
+  if (const absl::StatusOr<Place> place = PlaceOf(command); !place.ok()) {
+    others.push_back({"stack", std::string(place.status().message()), ReasonOf(place.status())});
+  } else if (const absl::Status refusal =
+                 CheckAgainstComponents(place->orchestrator, place->artifact_store, spec, &others);
+             !refusal.ok()) {
+    others.push_back({"orchestrator", std::string(refusal.message()), ReasonOf(refusal)});
+  }
   const FilledParameters parameters = FillParameters(spec, command.parameters_json, true);
   others.insert(others.end(), parameters.violations.begin(), parameters.violations.end());
   out.warnings = CacheWarnings(spec);
@@ -349,10 +384,15 @@ absl::StatusOr<ArtifactId> EngineImpl::PublishArtifact(PublishCommand command, i
         absl::StrCat("step `", run->graph->StepName(command.ix), "` declares no output `", command.output, "`"));
   }
   const auto hold = reservations_.Hold(absl::StrCat("publish/", command.fence, "/", command.output));
-  ASSIGN_OR_RETURN(StoredOutput stored,
-                   StoreOutput(*spec, static_cast<uint32_t>(spec - outputs.begin()), attempt->output_dir,
-                               options_.limits.value_bytes, /*keep=*/true, blobs_.get()));
+  ASSIGN_OR_RETURN(
+      StoredOutput stored,
+      StoreOutput(*spec, static_cast<uint32_t>(spec - outputs.begin()), attempt->output_dir,
+                  options_.limits.value_bytes, /*keep=*/true,
+                  attempt->delivers ? deliveries_->DigestOf(command.fence, spec->name) : "", blobs_.get()));
   stored.metadata_json = command.metadata_json;
+  if (!run->header.artifact_store.empty() && !stored.value_json.has_value()) {
+    RETURN_IF_ERROR(stores_->Keep(run->header.artifact_store, &stored.blob));
+  }
   store::ArtifactFilter filter;
   filter.project = run->header.project;
   filter.run = command.run;
@@ -408,7 +448,48 @@ absl::StatusOr<AttemptIdentity> EngineImpl::AuthenticateStep(absl::string_view t
   if (!attempt.has_value()) {
     return Error(absl::StatusCode::kUnauthenticated, "TOKEN_INVALID", "this token is not, or no longer, valid");
   }
-  return AttemptIdentity{attempt->ref.run, attempt->ref.ix, attempt->ref.attempt};
+  return AttemptIdentity{attempt->ref.run, attempt->ref.ix, attempt->ref.attempt, *key};
+}
+
+absl::StatusOr<TaskIdentity> EngineImpl::AuthenticateTask(absl::string_view token) {
+  const std::optional<TaskIdentity> task = whole_runs_->TaskOf(token);
+  if (task.has_value()) return *task;
+  return Error(absl::StatusCode::kUnauthenticated, "TOKEN_INVALID", "this token is not valid");
+}
+
+absl::StatusOr<NextAttempt> EngineImpl::FindNext(const TaskIdentity& task, absl::string_view launcher) {
+  return whole_runs_->Next(task, launcher, [this](const std::string& key) {
+    const auto attempt = outbox_->FindAttempt(key);
+    return attempt.has_value() && attempt->whole && deliveries_->TaskOf(key).ok();
+  });
+}
+
+absl::StatusOr<std::string> EngineImpl::BeginAttempt(const AttemptIdentity& attempt, absl::string_view launcher) {
+  ASSIGN_OR_RETURN(std::string task, step_files_->Begin(attempt.key, launcher));
+  outbox_->LauncherBegan(attempt.key, PlaceOfLauncher(launcher));
+  return task;
+}
+
+absl::Status EngineImpl::EndAttempt(const AttemptIdentity& attempt, absl::string_view text) {
+  RETURN_IF_ERROR(deliveries_->PutEnd(attempt.key, text));
+  outbox_->LauncherEnded(attempt.key);
+  return absl::OkStatus();
+}
+
+StopAsked EngineImpl::StopOf(const AttemptIdentity& attempt) {
+  const auto found = outbox_->FindAttempt(attempt.key);
+  return found.has_value() ? found->stop : StopAsked::kNo;
+}
+
+absl::StatusOr<std::vector<SecretValue>> EngineImpl::SecretsOf(const std::string& key) {
+  const auto attempt = outbox_->FindAttempt(key);
+  const auto run = attempt.has_value() ? outbox_->FindRun(attempt->ref.run) : nullptr;
+  if (run == nullptr) {
+    return Error(absl::StatusCode::kFailedPrecondition, "ATTEMPT_STALE", "this attempt has ended");
+  }
+  std::vector<SecretValue> out;
+  RETURN_IF_ERROR(workshop_->Resolve(*run, run->graph->SpecOf(attempt->ref.ix), &out));
+  return out;
 }
 
 EngineStats EngineImpl::stats() {

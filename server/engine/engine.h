@@ -15,15 +15,22 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "backends/api/backend.h"
+#include "backends/api/registry.h"
 #include "server/base/status.h"
+#include "server/core/admission.h"
 #include "server/core/explain.h"
+#include "server/engine/api_tokens.h"
+#include "server/engine/backups.h"
 #include "server/engine/cache_key.h"
 #include "server/engine/hub.h"
+#include "server/engine/launcher_words.h"
 #include "server/model/graph.h"
 #include "server/model/retention.h"
 #include "server/store/queries.h"
 
 namespace orch {
+
+class StepFiles;
 
 // Every limit has a name, a field in the configuration, and a line in docs/operations.md.
 struct Limits {
@@ -42,9 +49,27 @@ struct Limits {
   int64_t concurrent_calls = 128;
   int64_t watch_streams = 20'000;
   int64_t secret_bytes = 64 << 10;
+  int64_t breaker_failures = 5;  // submissions in a row that an orchestrator refuses; 0: it is never taken out
+  int64_t api_tokens = 1'000;
   int64_t hook_seconds = 300;
   int64_t hooks_at_once = 16;
   int64_t watch_patience_seconds = 30;  // with a watcher that takes nothing
+  int64_t plugin_start_seconds = 20;    // until its first line
+  int64_t plugin_call_seconds = 30;
+  int64_t plugin_message_bytes = int64_t{16} << 20;
+  int64_t plugin_log_bytes = int64_t{4} << 20;
+  int64_t plugin_messages_per_second = 2'000;
+  // Of steps that share no files with the daemon: one upload, entries of a folder, uploads under way, a source folder;
+  // how long it is asked for what a launcher may have left in a store that is away; one thing that is in a task's file
+  // though it has an address, and all things there.
+  int64_t artifact_bytes = int64_t{1} << 40;
+  int64_t folder_entries = 100'000;
+  int64_t uploads_at_once = 64;
+  int64_t launcher_patience_seconds = 600;
+  int64_t left_patience_seconds = 3'600;
+  int64_t source_bytes = int64_t{256} << 20;
+  int64_t handed_inline_bytes = 64 << 10;
+  int64_t handed_bytes = 4 << 20;
 };
 
 struct EngineOptions {
@@ -54,10 +79,19 @@ struct EngineOptions {
   bool fake_flavor = false;
   int64_t grace_micros = 10'000'000;
   Retention retention;
+  BackupPolicy backup;
   // A step that is first in order and has waited so long for a full pool reserves it.
   int64_t reserve_after_micros = 30'000'000;
   // What local steps get as ORCH_ENDPOINT: `unix:` and the path of the HTTP socket. Empty: they get none.
   std::string step_endpoint;
+  // The same for steps that do not see this machine's sockets (`https://HOST:PORT`; empty: they get none), and the
+  // certificates (PEM) one of which has signed that of the endpoint; empty: the system's know it.
+  std::string far_step_endpoint;
+  std::string step_ca;
+  // What speaks with plug-ins; null: there are none. Outlives the engine.
+  PluginHost* plugins = nullptr;
+  // A folder with a socket `http.sock` that needs a token, for steps that may not have the rights of the daemon's user.
+  std::string step_sockets;
   // Parses a stored spec (serialized orch.v1.Pipeline); the engine itself knows no protobuf. Any thread.
   std::function<absl::StatusOr<PipelineSpec>(const std::string& bytes)> parse_spec;
 };
@@ -76,7 +110,8 @@ struct SubmitCommand {
   std::string spec_bytes;                              // serialized orch.v1.Pipeline, deterministic
   std::string spec_digest;                             // SHA-256 of these; empty: not made yet
   std::map<std::string, std::string> parameters_json;  // name → compact JSON
-  std::string orchestrator;                            // empty: the default stack's
+  std::string orchestrator;                            // empty: the stack's
+  std::string stack;                                   // empty: the default one
   std::vector<std::pair<std::string, std::string>> labels;
   int priority = 0;
   std::string request_id;
@@ -151,6 +186,7 @@ struct AttemptIdentity {
   RunKey run = 0;
   StepIx ix = 0;
   uint32_t attempt = 0;
+  std::string key;
 };
 
 // Where a run's steps that have no row yet stand: for listings.
@@ -202,9 +238,9 @@ class Engine {
   virtual absl::Status ResumeRun(RunKey run, int64_t deadline_micros) = 0;
   // FAILED_PRECONDITION: RUN_ENDED, STEP_STARTED, STEP_ENDED. All of them or none.
   virtual absl::Status SkipSteps(RunKey run, std::vector<StepIx> steps, int64_t deadline_micros) = 0;
-  // Reopens a run as its next generation. FAILED_PRECONDITION: RUN_NOT_ENDED, RUN_SUCCEEDED; INVALID_ARGUMENT
-  // (PIPELINE_INVALID) if it cannot run any more, with all faults; UNIMPLEMENTED (NOT_IN_THIS_BUILD) if a corrected
-  // pipeline has other steps.
+  // Reopens a run as its next generation. FAILED_PRECONDITION: RUN_NOT_ENDED, RUN_SUCCEEDED; INVALID_ARGUMENT:
+  // PIPELINE_INVALID (it cannot run any more; with all faults), PIPELINE_OTHER (the corrected one has another name),
+  // STEPS_PER_RUN (with the numbers of earlier generations they are too many).
   virtual absl::Status RetryRun(RetryCommand command, int64_t deadline_micros) = 0;
   // The attempt is alive. Never waits.
   virtual void NoteHeartbeat(const AttemptIdentity& attempt) = 0;
@@ -217,6 +253,9 @@ class Engine {
   virtual absl::Status DeleteRuns(std::vector<RunKey> runs, RequestRow request, int64_t deadline_micros) = 0;
   // What the rules (none set: those of the configuration) take away, or with `apply` took away.
   virtual absl::StatusOr<std::vector<PruneGroup>> Prune(const Retention& rules, bool apply) = 0;
+  // A copy of the database in `folder` (empty: where the configuration says), made while all goes on. See Backups.
+  virtual absl::StatusOr<store::Backup> MakeBackup(const std::string& folder) = 0;
+  virtual Backups::Latest latest_backup() = 0;
   virtual absl::StatusOr<ArtifactId> PublishArtifact(PublishCommand command, int64_t deadline_micros) = 0;
 
   // True if nothing of the submitter's environment is in that of its steps; false for one that is not in service.
@@ -237,6 +276,17 @@ class Engine {
   // A local path of an artifact's bytes (a file, or a folder); made from the database if they are kept there.
   virtual absl::StatusOr<std::string> ArtifactPath(absl::string_view digest) = 0;
 
+  // The flavors that orchestrators may be of: built in, then plug-ins' by name; what is not listed only if enabled.
+  virtual std::vector<std::shared_ptr<const FlavorInfo>> Flavors() = 0;
+  // null if there is none.
+  virtual std::shared_ptr<const FlavorInfo> FindFlavor(absl::string_view name) = 0;
+  // Asks the plug-in (seconds, if it is slow) and brings in its flavor, or what has become of it. ALREADY_EXISTS
+  // (FLAVOR_BUILT_IN, FLAVOR_EXISTS: another plug-in's), and what PluginHost::Describe says.
+  virtual absl::StatusOr<std::shared_ptr<const FlavorInfo>> PutFlavor(const std::string& name,
+                                                                      const PluginSource& source, bool validate_only,
+                                                                      int64_t deadline_micros) = 0;
+  // FAILED_PRECONDITION (FLAVOR_IN_USE) while an orchestrator is of it, FLAVOR_BUILT_IN; NOT_FOUND.
+  virtual absl::Status DeleteFlavor(absl::string_view name, int64_t deadline_micros) = 0;
   // Create or change; `expected_version` 0: only create (or the same content again), -1: whatever.
   virtual absl::StatusOr<OrchestratorRow> PutOrchestrator(OrchestratorRow row, int64_t expected_version,
                                                           bool validate_only, int64_t deadline_micros) = 0;
@@ -244,7 +294,15 @@ class Engine {
                                           int64_t deadline_micros) = 0;
   virtual absl::Status PutPool(PoolRow row, int64_t deadline_micros) = 0;
   virtual absl::Status DeletePool(absl::string_view name, int64_t deadline_micros) = 0;
+  // NOT_FOUND (ORCHESTRATOR_NOT_FOUND, ARTIFACT_STORE_NOT_FOUND).
   virtual absl::Status PutStack(StackRow row, int64_t deadline_micros) = 0;
+  // NOT_FOUND (STACK_NOT_FOUND); FAILED_PRECONDITION (STACK_IN_USE) for the default one.
+  virtual absl::Status DeleteStack(absl::string_view name, int64_t deadline_micros) = 0;
+  // Tries the store before it registers it. ALREADY_EXISTS (ARTIFACT_STORE_EXISTS) without `update`; as BlobHome.
+  virtual absl::StatusOr<ArtifactStoreRow> PutArtifactStore(ArtifactStoreRow row, bool update, bool validate_only,
+                                                            int64_t deadline_micros) = 0;
+  // FAILED_PRECONDITION (ARTIFACT_STORE_IN_USE) while a stack names it or it has copies of what this daemon keeps.
+  virtual absl::Status DeleteArtifactStore(absl::string_view name, int64_t deadline_micros) = 0;
   // The row without what is sealed.
   virtual absl::StatusOr<SecretRow> SetSecret(absl::string_view project, absl::string_view name,
                                               absl::string_view value, int64_t deadline_micros) = 0;
@@ -253,10 +311,43 @@ class Engine {
                                     int64_t deadline_micros) = 0;
   // Slots in use: of named pools by their name, of others as `ORCHESTRATOR/cpu`, `run/KEY`.
   virtual std::map<std::string, int64_t> PoolUse() = 0;
+  // How each of these is; those that were never heard of are absent.
+  virtual absl::StatusOr<std::map<std::string, OrchestratorHealth>> HealthOf(std::vector<std::string> names,
+                                                                             int64_t deadline_micros) = 0;
+  // Asks its platform, and lets what it says count. NOT_FOUND (ORCHESTRATOR_NOT_FOUND). May take ten seconds.
+  virtual absl::StatusOr<ProbeReport> ProbeOrchestrator(absl::string_view project, absl::string_view name,
+                                                        int64_t deadline_micros) = 0;
   virtual Capacity OrchestratorCapacity(absl::string_view project, absl::string_view name) = 0;
+
+  // A token for clients and its value, which is kept nowhere. `lifetime_micros` 0: it does not expire. ALREADY_EXISTS
+  // (TOKEN_EXISTS) while one of that name is good, RESOURCE_EXHAUSTED (TOO_MANY_TOKENS).
+  virtual absl::StatusOr<std::pair<ApiTokenRow, std::string>> CreateToken(const std::string& name, TokenScope scope,
+                                                                          int64_t lifetime_micros,
+                                                                          int64_t deadline_micros) = 0;
+  virtual std::vector<ApiTokenRow> ListTokens() = 0;
+  // NOT_FOUND (TOKEN_NOT_FOUND).
+  virtual absl::StatusOr<ApiTokenRow> RevokeToken(const std::string& name, int64_t deadline_micros) = 0;
+  // Whose token this is. UNAUTHENTICATED: TOKEN_REVOKED, TOKEN_EXPIRED, TOKEN_INVALID. Never waits.
+  virtual absl::StatusOr<TokenIdentity> AuthenticateToken(absl::string_view value) = 0;
+  // As AuthenticateToken, for one that was let in before. Never waits.
+  virtual absl::Status CheckToken(const TokenIdentity& token) = 0;
 
   // The attempt whose step token this is; UNAUTHENTICATED (TOKEN_INVALID) once it has ended.
   virtual absl::StatusOr<AttemptIdentity> AuthenticateStep(absl::string_view token) = 0;
+
+  // The task whose token this is; UNAUTHENTICATED (TOKEN_INVALID).
+  virtual absl::StatusOr<TaskIdentity> AuthenticateTask(absl::string_view token) = 0;
+  // NOT_FOUND (RUN_NOT_FOUND).
+  virtual absl::StatusOr<NextAttempt> FindNext(const TaskIdentity& task, absl::string_view launcher) = 0;
+
+  // What a launcher fetches and delivers, for an attempt that AuthenticateStep has found.
+  virtual StepFiles& step_files() = 0;
+  // The attempt's task for its launcher, `ID` or `ID@PLACE`. As StepFiles::Begin.
+  virtual absl::StatusOr<std::string> BeginAttempt(const AttemptIdentity& attempt, absl::string_view launcher) = 0;
+  // What its launcher says of its end. As Deliveries::PutEnd.
+  virtual absl::Status EndAttempt(const AttemptIdentity& attempt, absl::string_view text) = 0;
+  // Whether its launcher is to stop it; kNo where the platform tells it.
+  virtual StopAsked StopOf(const AttemptIdentity& attempt) = 0;
 
   virtual Hub& hub() = 0;
   virtual store::Queries& queries() = 0;

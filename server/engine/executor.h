@@ -1,6 +1,7 @@
 // Where the outbox's work runs: a few threads in the daemon, a line of pending work in the simulation.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 
@@ -19,7 +20,9 @@ class Executor {
   virtual bool Here(absl::FunctionRef<void()> work) = 0;
   // In any order, several at a time: what may block. Any thread; returns at once.
   virtual void Aside(int64_t lane, std::function<void()> work) = 0;
-  // Takes no more and waits for what is queued.
+  // Like Aside, on threads of its own, and not before `pause` has passed: what may take minutes.
+  virtual void Slowly(std::chrono::milliseconds pause, std::function<void()> work) = 0;
+  // Takes no more and waits for what is queued, and of what is slow for what is under way; the rest of that is dropped.
   virtual void Stop() = 0;
 };
 

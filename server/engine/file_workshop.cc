@@ -11,6 +11,7 @@
 #include "server/base/log.h"
 #include "server/base/status.h"
 #include "server/core/fanout.h"
+#include "server/engine/attempt_task.h"
 #include "server/engine/cache_key.h"
 #include "server/engine/catalog.h"
 #include "server/engine/outputs.h"
@@ -49,7 +50,8 @@ Reason ReasonOfFailure(const absl::Status& status) {
 
 FileWorkshop::FileWorkshop(const EngineOptions& options, const StepTokens* tokens, CacheLookup* cache,
                            store::Queries* queries, BlobStore* blobs, FileDigests* files, Inputs* inputs,
-                           Conditions* conditions, Secrets* secrets, RunGraphs* graphs)
+                           Conditions* conditions, Secrets* secrets, RunGraphs* graphs, Deliveries* deliveries,
+                           ArtifactStores* stores, LeftBehind* left, WholeRuns* whole_runs)
     : options_(options),
       tokens_(tokens),
       cache_(cache),
@@ -59,7 +61,11 @@ FileWorkshop::FileWorkshop(const EngineOptions& options, const StepTokens* token
       inputs_(inputs),
       conditions_(conditions),
       secrets_(secrets),
-      graphs_(graphs) {}
+      graphs_(graphs),
+      deliveries_(deliveries),
+      stores_(stores),
+      left_(left),
+      whole_runs_(whole_runs) {}
 
 absl::Status FileWorkshop::Resolve(const RunContext& run, const StepSpec& spec, std::vector<SecretValue>* out) {
   for (const SecretUse& use : spec.options().secrets) {
@@ -93,7 +99,6 @@ Rendered FileWorkshop::Render(const RunContext& run, const Intent& intent, const
   facts.attempt = intent.ref.attempt;
   facts.key = intent.key;
   facts.inputs = &*inputs;
-  facts.endpoint = options_.step_endpoint;
   facts.token = tokens_->Of(intent.key);
   facts.binary_dir = options_.binary_dir;
   facts.own_environment = backend->has_own_environment();
@@ -105,7 +110,7 @@ Rendered FileWorkshop::Render(const RunContext& run, const Intent& intent, const
       started_[intent.key] = key.ok() ? key->key : "";
     }
   }
-  const auto params = blobs_->Materialize(ParamsOf(run, spec));
+  const std::string params_json = ParamsOf(run, spec);
   AttemptName name;
   name.key = intent.key;
   name.run_id = run.header.id;
@@ -113,18 +118,46 @@ Rendered FileWorkshop::Render(const RunContext& run, const Intent& intent, const
   name.step_index = intent.ref.ix;
   name.attempt = intent.ref.attempt;
   const auto workspace = backend->Prepare(name);
-  if (!params.ok()) return refused(Reason::kSubmitRefused, params.status());
   if (!workspace.ok()) return refused(Reason::kSubmitRefused, workspace.status());
-  facts.params_path = *params;
   facts.workspace = &*workspace;
+  const bool apart = backend->has_own_environment() || !workspace->on_this_machine;  // it does not see our sockets
+  // Without an address for such steps a container's backend makes a way of its own of the socket's.
+  facts.endpoint = options_.step_endpoint;
+  if (apart && (!options_.far_step_endpoint.empty() || !workspace->on_this_machine)) {
+    facts.endpoint = options_.far_step_endpoint;
+  }
+  std::vector<ReadyInput> there;  // its inputs as a launcher puts them
+  if (workspace->on_this_machine) {
+    const auto params = blobs_->Materialize(params_json);
+    if (!params.ok()) return refused(Reason::kSubmitRefused, params.status());
+    facts.params_path = *params;
+    if (apart && !options_.far_step_endpoint.empty() && !options_.step_ca.empty()) {
+      const auto ca = blobs_->Materialize(options_.step_ca);
+      if (!ca.ok()) return refused(Reason::kSubmitRefused, ca.status());
+      facts.ca_path = *ca;
+    }
+  } else {
+    there = *inputs;
+    for (size_t i = 0; i < there.size(); ++i) there[i].path = TaskInputPath(*workspace, spec.inputs[i].name);
+    facts.inputs = &there;
+    facts.params_path = TaskParamsPath(*workspace);
+    facts.source_dir = TaskSourcePath(*workspace);
+    facts.endpoint = FarEndpoint(*workspace);
+  }
   auto work = ::orch::Render(facts);
   if (!work.ok()) return refused(Reason::kSubmitRefused, work.status());
-  const absl::Status resolved = Resolve(run, spec, &work->secrets);
+  std::vector<SecretValue> secrets;  // also looked for where the launcher gets them: a missing one is said now
+  const absl::Status resolved = Resolve(run, spec, &secrets);
   if (!resolved.ok()) return refused(Reason::kSecretMissing, resolved);
   work->grace_micros = options_.grace_micros;
   work->log_limit_bytes = options_.limits.log_bytes;
   for (const auto& [of, settings] : spec.options().settings) {
     if (of == flavor) work->settings_json = settings;
+  }
+  if (workspace->on_this_machine) {
+    work->secrets = std::move(secrets);
+  } else if (const absl::Status handed = HandToLauncher(run, spec, *inputs, facts, &*work); !handed.ok()) {
+    return refused(ReasonOfFailure(handed), handed);
   }
   Rendered out;
   out.unit.key = intent.key;
@@ -132,11 +165,101 @@ Rendered FileWorkshop::Render(const RunContext& run, const Intent& intent, const
   return out;
 }
 
+absl::Status FileWorkshop::HandToLauncher(const RunContext& run, const StepSpec& spec,
+                                          const std::vector<ReadyInput>& here, const RenderFacts& facts,
+                                          AttemptWork* work) {
+  ASSIGN_OR_RETURN(const AttemptTask task,
+                   MakeTask(*work, run, spec, here, ParamsOf(run, spec), options_.limits.value_bytes));
+  RETURN_IF_ERROR(deliveries_->PutTask(work->name.key, WriteTask(task)));
+  if (work->workspace.handed) {
+    ASSIGN_OR_RETURN(work->task_file, hand_(work->name.key));
+    work->command = {work->workspace.launcher, "run", "--task"};
+    work->env = {{"ORCH_FENCE", work->name.key},
+                 {"ORCH_RUN_NAME", work->name.run_name},
+                 {"ORCH_STEP", work->name.step},
+                 {"ORCH_ATTEMPT", absl::StrCat(work->name.attempt)}};
+    work->working_dir = "/";
+    work->source_dir.clear();
+    return absl::OkStatus();
+  }
+  work->command = {work->workspace.launcher, "run"};
+  work->env = {{"ORCH_ENDPOINT", facts.endpoint}, {"ORCH_TOKEN", facts.token},
+               {"ORCH_FENCE", work->name.key},    {"ORCH_RUN_NAME", work->name.run_name},
+               {"ORCH_STEP", work->name.step},    {"ORCH_ATTEMPT", absl::StrCat(work->name.attempt)}};
+  const bool ours = facts.endpoint == options_.far_step_endpoint;  // not one that the backend knows by itself
+  if (ours && !options_.step_ca.empty()) work->env.emplace_back("ORCH_CA_PEM", options_.step_ca);
+  work->working_dir = "/";
+  work->source_dir.clear();
+  return absl::OkStatus();
+}
+
+std::string FileWorkshop::FarEndpoint(const Workspace& workspace) const {
+  return workspace.endpoint.empty() ? options_.far_step_endpoint : workspace.endpoint;
+}
+
+WholeRun FileWorkshop::WholeRunOf(std::shared_ptr<const RunContext> run, const std::string& flavor, Backend* backend,
+                                  const Workspace& workspace) {
+  if (workspace.on_this_machine || !whole_runs_->IsWhole(*run, flavor, *backend)) return nullptr;
+  return [this, run = std::move(run), flavor, endpoint = FarEndpoint(workspace)] {
+    return whole_runs_->OutlineOf(*run, flavor, endpoint);
+  };
+}
+
+// Taken by nobody: whoever comes for it now is turned away.
+bool FileWorkshop::Withdraw(const std::string& key) { return deliveries_->Begin(key, "withdrawn").ok(); }
+
+std::string FileWorkshop::BegunAt(const std::string& key) {
+  return std::string(PlaceOfLauncher(deliveries_->LauncherOf(key)));
+}
+
+std::string FileWorkshop::OutputDirOf(const std::string& key, const Workspace& workspace) {
+  return workspace.on_this_machine ? workspace.output_dir : deliveries_->OutputDir(key);
+}
+
+FileWorkshop::Judged FileWorkshop::Judge(const std::string& key, bool last, AttemptEnd* end) {
+  std::string missed;
+  if (left_->MayBe(key)) {
+    const absl::Status taken = left_->Take(key);
+    if (!last && LeftBehind::MayComeLater(taken)) {
+      Log(LogLevel::kWarning, "what a launcher may have left is asked for again later",
+          {{"key", key}, {"why", taken.message()}});
+      return Judged::kAskAgain;
+    }
+    if (!taken.ok() && taken.code() != absl::StatusCode::kNotFound) missed = std::string(taken.message());
+  }
+  deliveries_->Close(key);
+  end->output_dir = deliveries_->OutputDir(key);
+  const std::optional<std::string> said = deliveries_->EndOf(key);
+  if (said.has_value() && MergeEnd(*said, end)) return Judged::kTold;
+  if (end->reason == Reason::kNone) {
+    end->reason = Reason::kStoreFailed;
+    end->message = "its platform says that it ended well, but its launcher did not tell the daemon";
+    if (!missed.empty()) absl::StrAppend(&end->message, "; what it left behind cannot be taken: ", missed);
+  }
+  return Judged::kNotTold;
+}
+
 OutputsStored FileWorkshop::Store(const RunContext& run, const Intent& intent) {
   OutputsStored event;
   event.ref = intent.ref;
   const std::vector<OutputSpec>& specs = run.graph->SpecOf(intent.ref.ix).outputs;
-  auto stored = StoreOutputs(specs, intent.published, intent.output_dir, options_.limits.value_bytes, blobs_);
+  const bool delivers = intent.output_dir == deliveries_->OutputDir(intent.key);
+  const auto delivered = [&](const std::string& name) {
+    return delivers ? deliveries_->DigestOf(intent.key, name) : std::string();
+  };
+  auto stored =
+      StoreOutputs(specs, intent.published, intent.output_dir, options_.limits.value_bytes, delivered, blobs_);
+  if (stored.ok() && !run.header.artifact_store.empty()) {  // there before anybody sees it
+    for (StoredOutput& output : *stored) {
+      if (output.value_json.has_value()) continue;
+      const absl::Status kept = stores_->Keep(run.header.artifact_store, &output.blob);
+      if (!kept.ok()) {
+        event.failure = Reason::kStoreFailed;
+        event.message = std::string(kept.message());
+        return event;
+      }
+    }
+  }
   if (stored.ok()) {
     event.outputs = *std::move(stored);
   } else {
@@ -290,6 +413,7 @@ FanoutResolved FileWorkshop::ResolveFanout(const RunContext& run, const Intent& 
 bool FileWorkshop::IsQuick(const RunContext& run, const Intent& intent) {
   const StepTemplate& step = run.graph->templates()[run.graph->TemplateOf(intent.ref.ix)];
   if (!intent.cache_key.empty()) return false;  // source files are hashed
+  if (stores_->Any()) return false;             // bytes may have to be brought from elsewhere
   if (intent.kind == Intent::Kind::kSubmitAttempt) {
     if (step.inputs.size() > kQuickInputs) return false;
     for (const InputBinding& input : step.inputs) {
@@ -311,6 +435,7 @@ bool FileWorkshop::IsQuick(const RunContext& run, const Intent& intent) {
 
 void FileWorkshop::Discard(const std::string& key) {
   inputs_->Remove(key);
+  deliveries_->Remove(key);
   MutexLock lock(&mutex_);
   started_.erase(key);
 }

@@ -248,10 +248,30 @@ absl::Status Inputs::Pin(const std::string& key, const std::vector<ArtifactId>& 
   std::vector<std::shared_ptr<const void>> holds;
   holds.reserve(rows.size());
   for (const ArtifactRow& row : rows) holds.push_back(blobs_->Hold(row.digest));
+  KeepPins(key, std::move(holds));
+  return absl::OkStatus();
+}
+
+absl::Status Inputs::PinAgain(const AttemptRow& attempt) {
+  const bool any = std::any_of(attempt.external.begin(), attempt.external.end(), [](ArtifactId id) { return id != 0; });
+  if (!any) return absl::OkStatus();
+  std::vector<std::shared_ptr<const void>> holds;
+  for (const ArtifactId id : attempt.external) {
+    if (id == 0) continue;
+    const auto rows = Find({id});
+    if (rows.ok()) holds.push_back(blobs_->Hold(rows->front().digest));  // else it is gone, and what it was is noted
+  }
+  ASSIGN_OR_RETURN(const std::vector<std::string> gone,
+                   queries_->ListGoneReads(attempt.run, attempt.ix, attempt.number));
+  for (const std::string& digest : gone) holds.push_back(blobs_->Hold(digest));
+  KeepPins(attempt.key, std::move(holds));
+  return absl::OkStatus();
+}
+
+void Inputs::KeepPins(const std::string& key, std::vector<std::shared_ptr<const void>> holds) {
   MutexLock lock(&mutex_);
   std::vector<std::shared_ptr<const void>>& pins = pins_[key];
   pins.insert(pins.end(), std::make_move_iterator(holds.begin()), std::make_move_iterator(holds.end()));
-  return absl::OkStatus();
 }
 
 void Inputs::Remove(const std::string& key) {

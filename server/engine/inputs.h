@@ -42,13 +42,15 @@ class Inputs {
                                                const std::vector<std::vector<ArtifactId>>& ids, bool paths);
   // The texts of value outputs; empty for 0.
   absl::StatusOr<std::vector<std::string>> Values(const std::vector<ArtifactId>& ids);
-  // Keeps the bytes of these artifacts until Remove(key), also if their runs are deleted meanwhile: for an attempt that
-  // was started before this process. Zeros are passed over.
-  absl::Status Pin(const std::string& key, const std::vector<ArtifactId>& ids);
+  // Keeps the bytes of the artifacts that an attempt reads from outside its run until Remove(key), also if their runs
+  // were deleted meanwhile: for one that was started before this process.
+  absl::Status PinAgain(const AttemptRow& attempt);
   // Removes the folders made for fan-ins, and lets go of what was pinned.
   void Remove(const std::string& key);
 
  private:
+  absl::Status Pin(const std::string& key, const std::vector<ArtifactId>& ids);  // zeros are passed over
+  void KeepPins(const std::string& key, std::vector<std::shared_ptr<const void>> holds);
   absl::StatusOr<std::vector<ArtifactRow>> Find(const std::vector<ArtifactId>& ids);
   absl::StatusOr<ReadyInput> One(const ArtifactRow& artifact, bool value, bool paths);
   absl::StatusOr<ReadyInput> FanInFolder(const RunContext& run, const InputBinding& binding, const std::string& dir,

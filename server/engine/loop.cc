@@ -55,6 +55,7 @@ void EngineImpl::Publish(const Batch& committed) {
   inputs_->Note(committed.artifacts);
   cache_->SetVersion(core_->cache_version());
   hub_->Publish(committed.events);
+  ++commits_;
 }
 
 void EngineImpl::Start(std::vector<Intent> intents) { outbox_->Start(std::move(intents)); }

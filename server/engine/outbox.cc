@@ -45,13 +45,27 @@ class Outbox::Reports : public Listener {
     outbox_->executor_->InOrder(known->ref.run,
                                 [outbox = outbox_, name = orchestrator_, ref = known->ref, k = std::string(key)] {
                                   if (const auto backend = outbox->FindBackend(name)) {
-                                    KnownAttempt attempt;
+                                    KnownAttempt attempt = outbox->Any();
                                     attempt.name.key = k;
                                     attempt.name.step_index = ref.ix;
                                     attempt.name.attempt = ref.attempt;
+                                    if (const auto run = outbox->FindRun(ref.run)) {
+                                      attempt.name.project = run->header.project;
+                                      attempt.name.run_id = run->header.id;
+                                      attempt.name.run_name = run->header.name;
+                                      attempt.name.step = run->graph->StepName(ref.ix);
+                                    }
+                                    if (const auto place = backend->Prepare(attempt.name); place.ok()) {
+                                      outbox->AdoptWhole(name, backend.get(), *place, &attempt);
+                                    }
                                     backend->Adopt({std::move(attempt)});
                                   }
                                 });
+  }
+  void Pending(absl::string_view key, Reason reason, std::string message) override {
+    const auto known = Find(key);
+    if (!known || known->hook) return;
+    Put(known->ref.run, AttemptHeldUp{known->ref, reason, std::move(message)}, true);
   }
   void Started(absl::string_view key, std::string external_id, std::string node, int64_t wall_micros) override {
     const auto known = Find(key);
@@ -68,12 +82,16 @@ class Outbox::Reports : public Listener {
     if (known->hook) {
       return outbox_->PutHook(known->ref.run, {HookReported::What::kEnded, std::string(key), 0, std::move(end)});
     }
+    if (known->delivers && Aside(key, *known, end, AttemptEnded{known->ref, end})) return;
+    if (known->delivers) (void)outbox_->workshop_->Judge(std::string(key), /*last=*/true, &end);
     if (!end.output_dir.empty()) outbox_->SetOutputDir(key, end.output_dir);
     Put(known->ref.run, AttemptEnded{known->ref, std::move(end)}, true);
   }
   void NotFound(absl::string_view key) override {
     const auto known = Find(key);
     if (!known) return;
+    if (known->delivers && Aside(key, *known, AttemptEnd(), AttemptNotFound{known->ref})) return;
+    if (known->delivers && Delivered(key, *known, AttemptEnd())) return;
     if (known->hook) {
       return outbox_->PutHook(known->ref.run, {HookReported::What::kNotFound, std::string(key), 0, AttemptEnd()});
     }
@@ -89,6 +107,8 @@ class Outbox::Reports : public Listener {
     if (known->hook) {
       return outbox_->PutHook(known->ref.run, {HookReported::What::kEnded, std::string(key), 0, std::move(end)});
     }
+    if (known->delivers && Aside(key, *known, end, AttemptEnded{known->ref, end})) return;
+    if (known->delivers && Delivered(key, *known, end)) return;
     Put(known->ref.run, AttemptEnded{known->ref, std::move(end)}, false);
   }
   void HealthChanged(bool healthy, std::string message) override {
@@ -99,6 +119,34 @@ class Outbox::Reports : public Listener {
 
  private:
   std::optional<Known> Find(absl::string_view key) { return outbox_->FindKnown(key); }
+  // A launcher that began and did not tell may have left its word where the daemon has to look for it, which is not
+  // done on a platform's thread. `otherwise`: what is told if it did not. False: it is judged at once.
+  bool Aside(absl::string_view key, const Known& known, const AttemptEnd& end, const Event& otherwise) {
+    const std::string k(key);
+    if (outbox_->judgements_.IsAt(k)) return true;  // its platform says it again
+    if (!outbox_->workshop_->MayBeLeft(k)) return false;
+    outbox_->judgements_.Begin(k, end, [outbox = outbox_, k, ref = known.ref, otherwise](bool told, AttemptEnd judged) {
+      if (!told && outbox->abandoned_) return;
+      Post post;
+      post.lane = ref.run;
+      const bool not_found = std::holds_alternative<AttemptNotFound>(otherwise);
+      if (told || !not_found) {
+        if (!judged.output_dir.empty()) outbox->SetOutputDir(k, judged.output_dir);
+        post.event = AttemptEnded{ref, std::move(judged)};
+      } else {
+        post.event = otherwise;
+      }
+      outbox->mailbox_->Put(std::move(post));
+    });
+    return true;
+  }
+  // The platform does not know how it ended, but its launcher told.
+  bool Delivered(absl::string_view key, const Known& known, AttemptEnd end) {
+    if (outbox_->workshop_->Judge(std::string(key), /*last=*/true, &end) != Workshop::Judged::kTold) return false;
+    outbox_->SetOutputDir(key, end.output_dir);
+    Put(known.ref.run, AttemptEnded{known.ref, std::move(end)}, true);
+    return true;
+  }
   // Its end is committed already, and the word of it did not reach the platform.
   void Release(absl::string_view key) {
     outbox_->executor_->InOrder(kOwnLane, [outbox = outbox_, name = orchestrator_, k = std::string(key)] {
@@ -118,7 +166,7 @@ class Outbox::Reports : public Listener {
 };
 
 Outbox::Outbox(Workshop* workshop, Executor* executor, Mailbox* mailbox)
-    : workshop_(workshop), executor_(executor), mailbox_(mailbox) {}
+    : workshop_(workshop), executor_(executor), mailbox_(mailbox), judgements_(workshop, executor) {}
 
 Outbox::~Outbox() { Stop(); }
 
@@ -147,8 +195,21 @@ void Outbox::ReplaceGraph(RunKey run, std::shared_ptr<const Graph> graph) {
 }
 
 void Outbox::RemoveRun(RunKey run) {
-  MutexLock lock(&mutex_);
-  runs_.erase(run);
+  std::string id;
+  std::vector<std::shared_ptr<Backend>> whole;
+  {
+    MutexLock lock(&mutex_);
+    const auto found = runs_.find(run);
+    if (found == runs_.end()) return;
+    id = found->second->header.id;
+    runs_.erase(found);
+    for (const auto& [name, service] : backends_) {
+      if (service.backend->takes_runs()) whole.push_back(service.backend);
+    }
+  }
+  for (auto& backend : whole) {
+    executor_->InOrder(run, [backend = std::move(backend), id] { backend->ReleaseRun(id); });
+  }
 }
 
 std::shared_ptr<const RunContext> Outbox::FindRun(RunKey run) {
@@ -191,14 +252,22 @@ std::vector<std::shared_ptr<Backend>> Outbox::Backends() {
   return out;
 }
 
-void Outbox::Adopt(const std::vector<std::pair<AttemptRow, std::string>>& live, int64_t grace_micros) {
+KnownAttempt Outbox::Any() {
+  MutexLock lock(&mutex_);
+  return any_;
+}
+
+void Outbox::Adopt(const std::vector<std::pair<AttemptRow, std::string>>& live, int64_t grace_micros,
+                   int64_t log_limit_bytes) {
   std::map<std::string, std::vector<KnownAttempt>> by_orchestrator;
   {
     MutexLock lock(&mutex_);
+    any_.grace_micros = grace_micros;
+    any_.log_limit_bytes = log_limit_bytes;
     for (const auto& [name, service] : backends_) by_orchestrator[name];
     for (const auto& [row, step] : live) {
       attempts_[row.key] = {{row.run, row.ix, row.number}, row.orchestrator, ""};
-      KnownAttempt known;
+      KnownAttempt known = any_;
       known.name.key = row.key;
       known.name.step = step;
       known.name.step_index = row.ix;
@@ -211,17 +280,34 @@ void Outbox::Adopt(const std::vector<std::pair<AttemptRow, std::string>>& live, 
       }
       known.handle = row.handle;
       known.stopping = row.stopping;
-      known.grace_micros = grace_micros;
       by_orchestrator[row.orchestrator].push_back(std::move(known));
     }
   }
-  for (auto& [name, attempts] : by_orchestrator) {
-    const auto backend = FindBackend(name);
+  std::vector<std::string> run_ids;
+  {
+    MutexLock lock(&mutex_);
+    for (const auto& [key, run] : runs_) run_ids.push_back(run->header.id);
+  }
+  for (auto& entry : by_orchestrator) {
+    std::vector<KnownAttempt>& attempts = entry.second;
+    const auto backend = FindBackend(entry.first);
     if (backend == nullptr) continue;
+    if (backend->takes_runs()) backend->KeepRuns(run_ids);
+    const auto prepare = [&] {
+      for (KnownAttempt& known : attempts) {
+        const auto workspace = backend->Prepare(known.name);
+        if (!workspace.ok()) continue;
+        SetWorkspace(known.name.key, *workspace);
+        AdoptWhole(entry.first, backend.get(), *workspace, &known);
+      }
+    };
+    // How an end is judged has to be known before it is told; a place on this machine is known once it was adopted.
+    if (!backend->shares_files()) prepare();
     backend->Adopt(attempts);
-    for (const KnownAttempt& known : attempts) {  // a step that was adopted may publish what is in its folder
-      const auto workspace = backend->Prepare(known.name);
-      if (workspace.ok()) SetOutputDir(known.name.key, workspace->output_dir);
+    if (backend->shares_files()) prepare();  // a step that was adopted may publish what is in its folder
+    // Of a whole run's it is the launcher's word that counts, which may have come just before the daemon ended.
+    for (const KnownAttempt& known : attempts) {
+      if (known.outline && workshop_->HasEnd(known.name.key)) LauncherEnded(known.name.key);
     }
   }
 }
@@ -230,7 +316,7 @@ std::optional<Outbox::Known> Outbox::FindKnown(absl::string_view key) {
   MutexLock lock(&mutex_);
   const auto found = attempts_.find(key);
   if (found == attempts_.end()) return std::nullopt;
-  return Known{found->second.ref, found->second.hook};
+  return Known{found->second.ref, found->second.hook, found->second.delivers};
 }
 
 absl::StatusOr<std::shared_ptr<Backend>> Outbox::HookBackend() {
@@ -265,6 +351,23 @@ void Outbox::PutHook(RunKey run, HookReported event) {
   mailbox_->Put(std::move(post));
 }
 
+void Outbox::Probe(const std::string& orchestrator) {
+  OrchestratorProbed event{orchestrator, false, "it is not in service"};
+  if (const auto backend = FindBackend(orchestrator)) {
+    const ProbeReport report = backend->Probe();
+    const ProbeReport::Check* bad = report.FirstBad();
+    event.well = bad == nullptr;
+    event.why = bad == nullptr ? "" : bad->text;
+  }
+  Log(event.well ? LogLevel::kInfo : LogLevel::kWarning,
+      event.well ? "orchestrator says that it is well" : "orchestrator is not well",
+      {{"orchestrator", orchestrator}, {"why", event.why}});
+  Post post;
+  post.lane = kOwnLane;
+  post.event = std::move(event);
+  mailbox_->Put(std::move(post));
+}
+
 void Outbox::RunHook(const Intent& intent) {
   ORCH_FAULT("hook.before");
   const auto refuse = [&](Reason reason, absl::string_view message) {
@@ -295,8 +398,21 @@ void Outbox::SetOutputDir(absl::string_view key, const std::string& dir) {
   if (found != attempts_.end()) found->second.output_dir = dir;
 }
 
+void Outbox::SetWorkspace(const std::string& key, const Workspace& workspace) {
+  const std::string dir = workshop_->OutputDirOf(key, workspace);
+  MutexLock lock(&mutex_);
+  const auto found = attempts_.find(key);
+  if (found == attempts_.end()) return;
+  found->second.output_dir = dir;
+  found->second.delivers = !workspace.on_this_machine;
+}
+
 bool Outbox::MayDoHere(const Intent& intent) {
   if (intent.kind == Intent::Kind::kCancelAttempt || intent.kind == Intent::Kind::kReleaseAttempt) return true;
+  if (intent.kind == Intent::Kind::kSubmitAttempt) {  // a task for a launcher is synced
+    const auto backend = FindBackend(intent.orchestrator);
+    if (backend != nullptr && !backend->shares_files()) return false;
+  }
   const auto run = FindRun(intent.ref.run);
   return run != nullptr && workshop_->IsQuick(*run, intent);
 }
@@ -334,6 +450,9 @@ void Outbox::Start(std::vector<Intent> intents) {
         }
         asked.push_back(std::move(intent));
         break;
+      case Intent::Kind::kProbeOrchestrator:
+        executor_->Aside(kOwnLane, [this, name = std::move(intent.orchestrator)] { Probe(name); });
+        break;
       case Intent::Kind::kResolveFanout:
         executor_->Aside(run, [this, i = std::move(intent)] { ResolveFanout(i); });
         break;
@@ -366,6 +485,12 @@ void Outbox::Perform(Intent intent) {
   const auto backend = FindBackend(intent.orchestrator);
   if (intent.kind == Intent::Kind::kCancelAttempt) {
     if (ORCH_PLANTED("drop_cancel")) return;
+    judgements_.Hurry(intent.key);
+    const auto attempt = FindAttempt(intent.key);
+    if (attempt.has_value() && attempt->whole) {
+      StopWhole(intent);
+      return;
+    }
     if (backend != nullptr) backend->Cancel(intent.key, intent.forced ? CancelMode::kForced : CancelMode::kGraceful);
     ORCH_FAULT("outbox.cancelled");
     return;
@@ -375,6 +500,7 @@ void Outbox::Perform(Intent intent) {
     MutexLock lock(&mutex_);
     attempts_.erase(intent.key);
   }
+  judgements_.Forget(intent.key);
   workshop_->Discard(intent.key);
   if (backend != nullptr) backend->Release(intent.key);
   ORCH_FAULT("outbox.released");
@@ -396,14 +522,19 @@ void Outbox::Submit(const Intent& intent) {
            absl::StrCat("orchestrator `", intent.orchestrator, "` is not in service"));
     return;
   }
-  const bool settings = !run->graph->SpecOf(intent.ref.ix).options().settings.empty();
-  Rendered rendered =
-      workshop_->Render(*run, intent, settings ? FlavorOf(intent.orchestrator) : std::string(), backend.get());
+  const std::string flavor = FlavorOf(intent.orchestrator);
+  Rendered rendered = workshop_->Render(*run, intent, flavor, backend.get());
   if (rendered.failure != Reason::kNone) {
+    if (abandoned_) return;
     Refuse(intent.ref, rendered.failure, rendered.message);
     return;
   }
-  for (const AttemptWork& work : rendered.unit.attempts) SetOutputDir(work.name.key, work.workspace.output_dir);
+  for (const AttemptWork& work : rendered.unit.attempts) {
+    SetWorkspace(work.name.key, work.workspace);
+    if (!backend->takes_runs()) continue;
+    rendered.unit.outline = workshop_->WholeRunOf(run, flavor, backend.get(), work.workspace);
+    if (rendered.unit.outline) SetWhole(work.name.key);
+  }
   ORCH_FAULT("outbox.prepared");
   backend->Submit(std::move(rendered.unit));
 }
@@ -414,7 +545,9 @@ void Outbox::Store(const Intent& intent) {
   Post post;
   post.lane = intent.ref.run;
   ORCH_FAULT("store.before");
-  post.event = workshop_->Store(*run, intent);
+  OutputsStored event = workshop_->Store(*run, intent);
+  if (abandoned_ && event.failure != Reason::kNone) return;
+  post.event = std::move(event);
   ORCH_FAULT("store.after");
   mailbox_->Put(std::move(post));
 }
@@ -426,6 +559,7 @@ void Outbox::Resolve(const std::vector<Intent>& intents) {
   Post post;
   post.lane = run;
   post.event = workshop_->Resolve(*context, intents);
+  if (abandoned_) return;
   ORCH_FAULT("resolve.after");
   mailbox_->Put(std::move(post));
 }
@@ -436,6 +570,7 @@ void Outbox::ResolveFanout(const Intent& intent) {
   Post post;
   post.lane = intent.ref.run;
   post.event = workshop_->ResolveFanout(*run, intent);
+  if (abandoned_) return;
   ORCH_FAULT("fanout.after");
   mailbox_->Put(std::move(post));
 }

@@ -4,6 +4,7 @@
 // aside. Nothing here decides anything, and nothing here reads a clock or a file.
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <map>
 #include <memory>
@@ -19,6 +20,8 @@
 #include "server/base/mutex.h"
 #include "server/core/messages.h"
 #include "server/engine/executor.h"
+#include "server/engine/judgements.h"
+#include "server/engine/launcher_words.h"
 #include "server/engine/mailbox.h"
 #include "server/engine/run_context.h"
 #include "server/engine/workshop.h"
@@ -30,6 +33,8 @@ class Outbox {
   // All three outlive it.
   Outbox(Workshop* workshop, Executor* executor, Mailbox* mailbox);
   ~Outbox();
+  // What fails from now on fails because the daemon stops: it is not told, and the next life does it again.
+  void Abandon() { abandoned_ = true; }
   // Stops the executor and the backends (their jobs go on) and waits for what is under way.
   void Stop();
 
@@ -49,7 +54,9 @@ class Outbox {
   std::vector<std::shared_ptr<Backend>> Backends();
 
   // Once, after the start's backends are in service: where are these?
-  void Adopt(const std::vector<std::pair<AttemptRow, std::string>>& live, int64_t grace_micros);
+  // `grace_micros`, `log_limit_bytes`: of every attempt.
+  void Adopt(const std::vector<std::pair<AttemptRow, std::string>>& live, int64_t grace_micros,
+             int64_t log_limit_bytes);
 
   // What makes the backend that runs hooks, once one is needed.
   using MakeBackend = std::function<absl::StatusOr<std::unique_ptr<Backend>>()>;
@@ -58,6 +65,9 @@ class Outbox {
   absl::StatusOr<std::shared_ptr<Backend>> HookBackend();
   // Once, after Adopt: where are these? Also with none, if there may be some that nobody waits for any more.
   absl::Status AdoptHooks(const std::vector<HookRow>& running, int64_t grace_micros);
+
+  // How long it is asked for what a launcher may have left while that cannot be said. Before any other call.
+  void SetLeftPatience(std::chrono::seconds patience) { judgements_.SetPatience(patience); }
 
   // Behind what is in order.
   void Later(std::function<void()> work) { executor_->InOrder(kOwnLane, std::move(work)); }
@@ -71,9 +81,16 @@ class Outbox {
     std::string orchestrator;
     std::string output_dir;
     bool hook = false;
+    bool delivers = false;            // it shares no files with the daemon: its launcher delivers
+    bool whole = false;               // of a whole run: its launcher came for it, and its word alone counts
+    StopAsked stop = StopAsked::kNo;  // of one of these
   };
   // Not of hooks.
   std::optional<Attempt> FindAttempt(absl::string_view key);
+
+  // What the launcher of an attempt says. Of one that is not of a whole run its platform tells.
+  void LauncherBegan(absl::string_view key, absl::string_view place);
+  void LauncherEnded(absl::string_view key);
 
  private:
   class Reports;
@@ -84,19 +101,28 @@ class Outbox {
   void Store(const Intent& intent);
   void Resolve(const std::vector<Intent>& intents);
   void ResolveFanout(const Intent& intent);
+  void Probe(const std::string& orchestrator);
   void RunHook(const Intent& intent);
   void PutHook(RunKey run, HookReported event);
   struct Known {
     AttemptRef ref;
     bool hook = false;
+    bool delivers = false;
   };
   std::optional<Known> FindKnown(absl::string_view key);
+  void StopWhole(const Intent& intent);
+  void AdoptWhole(const std::string& orchestrator, Backend* backend, const Workspace& workspace, KnownAttempt* known);
+  void SetWhole(const std::string& key);
+  KnownAttempt Any();
   void SetOutputDir(absl::string_view key, const std::string& dir);
+  void SetWorkspace(const std::string& key, const Workspace& workspace);
   void Refuse(const AttemptRef& ref, Reason reason, absl::string_view message);
 
   Workshop* const workshop_;
   Executor* const executor_;
   Mailbox* const mailbox_;
+  std::atomic<bool> abandoned_{false};
+  Judgements judgements_;
 
   Mutex mutex_;
   std::unordered_map<RunKey, std::shared_ptr<const RunContext>> runs_ ABSL_GUARDED_BY(mutex_);
@@ -107,6 +133,7 @@ class Outbox {
   };
   std::map<std::string, Service> backends_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, std::string> flavors_ ABSL_GUARDED_BY(mutex_);
+  KnownAttempt any_ ABSL_GUARDED_BY(mutex_);  // what is the same for all
   MakeBackend make_hook_backend_;
   Mutex hook_backend_mutex_;              // one is made at a time
   bool adopted_hooks_ = false;            // of what runs in order, and of the start before it

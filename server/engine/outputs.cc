@@ -41,10 +41,19 @@ absl::Status Check(const OutputSpec& spec, const std::string& path, int64_t valu
   return absl::OkStatus();
 }
 
-absl::StatusOr<StoredOutput> StoreValue(const OutputSpec& spec, uint32_t number, const std::string& path) {
+absl::Status CheckDelivered(const OutputSpec& spec, absl::string_view delivered, absl::string_view digest) {
+  if (delivered.empty() || delivered == digest) return absl::OkStatus();
+  return Error(absl::StatusCode::kDataLoss, "DIGEST_MISMATCH",
+               absl::StrCat("output `", spec.name, "` was delivered as sha256:", Hex(delivered),
+                            " and is sha256:", Hex(digest), " now: its bytes were damaged on the daemon's disk"));
+}
+
+absl::StatusOr<StoredOutput> StoreValue(const OutputSpec& spec, uint32_t number, const std::string& path,
+                                        absl::string_view delivered) {
   std::ifstream in(path, std::ios::binary);
   std::stringstream text;
   text << in.rdbuf();
+  if (!delivered.empty()) RETURN_IF_ERROR(CheckDelivered(spec, delivered, Sha256Of(text.str())));
   const auto json = nlohmann::json::parse(text.str(), nullptr, /*allow_exceptions=*/false);
   if (json.is_discarded()) return Wrong("OUTPUT_INVALID", spec, "is declared `value: true` but is no JSON");
   StoredOutput stored;
@@ -62,15 +71,17 @@ absl::StatusOr<StoredOutput> StoreValue(const OutputSpec& spec, uint32_t number,
 }  // namespace
 
 absl::StatusOr<StoredOutput> StoreOutput(const OutputSpec& spec, uint32_t number, const std::string& output_dir,
-                                         int64_t value_bytes, bool keep, BlobStore* blobs) {
+                                         int64_t value_bytes, bool keep, absl::string_view delivered,
+                                         BlobStore* blobs) {
   const std::string path = absl::StrCat(output_dir, "/", spec.name);
   RETURN_IF_ERROR(Check(spec, path, value_bytes));
-  if (spec.value) return StoreValue(spec, number, path);
+  if (spec.value) return StoreValue(spec, number, path, delivered);
   auto row = keep ? blobs->Copy(path) : blobs->Take(path);
   if (!row.ok()) {
     if (ReasonOf(row.status()) == "OUTPUT_INVALID") return Wrong("OUTPUT_INVALID", spec, row.status().message());
     return row.status();
   }
+  RETURN_IF_ERROR(CheckDelivered(spec, delivered, row->digest));
   StoredOutput stored;
   stored.output = number;
   stored.blob = *std::move(row);
@@ -80,15 +91,15 @@ absl::StatusOr<StoredOutput> StoreOutput(const OutputSpec& spec, uint32_t number
 absl::StatusOr<std::vector<StoredOutput>> StoreOutputs(const std::vector<OutputSpec>& specs,
                                                        const std::vector<bool>& published,
                                                        const std::string& output_dir, int64_t value_bytes,
-                                                       BlobStore* blobs) {
+                                                       const DeliveredAs& delivered, BlobStore* blobs) {
   std::vector<StoredOutput> out;
   for (size_t o = 0; o < specs.size(); ++o) {
     if (!published[o]) RETURN_IF_ERROR(Check(specs[o], absl::StrCat(output_dir, "/", specs[o].name), value_bytes));
   }
   for (size_t o = 0; o < specs.size(); ++o) {
     if (published[o]) continue;
-    ASSIGN_OR_RETURN(StoredOutput stored,
-                     StoreOutput(specs[o], static_cast<uint32_t>(o), output_dir, value_bytes, false, blobs));
+    ASSIGN_OR_RETURN(StoredOutput stored, StoreOutput(specs[o], static_cast<uint32_t>(o), output_dir, value_bytes,
+                                                      false, delivered(specs[o].name), blobs));
     out.push_back(std::move(stored));
   }
   return out;

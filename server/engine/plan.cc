@@ -99,10 +99,11 @@ std::map<std::string, int64_t> EngineImpl::CapacityByPool() {
 
 absl::StatusOr<PlannedRun> EngineImpl::PlanRun(SubmitCommand command, int64_t max_steps) {
   PlannedRun out;
-  const std::string orchestrator = command.orchestrator.empty() ? DefaultOrchestrator() : command.orchestrator;
+  ASSIGN_OR_RETURN(const Place place, PlaceOf(command));
+  const std::string& orchestrator = place.orchestrator;
   const std::string name = command.pipeline().name;
   std::vector<Violation>& faults = out.checked.violations;
-  const absl::Status refusal = CheckAgainstComponents(orchestrator, command.pipeline(), &faults);
+  const absl::Status refusal = CheckAgainstComponents(orchestrator, place.artifact_store, command.pipeline(), &faults);
   if (!refusal.ok()) faults.push_back({"orchestrator", std::string(refusal.message()), ReasonOf(refusal)});
   FilledParameters parameters = FillParameters(command.pipeline(), command.parameters_json, false);
   faults.insert(faults.end(), parameters.violations.begin(), parameters.violations.end());

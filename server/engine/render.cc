@@ -180,7 +180,11 @@ std::string ParamsOf(const RunContext& run, const StepSpec& step) {
 absl::StatusOr<std::string> WorkingDirOf(const RenderFacts& facts) {
   const StepOptions& options = facts.run->graph->SpecOf(facts.ix).options();
   std::string base = !options.source_path.empty() ? options.source_path : facts.run->source_dir;
-  if (base.empty()) base = facts.workspace->scratch_dir;
+  if (base.empty()) {
+    base = facts.workspace->scratch_dir;
+  } else if (!facts.source_dir.empty()) {
+    base = facts.source_dir;
+  }
   if (options.working_dir.empty()) return base;
   ASSIGN_OR_RETURN(std::string dir, Expand(options.working_dir, {&facts, false}));
   if (dir.empty()) return base;
@@ -227,6 +231,7 @@ absl::StatusOr<AttemptWork> Render(const RenderFacts& facts) {
   if (!facts.endpoint.empty()) {
     set("ORCH_ENDPOINT", facts.endpoint);
     set("ORCH_TOKEN", facts.token);
+    if (!facts.ca_path.empty()) set("ORCH_CA", facts.ca_path);
   }
   for (size_t i = 0; i < step.inputs.size(); ++i) {
     const ReadyInput& input = (*facts.inputs)[i];

@@ -35,8 +35,11 @@ struct RenderFacts {
   const std::map<std::string, std::string>* outputs = nullptr;
   std::string endpoint;
   std::string token;
+  std::string ca_path;  // a file with the certificates that sign the endpoint's; empty: the system knows them
   std::string binary_dir;
   bool own_environment = false;  // as Backend::has_own_environment
+  // Where the step finds its source, if that is not where it was submitted.
+  std::string source_dir;
 };
 
 // How templates are filled in. In the cache key inputs and outputs stay names, since their paths differ; a dollar of

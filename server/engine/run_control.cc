@@ -95,7 +95,7 @@ absl::Status EngineImpl::RetryRun(RetryCommand command, int64_t deadline_micros)
   const PipelineSpec& spec = pipeline->graph->spec();
   ASSIGN_OR_RETURN(const auto before, MakeRunContext(ended.header, old_pipeline->graph));
   std::vector<Violation> violations;
-  RETURN_IF_ERROR(CheckAgainstComponents(ended.header.orchestrator, spec, &violations));
+  RETURN_IF_ERROR(CheckAgainstComponents(ended.header.orchestrator, ended.header.artifact_store, spec, &violations));
   std::map<std::string, std::string> given = before->parameters;
   for (auto old = given.begin(); old != given.end();) {  // the corrected pipeline may have dropped some
     const bool known = std::any_of(spec.parameters.begin(), spec.parameters.end(),

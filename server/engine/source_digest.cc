@@ -9,7 +9,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/base/digest.h"
+#include "server/base/folder_listing.h"
 #include "server/base/status.h"
+#include "server/engine/blob_store.h"
 
 namespace orch {
 namespace {
@@ -65,6 +67,62 @@ absl::StatusOr<std::string> SourceDigest(const std::string& path, const std::vec
     hash.Update(what);
   }
   return hash.Finish();
+}
+
+bool IsLeftOut(const std::vector<std::string>& ignore, const std::string& relative) {
+  for (size_t end = relative.find('/');; end = relative.find('/', end + 1)) {
+    const std::string part = relative.substr(0, end);
+    if (Ignored(ignore, part, part.substr(part.rfind('/') + 1))) return true;
+    if (end == std::string::npos) return false;
+  }
+}
+
+absl::StatusOr<std::string> ListSource(const std::string& path, const std::vector<std::string>& ignore,
+                                       const std::string& secret, int64_t max_bytes) {
+  std::vector<FolderEntry> entries;
+  int64_t bytes = 0;
+  std::error_code error;
+  for (fs::recursive_directory_iterator it(path, error), end; !error && it != end; it.increment(error)) {
+    const std::string full = it->path().string();
+    const std::string relative = full.substr(path.size() + (path.back() == '/' ? 0 : 1));
+    if (Ignored(ignore, relative, it->path().filename().string())) {
+      it.disable_recursion_pending();
+      continue;
+    }
+    FolderEntry entry;
+    entry.path = relative;
+    if (it->is_symlink()) {
+      entry.kind = FolderEntry::Kind::kLink;
+      entry.content = fs::read_symlink(it->path(), error).string();
+      if (!LinkStaysInside(relative, entry.content)) continue;
+    } else if (it->is_directory()) {
+      if (std::error_code other; fs::equivalent(it->path(), secret, other)) {
+        it.disable_recursion_pending();
+        continue;
+      }
+      entry.kind = FolderEntry::Kind::kFolder;
+    } else if (it->is_regular_file()) {
+      bytes += static_cast<int64_t>(it->file_size());
+      if (bytes > max_bytes) {
+        return Error(
+            absl::StatusCode::kResourceExhausted, "SOURCE_TOO_LARGE",
+            absl::StrCat("the source folder ", path, " has more than ", max_bytes,
+                         " bytes (limit source_bytes): name a smaller one as `source`, or leave files out with "
+                         "its `ignore`"));
+      }
+      ASSIGN_OR_RETURN(ContentDigest content, DigestOfFile(full));
+      entry.content = std::move(content.digest);
+      entry.executable = (it->status().permissions() & fs::perms::owner_exec) != fs::perms::none;
+    } else {
+      continue;
+    }
+    entries.push_back(std::move(entry));
+  }
+  if (error) {
+    return Error(absl::StatusCode::kFailedPrecondition, "INPUT_MISSING",
+                 absl::StrCat("cannot read the source `", path, "`: ", error.message()));
+  }
+  return WriteListing(std::move(entries));
 }
 
 }  // namespace orch

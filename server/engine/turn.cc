@@ -45,11 +45,18 @@ void Merge(Batch* to, Batch* from) {
   Append(&to->requests, &from->requests);
   Append(&to->orchestrators, &from->orchestrators);
   Append(&to->deleted_orchestrators, &from->deleted_orchestrators);
+  Append(&to->flavors, &from->flavors);
+  Append(&to->deleted_flavors, &from->deleted_flavors);
   Append(&to->pools, &from->pools);
   Append(&to->deleted_pools, &from->deleted_pools);
   Append(&to->secrets, &from->secrets);
   Append(&to->deleted_secrets, &from->deleted_secrets);
+  Append(&to->api_tokens, &from->api_tokens);
+  Append(&to->token_uses, &from->token_uses);
   Append(&to->stacks, &from->stacks);
+  Append(&to->deleted_stacks, &from->deleted_stacks);
+  Append(&to->artifact_stores, &from->artifact_stores);
+  Append(&to->deleted_artifact_stores, &from->deleted_artifact_stores);
   Removals* removals = &to->removals;
   Append(&removals->runs, &from->removals.runs);
   Append(&removals->steps, &from->removals.steps);

@@ -60,4 +60,55 @@ void WorkerPool::Run() {
   }
 }
 
+SlowPool::~SlowPool() { Stop(); }
+
+void SlowPool::Stop() {
+  {
+    MutexLock lock(&mutex_);
+    stopping_ = true;
+    waiting_.clear();
+    changed_.NotifyAll();
+  }
+  for (std::thread& thread : threads_) {
+    if (thread.joinable()) thread.join();
+  }
+}
+
+void SlowPool::Add(std::chrono::milliseconds pause, std::function<void()> work) {
+  MutexLock lock(&mutex_);
+  if (stopping_) return;
+  waiting_.emplace(std::chrono::steady_clock::now() + pause, std::move(work));
+  if (waiting_.size() > idle_ && threads_.size() < most_) {
+    ++idle_;
+    threads_.emplace_back([this] { Run(); });
+  }
+  changed_.NotifyOne();
+}
+
+void SlowPool::Run() {
+  for (;;) {
+    std::function<void()> work;
+    {
+      MutexLock lock(&mutex_);
+      while (!stopping_) {
+        if (waiting_.empty()) {
+          changed_.Wait(&mutex_);
+          continue;
+        }
+        const auto left = waiting_.begin()->first - std::chrono::steady_clock::now();
+        if (left.count() <= 0) break;
+        changed_.WaitFor(&mutex_, std::chrono::ceil<std::chrono::microseconds>(left));
+      }
+      if (stopping_) return;
+      work = std::move(waiting_.begin()->second);
+      waiting_.erase(waiting_.begin());
+      --idle_;
+      if (!waiting_.empty()) changed_.NotifyOne();  // somebody else has to look at the next one's time
+    }
+    work();
+    MutexLock lock(&mutex_);
+    ++idle_;
+  }
+}
+
 }  // namespace orch

@@ -4,9 +4,13 @@
 // Any thread; may block.
 #pragma once
 
+#include <cstdint>
+#include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "backends/api/backend.h"
 #include "server/core/messages.h"
 #include "server/engine/run_context.h"
@@ -19,6 +23,8 @@ struct Rendered {
   Reason failure = Reason::kNone;
   std::string message;
 };
+
+using WholeRun = std::function<absl::StatusOr<RunOutline>()>;
 
 class Workshop {
  public:
@@ -37,8 +43,42 @@ class Workshop {
   virtual FanoutResolved ResolveFanout(const RunContext& run, const Intent& intent) = 0;
   // True if Render or Store of this takes well under a millisecond and waits for nothing.
   virtual bool IsQuick(const RunContext& run, const Intent& intent) = 0;
+  // Where the daemon finds the outputs of an attempt: in its workspace, or where its launcher delivers them.
+  virtual std::string OutputDirOf(const std::string& key, const Workspace& workspace) {
+    (void)key;
+    return workspace.output_dir;
+  }
+  // True if Judge would have to look for what a launcher left behind, which may take a while.
+  virtual bool MayBeLeft(const std::string& key) {
+    (void)key;
+    return false;
+  }
+  // The end of an attempt whose launcher delivers: completes what its platform said by what was delivered, of which
+  // nothing more is taken from now on. With kAskAgain, which is no answer to the `last` question, nothing has changed:
+  // where its launcher may have left its word is away.
+  enum class Judged : uint8_t {
+    kTold = 1,     // by the launcher, how it ended
+    kNotTold = 2,  // it did not
+    kAskAgain = 3,
+  };
+  virtual Judged Judge(const std::string& key, bool last, AttemptEnd* end) {
+    (void)key, (void)last, (void)end;
+    return Judged::kNotTold;
+  }
   // The attempt with this key is over: what was made for it alone goes.
   virtual void Discard(const std::string& key) = 0;
+
+  // What makes the outline of a run that is on its platform as a whole; null: it is not.
+  virtual WholeRun WholeRunOf(std::shared_ptr<const RunContext> /*run*/, const std::string& /*flavor*/,
+                              Backend* /*backend*/, const Workspace& /*workspace*/) {
+    return nullptr;
+  }
+  // True if no launcher has begun it, and none will.
+  virtual bool Withdraw(const std::string& /*key*/) { return false; }
+  // Where its launcher has begun it, as that said; empty: nobody has, or it did not say.
+  virtual std::string BegunAt(const std::string& /*key*/) { return ""; }
+  // Its launcher has told how it ended.
+  virtual bool HasEnd(const std::string& /*key*/) { return false; }
 };
 
 }  // namespace orch

@@ -30,6 +30,13 @@ std::string MetricsText(Engine& engine, const rpc::Metrics& metrics) {
   Add("orchd_syncs_total", "counter", "Syncs of the database files.", stats.syncs, &out);
   Add("orchd_wal_bytes", "gauge", "Size of the write-ahead log.", stats.wal_bytes, &out);
   Add("orchd_last_sequence", "counter", "Sequence number of the newest event.", engine.hub().last_sequence(), &out);
+  const Backups::Latest backup = engine.latest_backup();
+  if (backup.backup.has_value()) {
+    Add("orchd_latest_backup_timestamp_seconds", "gauge", "When the newest backup was made.",
+        static_cast<double>(backup.backup->made) / 1e6, &out);
+  }
+  Add("orchd_backup_failing", "gauge", "1: no backup was made since one was last tried.", backup.failure.ok() ? 0 : 1,
+      &out);
   Add("orchd_watch_streams", "gauge", "Open watch streams.", metrics.watch_streams.load(), &out);
   Add("orchd_log_streams", "gauge", "Open log streams.", metrics.log_streams.load(), &out);
   Add("orchd_waiters", "gauge", "Callers in WaitRun.", metrics.waiters.load(), &out);

@@ -34,6 +34,7 @@ Response Text(int status, std::string text) {
 Router::Router(rpc::Api* api)
     : api_(*api),
       pages_(&api->table(), &api->guard()),
+      attempts_(api->context().engine),
       body_limit_(std::min(kMaxBody, api->context().engine->limits().message_bytes)) {}
 
 std::string Router::CookieOf(const Request& request) const {
@@ -51,13 +52,13 @@ absl::StatusOr<rpc::Identity> Router::Identify(const Request& request) const {
   const std::string authorization = request.header("authorization");
   if (authorization.empty()) {
     const std::string cookie = CookieOf(request);
-    if (!cookie.empty() && api_.sign_in().CheckCookie(cookie, Clock::Real().Now().wall)) {
+    const std::optional<std::string> subject =
+        cookie.empty() ? std::nullopt : api_.sign_in().CheckCookie(cookie, Clock::Real().Now().wall);
+    if (subject.has_value()) {
       // A page of another site must not act with our cookie; SameSite=Strict says so too, to those that know it.
       const std::string site = request.header("sec-fetch-site");
       if (request.method == "GET" || request.method == "HEAD" || site.empty() || site == "same-origin") {
-        rpc::Identity identity;
-        identity.kind = rpc::Identity::Kind::kOwner;
-        return identity;
+        return api_.guard().OfCookie(*subject);
       }
     }
   }
@@ -100,6 +101,10 @@ std::optional<Response> Router::Precheck(const Request& head, int64_t content_le
     }
     return std::nullopt;
   }
+  if (AttemptCalls::Has(head.path)) {
+    if (!identity.ok()) return ConnectError(identity.status());
+    return attempts_.Precheck(*identity, head, content_length);
+  }
   if (IsPage(head.path)) {
     if (!identity.ok()) return Pages::SignInNeeded(head.path);
     if (!get) return Pages::Problem(405, "Not allowed", "This page can only be read.");
@@ -108,6 +113,18 @@ std::optional<Response> Router::Precheck(const Request& head, int64_t content_le
   if (!identity.ok()) return ConnectError(identity.status());
   if (head.path == "/metrics" && get) return std::nullopt;
   return Text(404, "no such page\n");
+}
+
+bool Router::Transfers(const Request& head) const { return AttemptCalls::Has(head.path); }
+bool Router::Streams(const Request& head) const { return AttemptCalls::Streams(head); }
+
+std::unique_ptr<BodySink> Router::OpenSink(const Request& head, Response* refusal) const {
+  const absl::StatusOr<rpc::Identity> identity = Identify(head);
+  if (!identity.ok()) {
+    *refusal = ConnectError(identity.status());
+    return nullptr;
+  }
+  return attempts_.OpenSink(*identity, head, refusal);
 }
 
 bool Router::Waits(const Request& head) const {
@@ -121,6 +138,7 @@ Response Router::Serve(const Request& request) const {
   const absl::StatusOr<rpc::Identity> identity = Identify(request);
   if (!identity.ok()) return ConnectError(identity.status());
   if (IsCall(request.path)) return ServeConnect(api_.table(), api_.guard(), *identity, request);
+  if (AttemptCalls::Has(request.path)) return attempts_.Serve(*identity, request);
   const absl::Status permitted = api_.guard().Permit(*identity, request.path, {});
   if (!permitted.ok()) return ConnectError(permitted);
   if (request.path == "/metrics") return Metrics();
@@ -129,19 +147,20 @@ Response Router::Serve(const Request& request) const {
 
 Response Router::SignIn(const Request& request) const {
   const int64_t now = Clock::Real().Now().wall;
-  const std::optional<std::string> path = api_.sign_in().UseCode(request.argument("code"), now);
-  if (!path) {
+  const std::optional<rpc::SignIn::Link> link = api_.sign_in().UseCode(request.argument("code"), now);
+  if (!link) {
     return Pages::Problem(401, "This link is used up",
                           "A sign-in link works once, for five minutes. `orchctl open-run NAME` prints a new one.");
   }
   Response response = Text(303, "signed in\n");
   const bool https = absl::StartsWith(api_.facts().pages(), "https:");
-  response.headers = {{"Location", *path},
-                      {"Set-Cookie", absl::StrCat(api_.sign_in().cookie_name(), "=", api_.sign_in().MakeCookie(now),
-                                                  "; HttpOnly; SameSite=Strict; Path=/; Max-Age=",
-                                                  rpc::SignIn::kCookieMicros / 1'000'000, https ? "; Secure" : "")},
-                      {"Cache-Control", "no-store"},
-                      {"Referrer-Policy", "no-referrer"}};
+  response.headers = {
+      {"Location", link->path},
+      {"Set-Cookie", absl::StrCat(api_.sign_in().cookie_name(), "=", api_.sign_in().MakeCookie(link->subject, now),
+                                  "; HttpOnly; SameSite=Strict; Path=/; Max-Age=",
+                                  rpc::SignIn::kCookieMicros / 1'000'000, https ? "; Secure" : "")},
+      {"Cache-Control", "no-store"},
+      {"Referrer-Policy", "no-referrer"}};
   return response;
 }
 

@@ -2,9 +2,11 @@
 #pragma once
 
 #include <atomic>
+#include <memory>
 #include <optional>
 #include <string>
 
+#include "server/http/attempt_calls.h"
 #include "server/http/message.h"
 #include "server/http/pages.h"
 #include "server/rpc/api.h"
@@ -22,6 +24,12 @@ class Router {
   int64_t body_limit() const { return body_limit_; }
   // True if the call may take as long as a minute.
   bool Waits(const Request& head) const;
+  // True if it moves the bytes of artifacts, which may take a while on a disk.
+  bool Transfers(const Request& head) const;
+  // True if the body goes to OpenSink, however long it is, instead of into Serve's request.
+  bool Streams(const Request& head) const;
+  // What takes the body, or a refusal. On a worker thread.
+  std::unique_ptr<BodySink> OpenSink(const Request& head, Response* refusal) const;
 
   // The answer. On a worker thread.
   Response Serve(const Request& request) const;
@@ -38,6 +46,7 @@ class Router {
 
   rpc::Api& api_;
   const Pages pages_;
+  const AttemptCalls attempts_;
   const int64_t body_limit_;
   std::atomic<bool> serving_{false};
 };

@@ -47,20 +47,29 @@ struct Batch {
   std::vector<RequestRow> requests;                                        // insert
   std::vector<OrchestratorRow> orchestrators;                              // upsert by (project, name)
   std::vector<std::pair<std::string, std::string>> deleted_orchestrators;  // project, name
+  std::vector<FlavorRow> flavors;                                          // upsert by name
+  std::vector<std::string> deleted_flavors;                                // names
   std::vector<PoolRow> pools;                                              // upsert by name
   std::vector<std::string> deleted_pools;
   std::vector<SecretRow> secrets;                                    // upsert by (project, name)
   std::vector<std::pair<std::string, std::string>> deleted_secrets;  // project, name
+  std::vector<ApiTokenRow> api_tokens;                               // upsert by name
+  std::vector<TokenUse> token_uses;                                  // update; after the tokens
   std::vector<StackRow> stacks;                                      // upsert by name; a new default replaces the old
-  Removals removals;                                                 // after everything above
+  std::vector<std::string> deleted_stacks;
+  std::vector<ArtifactStoreRow> artifact_stores;  // upsert by name
+  std::vector<std::string> deleted_artifact_stores;
+  Removals removals;  // after everything above
 
   bool empty() const {
     return spec_slices.empty() && pipelines.empty() && new_runs.empty() && retried_runs.empty() && runs.empty() &&
            steps.empty() && numberings.empty() && fanouts.empty() && attempts.empty() && blobs.empty() &&
            artifacts.empty() && cache_entries.empty() && cache_misses.empty() && removed_cache_entries.empty() &&
            hooks.empty() && events.empty() && requests.empty() && orchestrators.empty() &&
-           deleted_orchestrators.empty() && pools.empty() && deleted_pools.empty() && secrets.empty() &&
-           deleted_secrets.empty() && stacks.empty() && removals.empty();
+           deleted_orchestrators.empty() && flavors.empty() && deleted_flavors.empty() && pools.empty() &&
+           deleted_pools.empty() && secrets.empty() && deleted_secrets.empty() && api_tokens.empty() &&
+           token_uses.empty() && stacks.empty() && deleted_stacks.empty() && artifact_stores.empty() &&
+           deleted_artifact_stores.empty() && removals.empty();
   }
 };
 

@@ -29,6 +29,8 @@ struct RunHeader {
   std::string pipeline;  // its name
   int64_t pipeline_version = 0;
   std::string orchestrator;
+  std::string artifact_store;   // empty: the local folder alone
+  std::string stack;            // that was named; empty: none
   std::string parameters_json;  // an object, defaults filled in
   std::vector<std::pair<std::string, std::string>> labels;
   std::string submitter_host;
@@ -150,6 +152,7 @@ struct BlobRow {
   int64_t size = 0;
   bool directory = false;
   std::optional<std::string> inline_bytes;
+  std::string store;  // of a new one: the artifact store that has a copy; empty: none
   // Keeps the bytes from being removed before this row, and what refers to it, is committed. No column.
   std::shared_ptr<const void> hold;
 };
@@ -264,6 +267,21 @@ struct OrchestratorRow {
   int64_t created = 0;
   int64_t updated = 0;
   int64_t version = 1;
+  int64_t rate_milli = 0;  // submissions a second, in thousandths; 0: no limit
+};
+
+// A flavor that a plug-in brings.
+struct FlavorRow {
+  std::string name;
+  std::string program;  // absolute path; empty: `address`
+  std::string address;
+  std::string ca_file;  // of an address, as the next two: files on this machine
+  std::string certificate_file;
+  std::string key_file;
+  std::string description;  // what it said of itself; opaque but for the plug-in host
+  int64_t created = 0;
+  int64_t updated = 0;
+  int64_t version = 1;  // grows with each change
 };
 
 struct PoolRow {
@@ -280,6 +298,37 @@ struct SecretRow {
   int64_t created = 0;
   int64_t updated = 0;
   int64_t version = 1;  // grows with each change
+};
+
+enum class TokenScope : uint8_t {
+  kRead = 1,  // calls that change nothing
+  kFull = 2,  // every call but those that administer tokens
+};
+
+struct ApiTokenRow {
+  std::string name;
+  std::string digest;  // SHA-256 of the token, 32 raw bytes
+  TokenScope scope = TokenScope::kRead;
+  int64_t created = 0;
+  int64_t expires = 0;    // 0: never
+  int64_t last_used = 0;  // to the hour; 0: never
+  int64_t revoked = 0;    // 0: not
+};
+
+// A token was used; nothing if it is not the one that was made then.
+struct TokenUse {
+  std::string name;
+  int64_t created = 0;
+  int64_t last_used = 0;
+};
+
+struct ArtifactStoreRow {
+  std::string name;
+  std::string flavor;  // `local`, `s3`
+  std::string config_json;
+  int64_t created = 0;
+  int64_t updated = 0;
+  int64_t version = 1;
 };
 
 struct StackRow {

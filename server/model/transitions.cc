@@ -38,6 +38,7 @@ constexpr StepTransition kSteps[] = {
     {S::kSubmitting, E::kFailedForGood, S::kFailed, "", "ReleaseAttempt; tell dependants"},
     {S::kSubmitting, E::kStopRequested, S::kStopping, "", "CancelAttempt"},
 
+    {S::kQueued, E::kHeldUp, S::kQueued, "", "say why"},
     {S::kQueued, E::kStarted, S::kRunning, "", "run timer"},
     {S::kQueued, E::kCommandEnded, S::kRunning, "its start was not reported before", "StoreOutputs"},
     {S::kQueued, E::kSucceeded, S::kSucceeded, "no outputs", "ReleaseAttempt; tell dependants"},
@@ -145,6 +146,8 @@ absl::string_view Name(StepEvent event) {
       return "SlotGranted";
     case E::kAccepted:
       return "Accepted";
+    case E::kHeldUp:
+      return "HeldUp";
     case E::kRefusedForNow:
       return "RefusedForNow";
     case E::kStarted:

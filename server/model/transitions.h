@@ -25,6 +25,7 @@ enum class StepEvent : uint8_t {
   kFannedOut,  // of a group: its list has landed, its instances are there
   kSlotGranted,
   kAccepted,       // the platform has it
+  kHeldUp,         // … and says why it has not begun
   kRefusedForNow,  // the same attempt is submitted again
   kStarted,
   kCommandEnded,    // exit code 0, outputs have to be stored

@@ -14,6 +14,9 @@
 #include "server/rpc/urls.h"
 
 namespace orch::rpc {
+namespace {
+constexpr size_t kMaxPath = 4096;
+}  // namespace
 
 std::map<std::string, int64_t> LimitsByName(const Limits& limits) {
   return {{"steps_per_run", limits.steps_per_run},
@@ -28,6 +31,8 @@ std::map<std::string, int64_t> LimitsByName(const Limits& limits) {
           {"live_runs", limits.live_runs},
           {"inline_blob_bytes", limits.inline_blob_bytes},
           {"concurrent_calls", limits.concurrent_calls},
+          {"api_tokens", limits.api_tokens},
+          {"breaker_failures", limits.breaker_failures},
           {"watch_streams", limits.watch_streams},
           {"watch_patience_seconds", limits.watch_patience_seconds},
           {"log_compress_bytes", limits.log_compress_bytes}};
@@ -41,7 +46,22 @@ int64_t ResidentMemory() {
   return resident * ::sysconf(_SC_PAGESIZE);
 }
 
+namespace {
+
+void ToBackup(const store::Backup& made, v1::Backup* out) {
+  out->set_path(made.path);
+  *out->mutable_create_time() = ToTimestamp(made.made);
+  out->set_size_bytes(made.bytes);
+  out->set_runs(made.runs);
+  out->set_last_sequence(made.last_sequence);
+}
+
+}  // namespace
+
 void AdminApi::Register(MethodTable* table) {
+  table->Add("orch.v1.AdminService/CreateBackup",
+             {/*mutates=*/true, /*for_steps=*/false, /*waits=*/true, /*for_owner=*/true}, this,
+             &AdminApi::CreateBackup);
   table->Add("orch.v1.AdminService/GetServerInfo", {}, this, &AdminApi::GetServerInfo);
   table->Add("orch.v1.AdminService/Prune", {/*mutates=*/true, /*for_steps=*/false, /*waits=*/false}, this,
              &AdminApi::Prune);
@@ -72,6 +92,9 @@ absl::Status AdminApi::GetServerInfo(const CallContext&, const v1::GetServerInfo
   components["protobuf"] = google::protobuf::internal::VersionString(GOOGLE_PROTOBUF_VERSION);
   info->set_supervisor_pid(stats.supervisor_pid);
   info->set_resident_memory(ResidentMemory());
+  const Backups::Latest backup = api_.engine->latest_backup();
+  if (backup.backup.has_value()) ToBackup(*backup.backup, info->mutable_latest_backup());
+  info->set_backup_failure(std::string(backup.failure.message()));
   return absl::OkStatus();
 }
 
@@ -91,9 +114,28 @@ absl::Status AdminApi::CreateSignInLink(const CallContext& context, const v1::Cr
     path = RunUrl("", record.header.id);
   }
   const int64_t now = Clock::Real().Now().wall;
-  ASSIGN_OR_RETURN(const std::string code, api_.sign_in->MakeCode(path, now));
+  // The browser may do what may be done with the token that asked for the link, and as long.
+  ASSIGN_OR_RETURN(const std::string code, api_.sign_in->MakeCode(path, SubjectOf(context.identity), now));
   link->set_url(absl::StrCat(api_.facts->pages(), "/signin?code=", code));
   *link->mutable_expire_time() = ToTimestamp(now + SignIn::kLinkMicros);
+  return absl::OkStatus();
+}
+
+absl::Status AdminApi::CreateBackup(const CallContext&, const v1::CreateBackupRequest& request, v1::Backup* backup) {
+  const std::string& folder = request.folder();
+  bool good = folder.size() <= kMaxPath && (folder.empty() || folder[0] == '/');
+  for (const char c : folder) good = good && static_cast<unsigned char>(c) >= ' ' && c != '\x7f';
+  if (!good) {
+    return InvalidInput("REQUEST_INVALID", "no backup was made",
+                        {{"request.folder", "an absolute path on the daemon's machine is needed", "WRONG_TYPE"}});
+  }
+  const absl::StatusOr<store::Backup> made = api_.engine->MakeBackup(folder);
+  // That what is stored is damaged is for the owner to know, not only for the log.
+  if (absl::IsDataLoss(made.status())) {
+    return Error(absl::StatusCode::kFailedPrecondition, ReasonOf(made.status()), made.status().message());
+  }
+  RETURN_IF_ERROR(made.status());
+  ToBackup(*made, backup);
   return absl::OkStatus();
 }
 

@@ -14,6 +14,7 @@ class AdminApi {
 
   absl::Status GetServerInfo(const CallContext& context, const v1::GetServerInfoRequest& request, v1::ServerInfo* info);
   absl::Status Prune(const CallContext& context, const v1::PruneRequest& request, v1::PruneResponse* response);
+  absl::Status CreateBackup(const CallContext& context, const v1::CreateBackupRequest& request, v1::Backup* backup);
   absl::Status CreateSignInLink(const CallContext& context, const v1::CreateSignInLinkRequest& request,
                                 v1::SignInLink* link);
 

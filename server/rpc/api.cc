@@ -5,6 +5,7 @@
 #include "server/base/clock.h"
 #include "server/rpc/admin_api.h"
 #include "server/rpc/artifact_api.h"
+#include "server/rpc/auth_api.h"
 #include "server/rpc/control_api.h"
 #include "server/rpc/explain_api.h"
 #include "server/rpc/log_api.h"
@@ -13,6 +14,7 @@
 #include "server/rpc/plan_api.h"
 #include "server/rpc/run_api.h"
 #include "server/rpc/secret_api.h"
+#include "server/rpc/store_api.h"
 
 namespace orch::rpc {
 
@@ -31,8 +33,10 @@ struct Api::Parts {
         plans(&context),
         artifacts(&context),
         logs(&context),
-        orchestrators(&context, options.flavors, options.fake_flavor),
+        orchestrators(&context),
+        stores(&context),
         secrets(&context),
+        auth(&context),
         admin(&context),
         table(&metrics),
         pool(4) {
@@ -44,7 +48,9 @@ struct Api::Parts {
     artifacts.Register(&table);
     logs.Register(&table);
     orchestrators.Register(&table);
+    stores.Register(&table);
     secrets.Register(&table);
+    auth.Register(&table);
     admin.Register(&table);
   }
 
@@ -62,7 +68,9 @@ struct Api::Parts {
   ArtifactApi artifacts;
   LogApi logs;
   OrchestratorApi orchestrators;
+  StoreApi stores;
   SecretApi secrets;
+  AuthApi auth;
   AdminApi admin;
   MethodTable table;
   WorkerPool pool;

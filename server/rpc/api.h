@@ -4,7 +4,6 @@
 #include <memory>
 #include <string>
 
-#include "backends/api/registry.h"
 #include "server/rpc/api_base.h"
 #include "server/rpc/guard.h"
 #include "server/rpc/method_table.h"
@@ -13,9 +12,7 @@
 namespace orch::rpc {
 
 struct ApiOptions {
-  Engine* engine = nullptr;                          // outlives the Api
-  const std::vector<FlavorInfo>* flavors = nullptr;  // outlives the Api
-  bool fake_flavor = false;
+  Engine* engine = nullptr;  // outlives the Api
   std::string token;
   std::string version;
   std::string data_dir;

@@ -61,6 +61,8 @@ v1::Run ToRun(const store::RunRecord& record, absl::string_view pages) {
   out.set_pipeline(header.pipeline);
   out.set_pipeline_version(header.pipeline_version);
   out.set_orchestrator(header.orchestrator);
+  out.set_stack(header.stack);
+  out.set_artifact_store(header.artifact_store);
   SetValues(header.parameters_json, out.mutable_parameters());
   for (const auto& [key, value] : header.labels) (*out.mutable_labels())[key] = value;
   out.set_execution_mode(static_cast<v1::Pipeline::ExecutionMode>(header.execution_mode));
@@ -211,6 +213,7 @@ v1::Orchestrator ToOrchestrator(const OrchestratorRow& row, const Capacity& capa
   if (row.updated != 0) *out.mutable_update_time() = ToTimestamp(row.updated);
   out.set_version(row.version);
   out.set_max_parallel(row.max_parallel);
+  out.set_max_rate(static_cast<double>(row.rate_milli) / 1000);
   v1::Resources offered;
   if (capacity.cpu_millis) offered.set_cpu(static_cast<double>(*capacity.cpu_millis) / 1000);
   if (capacity.memory) offered.set_memory(*capacity.memory);
@@ -238,6 +241,54 @@ v1::Secret ToSecret(const SecretRow& row) {
   *out.mutable_update_time() = ToTimestamp(row.updated);
   out.set_version(row.version);
   out.set_binary(!row.text);
+  return out;
+}
+
+v1::OrchestratorHealth ToHealth(const OrchestratorHealth& health) {
+  v1::OrchestratorHealth out;
+  switch (health.breaker) {
+    case Breaker::State::kClosed:
+      out.set_state(v1::OrchestratorHealth::HEALTHY);
+      break;
+    case Breaker::State::kOpen:
+      out.set_state(v1::OrchestratorHealth::UNHEALTHY);
+      break;
+    case Breaker::State::kProbing:
+      out.set_state(v1::OrchestratorHealth::PROBING);
+      break;
+    case Breaker::State::kTrying:
+      out.set_state(v1::OrchestratorHealth::TRYING);
+      break;
+  }
+  if (!health.reachable) out.set_state(v1::OrchestratorHealth::UNREACHABLE);
+  if (health.since_wall != 0) *out.mutable_since() = ToTimestamp(health.since_wall);
+  if (health.retry_wall != 0) *out.mutable_retry_time() = ToTimestamp(health.retry_wall);
+  out.set_last_error(health.last_error);
+  out.set_failures(health.failures);
+  out.set_running(health.running);
+  out.set_held(health.held);
+  return out;
+}
+
+v1::Token ToToken(const ApiTokenRow& row) {
+  v1::Token out;
+  out.set_name(row.name);
+  out.set_scope(static_cast<v1::Token::Scope>(row.scope));
+  *out.mutable_create_time() = ToTimestamp(row.created);
+  if (row.expires != 0) *out.mutable_expire_time() = ToTimestamp(row.expires);
+  if (row.last_used != 0) *out.mutable_last_use_time() = ToTimestamp(row.last_used);
+  if (row.revoked != 0) *out.mutable_revoke_time() = ToTimestamp(row.revoked);
+  return out;
+}
+
+v1::ArtifactStore ToArtifactStore(const ArtifactStoreRow& row) {
+  v1::ArtifactStore out;
+  out.set_name(row.name);
+  out.set_flavor(row.flavor);
+  (void)FromJson(row.config_json, out.mutable_config());  // our own text
+  *out.mutable_create_time() = ToTimestamp(row.created);
+  *out.mutable_update_time() = ToTimestamp(row.updated);
+  out.set_version(row.version);
   return out;
 }
 

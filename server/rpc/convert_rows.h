@@ -9,6 +9,7 @@
 #include "orch/v1/pipeline.pb.h"
 #include "orch/v1/run.pb.h"
 #include "orch/v1/secret.pb.h"
+#include "orch/v1/token.pb.h"
 #include "server/engine/engine.h"
 #include "server/rpc/values.h"
 #include "server/store/queries.h"
@@ -37,9 +38,12 @@ v1::HookRun ToHookRun(const HookRow& row);
 v1::Artifact ToArtifact(const store::ArtifactRecord& record);
 v1::PipelineVersion ToPipelineVersion(const PipelineRow& row);
 v1::Orchestrator ToOrchestrator(const OrchestratorRow& row, const Capacity& capacity);
+v1::OrchestratorHealth ToHealth(const OrchestratorHealth& health);
 v1::Pool ToPool(const PoolRow& row, int64_t used);
 v1::Stack ToStack(const StackRow& row);
+v1::ArtifactStore ToArtifactStore(const ArtifactStoreRow& row);
 v1::Secret ToSecret(const SecretRow& row);
+v1::Token ToToken(const ApiTokenRow& row);
 // `run` may be null: the run is gone. `step` is the step's name; empty for events of the run.
 v1::Event ToEvent(const EventRow& row, const RunHeader* run, std::string step);
 

@@ -3,6 +3,8 @@
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/health_check_service_interface.h>
 #include <grpcpp/resource_quota.h>
+#include <grpcpp/security/tls_certificate_provider.h>
+#include <grpcpp/security/tls_credentials_options.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -19,11 +21,15 @@
 namespace orch::rpc {
 namespace {
 
+constexpr unsigned kTlsRefreshSeconds = 1;
+// A client that does not come to the end of its handshake; gRPC's own patience is two minutes.
+constexpr int kHandshakeMillis = 15'000;
+
 // Reflection is gRPC's own service, which no guard of ours surrounds: its calls are stopped here. Everything else is
 // decided by Guard, where the method is known.
 class ReflectionLock : public grpc::AuthMetadataProcessor {
  public:
-  ReflectionLock(const Guard* guard, Transport transport) : guard_(*guard), transport_(transport) {}
+  ReflectionLock(Guard* guard, Transport transport) : guard_(*guard), transport_(transport) {}
 
   bool IsBlocking() const override { return false; }
 
@@ -34,8 +40,10 @@ class ReflectionLock : public grpc::AuthMetadataProcessor {
     if (!absl::StartsWith(method, "/grpc.reflection.")) return grpc::Status::OK;
     const auto given = metadata.find("authorization");
     if (given == metadata.end() && transport_ == Transport::kUnix) return grpc::Status::OK;
-    if (given != metadata.end() && guard_.IsOwner({given->second.data(), given->second.size()})) {
-      return grpc::Status::OK;
+    if (given != metadata.end()) {
+      const auto identity = guard_.Identify(transport_, {given->second.data(), given->second.size()});
+      if (identity.ok() && identity->kind != Identity::Kind::kStep && identity->kind != Identity::Kind::kTask)
+        return grpc::Status::OK;
     }
     return {grpc::StatusCode::UNAUTHENTICATED,
             "reflection needs the token: send `authorization: Bearer TOKEN`; it is in the file `token` of the "
@@ -43,12 +51,22 @@ class ReflectionLock : public grpc::AuthMetadataProcessor {
   }
 
  private:
-  const Guard& guard_;
+  Guard& guard_;
   const Transport transport_;
 };
 
-std::shared_ptr<grpc::ServerCredentials> Credentials(const Guard* guard, Transport transport) {
-  auto credentials = grpc::experimental::LocalServerCredentials(transport == Transport::kUnix ? UDS : LOCAL_TCP);
+std::shared_ptr<grpc::ServerCredentials> Credentials(Guard* guard, Transport transport, const std::string& tls_file) {
+  std::shared_ptr<grpc::ServerCredentials> credentials;
+  if (tls_file.empty()) {
+    credentials = grpc::experimental::LocalServerCredentials(transport == Transport::kUnix ? UDS : LOCAL_TCP);
+  } else {
+    // One file for both, so that it never pairs a key with the certificate of another.
+    grpc::experimental::TlsServerCredentialsOptions options(
+        std::make_shared<grpc::experimental::FileWatcherCertificateProvider>(tls_file, tls_file, kTlsRefreshSeconds));
+    options.watch_identity_key_cert_pairs();
+    options.set_cert_request_type(GRPC_SSL_DONT_REQUEST_CLIENT_CERTIFICATE);
+    credentials = grpc::experimental::TlsServerCredentials(options);
+  }
   credentials->SetAuthMetadataProcessor(std::make_shared<ReflectionLock>(guard, transport));
   return credentials;
 }
@@ -70,13 +88,15 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(Api* api, const Op
   grpc::ServerBuilder builder;
   for (const auto& service : server->services_) builder.RegisterService(service.get());
   if (!options.listen.empty()) {
-    builder.AddListeningPort(options.listen, Credentials(&api->guard(), Transport::kTcp), &server->port_);
+    builder.AddListeningPort(options.listen, Credentials(&api->guard(), Transport::kTcp, options.tls_file),
+                             &server->port_);
   }
   if (!options.unix_path.empty()) {
-    builder.AddListeningPort("unix:" + options.unix_path, Credentials(&api->guard(), Transport::kUnix));
+    builder.AddListeningPort("unix:" + options.unix_path, Credentials(&api->guard(), Transport::kUnix, ""));
   }
   // Otherwise a second daemon would start on the same port and take half of the calls.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, kHandshakeMillis);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 30'000);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20'000);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
@@ -101,6 +121,7 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(Api* api, const Op
     return Error(absl::StatusCode::kInternal, "SOCKET", absl::StrCat("cannot make ", options.unix_path, " 0600"));
   }
   server->SetServing(false);
+  server->pulse_ = CallbackPulse::Start(server->InProcessChannel(), &api->pool());
   return server;
 }
 
@@ -110,8 +131,9 @@ void GrpcServer::SetServing(bool serving) {
   grpc::HealthCheckServiceInterface* health = server_->GetHealthCheckService();
   if (health == nullptr) return;
   health->SetServingStatus(serving);
-  for (const char* name : {"orch.v1.RunService", "orch.v1.PipelineService", "orch.v1.ArtifactService",
-                           "orch.v1.LogService", "orch.v1.OrchestratorService", "orch.v1.AdminService"}) {
+  for (const char* name :
+       {"orch.v1.RunService", "orch.v1.PipelineService", "orch.v1.ArtifactService", "orch.v1.LogService",
+        "orch.v1.OrchestratorService", "orch.v1.SecretService", "orch.v1.AuthService", "orch.v1.AdminService"}) {
     health->SetServingStatus(name, serving);
   }
 }
@@ -119,6 +141,7 @@ void GrpcServer::SetServing(bool serving) {
 void GrpcServer::Shutdown(int64_t micros) {
   if (stopped_ || server_ == nullptr) return;
   stopped_ = true;
+  if (pulse_ != nullptr) pulse_->Stop();
   // Without a deadline it would wait for streams for ever.
   server_->Shutdown(std::chrono::system_clock::now() + std::chrono::microseconds(micros));
   server_->Wait();  // its threads go with it, in the destructor, which may take long if some could not be had

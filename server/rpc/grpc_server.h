@@ -1,4 +1,4 @@
-// The gRPC server: services, health, reflection, on a loopback TCP address and on a Unix socket.
+// The gRPC server: services, health, reflection, on a TCP address and on a Unix socket.
 #pragma once
 
 #include <grpcpp/grpcpp.h>
@@ -9,6 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "server/rpc/api.h"
+#include "server/rpc/callback_pulse.h"
 #include "server/rpc/streams.h"
 
 namespace orch::rpc {
@@ -18,6 +19,9 @@ class GrpcServer {
   struct Options {
     std::string listen;     // `127.0.0.1:7433`; port 0: any free one; empty: no TCP
     std::string unix_path;  // becomes 0600; empty: none
+    // A file with key and certificates for TCP, which is looked at every second: what it holds then serves new
+    // connections. Empty: plain TCP, which must be on loopback.
+    std::string tls_file;
   };
   // Serves at once, with health NOT_SERVING. UNAVAILABLE (ADDRESS_IN_USE) names the address. `api` outlives the server.
   static absl::StatusOr<std::unique_ptr<GrpcServer>> Start(Api* api, const Options& options);
@@ -37,6 +41,7 @@ class GrpcServer {
   std::vector<std::unique_ptr<grpc::Service>> services_;
   bool stopped_ = false;
   std::unique_ptr<grpc::Server> server_;
+  std::shared_ptr<CallbackPulse> pulse_;
   int port_ = 0;
 };
 

@@ -2,11 +2,14 @@
 
 #include <exception>
 #include <utility>
+#include <vector>
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "server/base/clock.h"
 #include "server/base/digest.h"
@@ -16,6 +19,9 @@
 
 namespace orch::rpc {
 namespace {
+
+// The longest is a step's: 20 letters, a dot, 64 digits.
+constexpr size_t kMaxToken = 256;
 
 // The bare token, or nothing if it is no bearer.
 absl::string_view BearerOf(absl::string_view authorization) {
@@ -50,7 +56,17 @@ absl::StatusOr<Identity> Guard::Identify(Transport transport, absl::string_view 
     return identity;
   }
   const absl::string_view bearer = BearerOf(authorization);
-  if (!bearer.empty()) {
+  if (!bearer.empty() && bearer.size() <= kMaxToken) {
+    absl::StatusOr<TokenIdentity> token = engine_->AuthenticateToken(bearer);
+    if (token.ok()) {
+      identity.kind = Identity::Kind::kToken;
+      identity.token = *std::move(token);
+      return identity;
+    }
+    if (ReasonOf(token.status()) != "TOKEN_INVALID") {
+      metrics_->refused_tokens.fetch_add(1, std::memory_order_relaxed);
+      return token.status();
+    }
     absl::StatusOr<AttemptIdentity> attempt = engine_->AuthenticateStep(bearer);
     if (attempt.ok()) {
       identity.kind = Identity::Kind::kStep;
@@ -58,22 +74,61 @@ absl::StatusOr<Identity> Guard::Identify(Transport transport, absl::string_view 
       return identity;
     }
     if (attempt.status().code() == absl::StatusCode::kUnavailable) return attempt.status();
+    if (const absl::StatusOr<TaskIdentity> task = engine_->AuthenticateTask(bearer); task.ok()) {
+      identity.kind = Identity::Kind::kTask;
+      identity.task = *task;
+      return identity;
+    }
   }
   metrics_->refused_tokens.fetch_add(1, std::memory_order_relaxed);
   return Error(absl::StatusCode::kUnauthenticated, "TOKEN_INVALID",
-               "the token is not this daemon's (or its step has ended); the right one is in the file `token` of the "
-               "daemon's data directory");
+               "the token is none of this daemon's (or its step has ended); the owner's is in the file `token` of the "
+               "daemon's data directory, and `orchctl create-token` there makes others");
+}
+
+absl::StatusOr<Identity> Guard::OfCookie(absl::string_view subject) {
+  Identity identity;
+  identity.kind = Identity::Kind::kOwner;
+  if (subject.empty()) return identity;
+  const std::vector<std::string> parts = absl::StrSplit(subject, '@');  // names have none
+  int scope = 0;
+  if (parts.size() != 3 || !absl::SimpleAtoi(parts[1], &identity.token.created) ||
+      !absl::SimpleAtoi(parts[2], &scope)) {
+    return absl::InternalError("a cookie of ours that says nothing");
+  }
+  identity.kind = Identity::Kind::kToken;
+  identity.token.name = parts[0];
+  identity.token.scope = static_cast<TokenScope>(scope);
+  RETURN_IF_ERROR(Recheck(identity));
+  return identity;
+}
+
+absl::Status Guard::Recheck(const Identity& identity) {
+  return identity.kind == Identity::Kind::kToken ? engine_->CheckToken(identity.token) : absl::OkStatus();
 }
 
 absl::Status Guard::Permit(const Identity& identity, absl::string_view method, const MethodTraits& traits) const {
   switch (identity.kind) {
     case Identity::Kind::kOwner:
       return absl::OkStatus();
+    case Identity::Kind::kToken:
+      if (traits.for_owner) {
+        return Error(absl::StatusCode::kPermissionDenied, "OWNER_ONLY",
+                     absl::StrCat("only the daemon's owner may call ", method, ", not the token `", identity.token.name,
+                                  "`: call it on the daemon's machine, as its user"));
+      }
+      if (!traits.mutates || identity.token.scope == TokenScope::kFull) return absl::OkStatus();
+      return Error(absl::StatusCode::kPermissionDenied, "TOKEN_SCOPE",
+                   absl::StrCat("the token `", identity.token.name, "` may only read, and ", method,
+                                " changes something; one of scope full may (orchctl create-token NAME --scope full)"));
     case Identity::Kind::kStep:
       if (traits.for_steps) return absl::OkStatus();
       return Error(absl::StatusCode::kPermissionDenied, "STEP_TOKEN",
                    absl::StrCat("a step's own token may not call ", method,
                                 "; it publishes its outputs, says that it is alive, and reads its own run"));
+    case Identity::Kind::kTask:
+      return Error(absl::StatusCode::kPermissionDenied, "STEP_TOKEN",
+                   absl::StrCat("a task's token may not call ", method, "; it asks for the attempts of its step"));
     case Identity::Kind::kNobody:
       break;
   }

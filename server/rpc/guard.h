@@ -31,11 +31,16 @@ class Guard {
   // `engine` and `metrics` outlive the guard. `token` is the owner's.
   Guard(Engine* engine, Metrics* metrics, std::string token);
 
-  // Who it is, from an `authorization` value (`Bearer …`; empty: none). UNAUTHENTICATED (TOKEN_MISSING,
-  // TOKEN_INVALID) says where the token is.
+  // Who it is, from an `authorization` value (`Bearer …`; empty: none). UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID,
+  // TOKEN_EXPIRED, TOKEN_REVOKED) says where a good one is.
   absl::StatusOr<Identity> Identify(Transport transport, absl::string_view authorization);
-  // True for the owner's token. Never asks the engine.
+  // True for the owner's token.
   bool IsOwner(absl::string_view authorization) const;
+  // Who has a cookie that was made for `subject` (SubjectOf). UNAUTHENTICATED if the token it came from is good no
+  // more.
+  absl::StatusOr<Identity> OfCookie(absl::string_view subject);
+  // As Identify, for somebody who was let in a while ago: a stream ends with what opened it.
+  absl::Status Recheck(const Identity& identity);
 
   absl::Status Permit(const Identity& identity, absl::string_view method, const MethodTraits& traits) const;
 

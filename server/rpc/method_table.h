@@ -20,7 +20,8 @@ namespace orch::rpc {
 struct MethodTraits {
   bool mutates = false;    // refused while the daemon stops
   bool for_steps = false;  // may be called with a step's own token; the handler checks what of
-  bool waits = false;      // may take as long as a minute
+  bool waits = false;      // may take minutes; over HTTP such calls are served apart, so that they hold up no other
+  bool for_owner = false;  // with no other token
 };
 
 struct Method {

@@ -1,6 +1,7 @@
 #include "server/rpc/orchestrator_api.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -30,8 +31,10 @@ v1::Flavor ToFlavor(const FlavorInfo& info, bool with_schemas) {
     out.set_status(v1::Flavor::READY);
     out.set_status_message("ready");
   }
+  out.set_plugin(info.plugin);
+  out.set_plugin_version(info.plugin_version);
   if (with_schemas) {
-    // Our own texts; a test reads them all.
+    // Our own texts, which a test reads, or checked when the plug-in was registered.
     if (!info.config_schema.empty()) (void)FromJson(info.config_schema, out.mutable_config_schema());
     if (!info.settings_schema.empty()) (void)FromJson(info.settings_schema, out.mutable_settings_schema());
   }
@@ -51,42 +54,80 @@ void OrchestratorApi::Register(MethodTable* table) {
   const auto name = [](absl::string_view method) { return absl::StrCat("orch.v1.OrchestratorService/", method); };
   table->Add(name("ListFlavors"), {}, this, &OrchestratorApi::ListFlavors);
   table->Add(name("DescribeFlavor"), {}, this, &OrchestratorApi::DescribeFlavor);
+  table->Add(name("RegisterFlavor"), mutation, this, &OrchestratorApi::RegisterFlavor);
+  table->Add(name("DeleteFlavor"), mutation, this, &OrchestratorApi::DeleteFlavor);
   table->Add(name("RegisterOrchestrator"), mutation, this, &OrchestratorApi::RegisterOrchestrator);
   table->Add(name("UpdateOrchestrator"), mutation, this, &OrchestratorApi::UpdateOrchestrator);
   table->Add(name("GetOrchestrator"), {}, this, &OrchestratorApi::GetOrchestrator);
   table->Add(name("ListOrchestrators"), {}, this, &OrchestratorApi::ListOrchestrators);
+  // It changes what is known, and lets work go on: nothing for who may only read.
+  table->Add(name("CheckOrchestrator"), {/*mutates=*/true, /*for_steps=*/false, /*waits=*/true}, this,
+             &OrchestratorApi::CheckOrchestrator);
   table->Add(name("DeleteOrchestrator"), mutation, this, &OrchestratorApi::DeleteOrchestrator);
   table->Add(name("SetPool"), mutation, this, &OrchestratorApi::SetPool);
   table->Add(name("ListPools"), {}, this, &OrchestratorApi::ListPools);
   table->Add(name("DeletePool"), mutation, this, &OrchestratorApi::DeletePool);
-  table->Add(name("ListStacks"), {}, this, &OrchestratorApi::ListStacks);
-  table->Add(name("SetStack"), mutation, this, &OrchestratorApi::SetStack);
-}
-
-const FlavorInfo* OrchestratorApi::Find(absl::string_view name) const {
-  for (const FlavorInfo& info : flavors_) {
-    if (info.name == name && (info.listed || fake_)) return &info;
-  }
-  return nullptr;
 }
 
 absl::Status OrchestratorApi::ListFlavors(const CallContext&, const v1::ListFlavorsRequest&,
                                           v1::ListFlavorsResponse* response) {
-  for (const FlavorInfo& info : flavors_) {
-    if (info.listed || fake_) *response->add_flavors() = ToFlavor(info, /*with_schemas=*/false);
+  for (const auto& info : api_.engine->Flavors()) {
+    *response->add_flavors() = ToFlavor(*info, /*with_schemas=*/false);
   }
   return absl::OkStatus();
 }
 
 absl::Status OrchestratorApi::DescribeFlavor(const CallContext&, const v1::DescribeFlavorRequest& request,
                                              v1::Flavor* flavor) {
-  const FlavorInfo* info = Find(request.name());
+  const auto info = api_.engine->FindFlavor(request.name());
   if (info == nullptr) {
     return Error(absl::StatusCode::kNotFound, "FLAVOR_NOT_FOUND",
                  absl::StrCat("there is no flavor ", Quoted(request.name()), "; ListFlavors shows all"));
   }
   *flavor = ToFlavor(*info, /*with_schemas=*/true);
   return absl::OkStatus();
+}
+
+absl::Status OrchestratorApi::RegisterFlavor(const CallContext& context, const v1::RegisterFlavorRequest& request,
+                                             v1::Flavor* flavor) {
+  Checks checks;
+  checks.RequestId(request.request_id());
+  if (!request.name().empty()) checks.Name("request.name", request.name(), /*dots=*/false);
+  const bool remote = request.program().empty();
+  if (remote == request.address().empty()) {
+    checks.Add("request.program", "REQUIRED", "name a program or an address, and not both");
+  }
+  const auto file = [&](absl::string_view field, const std::string& path, bool needed) {
+    checks.Text(field, path, 4096);
+    if (needed && path.empty()) checks.Add(field, "REQUIRED", "an address is reached with mTLS: name the file");
+    if (!path.empty() && path[0] != '/') checks.Add(field, "WRONG_TYPE", "it is no absolute path");
+  };
+  file("request.program", request.program(), false);
+  checks.Text("request.address", request.address(), 1000);
+  if (!request.address().empty() && request.address().find(':') == std::string::npos) {
+    checks.Add("request.address", "WRONG_TYPE", "it must be HOST:PORT");
+  }
+  const bool dial = !request.address().empty();
+  file("request.ca_file", request.ca_file(), dial);
+  file("request.certificate_file", request.certificate_file(), dial);
+  file("request.key_file", request.key_file(), dial);
+  RETURN_IF_ERROR(checks.ToStatus("REQUEST_INVALID", "the flavor was not registered"));
+  PluginSource source{request.program(), request.address(), "", "", ""};
+  if (dial) {
+    source.ca_file = request.ca_file();
+    source.certificate_file = request.certificate_file();
+    source.key_file = request.key_file();
+  }
+  ASSIGN_OR_RETURN(const auto info,
+                   api_.engine->PutFlavor(request.name(), source, request.validate_only(), context.deadline_micros));
+  *flavor = ToFlavor(*info, /*with_schemas=*/true);
+  return absl::OkStatus();
+}
+
+absl::Status OrchestratorApi::DeleteFlavor(const CallContext& context, const v1::DeleteFlavorRequest& request,
+                                           v1::DeleteFlavorResponse*) {
+  RETURN_IF_ERROR(CheckRequestId(request.request_id()));
+  return api_.engine->DeleteFlavor(request.name(), context.deadline_micros);
 }
 
 absl::Status OrchestratorApi::Put(const CallContext& context, const v1::Orchestrator& in, absl::string_view request_id,
@@ -96,6 +137,10 @@ absl::Status OrchestratorApi::Put(const CallContext& context, const v1::Orchestr
   checks.RequestId(request_id);
   checks.Name("request.orchestrator.name", in.name(), /*dots=*/true);
   checks.Range("request.orchestrator.max_parallel", int64_t{in.max_parallel()}, 0, 1'000'000);
+  checks.Range("request.orchestrator.max_rate", in.max_rate(), 0.0, 1'000'000.0);
+  if (in.max_rate() > 0 && in.max_rate() < 0.001) {
+    checks.Add("request.orchestrator.max_rate", "OUT_OF_RANGE", "at least 0.001 a second; 0: no limit");
+  }
   if (in.flavor().empty()) checks.Add("request.orchestrator.flavor", "REQUIRED", "name its flavor");
   OrchestratorRow row;
   row.project = project;
@@ -103,10 +148,11 @@ absl::Status OrchestratorApi::Put(const CallContext& context, const v1::Orchestr
   row.flavor = in.flavor();
   row.config_json = ToJson(in.config());
   row.max_parallel = in.max_parallel();
+  if (checks.ok()) row.rate_milli = std::llround(in.max_rate() * 1000);
   checks.Json("request.orchestrator.config", in.config());
   checks.Text("request.orchestrator.config", row.config_json, 256 << 10);
   RETURN_IF_ERROR(checks.ToStatus("REQUEST_INVALID", "the orchestrator cannot be registered"));
-  const FlavorInfo* info = Find(in.flavor());
+  const auto info = api_.engine->FindFlavor(in.flavor());
   if (info == nullptr) {
     return Error(absl::StatusCode::kNotFound, "FLAVOR_NOT_FOUND",
                  absl::StrCat("there is no flavor ", Quoted(in.flavor()), "; ListFlavors shows all"));
@@ -140,20 +186,24 @@ absl::Status OrchestratorApi::UpdateOrchestrator(const CallContext& context,
   return Put(context, request.orchestrator(), request.request_id(), expected, request.validate_only(), orchestrator);
 }
 
-absl::Status OrchestratorApi::GetOrchestrator(const CallContext&, const v1::GetOrchestratorRequest& request,
+absl::Status OrchestratorApi::GetOrchestrator(const CallContext& context, const v1::GetOrchestratorRequest& request,
                                               v1::Orchestrator* orchestrator) {
   ASSIGN_OR_RETURN(const std::string project, ProjectOf(request.project()));
   ASSIGN_OR_RETURN(const auto rows, api_.engine->queries().ListOrchestrators(project));
   for (const OrchestratorRow& row : rows) {
     if (row.name != request.name()) continue;
     *orchestrator = ToOrchestrator(row, api_.engine->OrchestratorCapacity(project, row.name));
+    ASSIGN_OR_RETURN(const auto health, api_.engine->HealthOf({row.name}, context.deadline_micros));
+    if (const auto found = health.find(row.name); found != health.end()) {
+      *orchestrator->mutable_health() = ToHealth(found->second);
+    }
     return absl::OkStatus();
   }
   return Error(absl::StatusCode::kNotFound, "ORCHESTRATOR_NOT_FOUND",
                absl::StrCat("there is no orchestrator ", Quoted(request.name()), "; ListOrchestrators shows all"));
 }
 
-absl::Status OrchestratorApi::ListOrchestrators(const CallContext&, const v1::ListOrchestratorsRequest& request,
+absl::Status OrchestratorApi::ListOrchestrators(const CallContext& context, const v1::ListOrchestratorsRequest& request,
                                                 v1::ListOrchestratorsResponse* response) {
   ASSIGN_OR_RETURN(const std::string project, ProjectOf(request.project()));
   ASSIGN_OR_RETURN(const int limit, PageSize(request.page_size(), 50));
@@ -168,6 +218,33 @@ absl::Status OrchestratorApi::ListOrchestrators(const CallContext&, const v1::Li
       break;
     }
     *response->add_orchestrators() = ToOrchestrator(row, api_.engine->OrchestratorCapacity(project, row.name));
+  }
+  std::vector<std::string> names;
+  for (const v1::Orchestrator& o : response->orchestrators()) names.push_back(o.name());
+  ASSIGN_OR_RETURN(const auto health, api_.engine->HealthOf(std::move(names), context.deadline_micros));
+  for (v1::Orchestrator& o : *response->mutable_orchestrators()) {
+    if (const auto found = health.find(o.name()); found != health.end()) *o.mutable_health() = ToHealth(found->second);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status OrchestratorApi::CheckOrchestrator(const CallContext& context, const v1::CheckOrchestratorRequest& request,
+                                                v1::CheckOrchestratorResponse* response) {
+  ASSIGN_OR_RETURN(const std::string project, ProjectOf(request.project()));
+  RETURN_IF_ERROR(CheckRequestId(request.request_id()));
+  ASSIGN_OR_RETURN(const ProbeReport report,
+                   api_.engine->ProbeOrchestrator(project, request.name(), context.deadline_micros));
+  response->set_good(report.good());
+  for (const ProbeReport::Check& check : report.checks) {
+    v1::CheckOrchestratorResponse::Check* out = response->add_checks();
+    out->set_name(check.name);
+    out->set_good(check.good);
+    out->set_text(check.text);
+    out->set_fix(check.fix);
+  }
+  ASSIGN_OR_RETURN(const auto health, api_.engine->HealthOf({request.name()}, context.deadline_micros));
+  if (const auto found = health.find(request.name()); found != health.end()) {
+    *response->mutable_health() = ToHealth(found->second);
   }
   return absl::OkStatus();
 }
@@ -205,31 +282,6 @@ absl::Status OrchestratorApi::DeletePool(const CallContext& context, const v1::D
                                          v1::DeletePoolResponse*) {
   RETURN_IF_ERROR(CheckRequestId(request.request_id()));
   return api_.engine->DeletePool(request.name(), context.deadline_micros);
-}
-
-absl::Status OrchestratorApi::ListStacks(const CallContext&, const v1::ListStacksRequest&,
-                                         v1::ListStacksResponse* response) {
-  ASSIGN_OR_RETURN(const auto rows, api_.engine->queries().ListStacks());
-  for (const StackRow& row : rows) *response->add_stacks() = ToStack(row);
-  return absl::OkStatus();
-}
-
-absl::Status OrchestratorApi::SetStack(const CallContext& context, const v1::SetStackRequest& request,
-                                       v1::Stack* stack) {
-  Checks checks;
-  checks.RequestId(request.request_id());
-  const v1::Stack& in = request.stack();
-  checks.Name("request.stack.name", in.name(), /*dots=*/true);
-  checks.Name("request.stack.orchestrator", in.orchestrator(), /*dots=*/true);
-  if (!in.artifact_store().empty() && in.artifact_store() != "default") {
-    checks.Add("request.stack.artifact_store", "NOT_IN_THIS_BUILD", "the only artifact store is `default`");
-  }
-  checks.Text("request.stack.image_registry", in.image_registry(), 1000);
-  RETURN_IF_ERROR(checks.ToStatus("REQUEST_INVALID", "the stack was not set"));
-  const StackRow row{in.name(), in.orchestrator(), "default", in.image_registry(), in.is_default()};
-  RETURN_IF_ERROR(api_.engine->PutStack(row, context.deadline_micros));
-  *stack = ToStack(row);
-  return absl::OkStatus();
 }
 
 }  // namespace orch::rpc

@@ -10,14 +10,15 @@ namespace orch::rpc {
 
 class OrchestratorApi {
  public:
-  // `flavors` outlives it. With `fake` also those that are not listed.
-  OrchestratorApi(const ApiContext* api, const std::vector<FlavorInfo>* flavors, bool fake)
-      : api_(*api), flavors_(*flavors), fake_(fake) {}
+  explicit OrchestratorApi(const ApiContext* api) : api_(*api) {}
   void Register(MethodTable* table);
 
   absl::Status ListFlavors(const CallContext& context, const v1::ListFlavorsRequest& request,
                            v1::ListFlavorsResponse* response);
   absl::Status DescribeFlavor(const CallContext& context, const v1::DescribeFlavorRequest& request, v1::Flavor* flavor);
+  absl::Status RegisterFlavor(const CallContext& context, const v1::RegisterFlavorRequest& request, v1::Flavor* flavor);
+  absl::Status DeleteFlavor(const CallContext& context, const v1::DeleteFlavorRequest& request,
+                            v1::DeleteFlavorResponse* response);
   absl::Status RegisterOrchestrator(const CallContext& context, const v1::RegisterOrchestratorRequest& request,
                                     v1::Orchestrator* orchestrator);
   absl::Status UpdateOrchestrator(const CallContext& context, const v1::UpdateOrchestratorRequest& request,
@@ -26,6 +27,8 @@ class OrchestratorApi {
                                v1::Orchestrator* orchestrator);
   absl::Status ListOrchestrators(const CallContext& context, const v1::ListOrchestratorsRequest& request,
                                  v1::ListOrchestratorsResponse* response);
+  absl::Status CheckOrchestrator(const CallContext& context, const v1::CheckOrchestratorRequest& request,
+                                 v1::CheckOrchestratorResponse* response);
   absl::Status DeleteOrchestrator(const CallContext& context, const v1::DeleteOrchestratorRequest& request,
                                   v1::DeleteOrchestratorResponse* response);
   absl::Status SetPool(const CallContext& context, const v1::SetPoolRequest& request, v1::Pool* pool);
@@ -33,18 +36,12 @@ class OrchestratorApi {
                          v1::ListPoolsResponse* response);
   absl::Status DeletePool(const CallContext& context, const v1::DeletePoolRequest& request,
                           v1::DeletePoolResponse* response);
-  absl::Status ListStacks(const CallContext& context, const v1::ListStacksRequest& request,
-                          v1::ListStacksResponse* response);
-  absl::Status SetStack(const CallContext& context, const v1::SetStackRequest& request, v1::Stack* stack);
 
  private:
-  const FlavorInfo* Find(absl::string_view name) const;
   absl::Status Put(const CallContext& context, const v1::Orchestrator& in, absl::string_view request_id,
                    int64_t expected_version, bool validate_only, v1::Orchestrator* out);
 
   const ApiContext& api_;
-  const std::vector<FlavorInfo>& flavors_;
-  const bool fake_;
 };
 
 }  // namespace orch::rpc

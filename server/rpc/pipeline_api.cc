@@ -28,6 +28,8 @@ absl::Status PipelineApi::ValidatePipeline(const CallContext&, const v1::Validat
   command.project = project;
   command.validate_only = true;
   command.orchestrator = request.orchestrator();
+  if (!request.stack().empty()) checks.Name("request.stack", request.stack(), /*dots=*/true);
+  command.stack = request.stack();
   if (!request.orchestrator().empty()) checks.Name("request.orchestrator", request.orchestrator(), /*dots=*/true);
   command.parameters_json = ToParameters(request.parameters(), api_.engine->limits(), &checks);
   command.spec = ToSpec(request.pipeline(), api_.engine->limits(), &checks);

@@ -6,6 +6,7 @@
 
 #include "orch/v1/admin_service.grpc.pb.h"
 #include "orch/v1/artifact_service.grpc.pb.h"
+#include "orch/v1/auth_service.grpc.pb.h"
 #include "orch/v1/log_service.grpc.pb.h"
 #include "orch/v1/orchestrator_service.grpc.pb.h"
 #include "orch/v1/pipeline_service.grpc.pb.h"
@@ -141,16 +142,25 @@ class OrchestratorServiceImpl : public v1::OrchestratorService::Service {
   Unary unary_;
   ORCH_UNARY(OrchestratorService, ListFlavors, ListFlavorsRequest, ListFlavorsResponse)
   ORCH_UNARY(OrchestratorService, DescribeFlavor, DescribeFlavorRequest, Flavor)
+  ORCH_UNARY(OrchestratorService, RegisterFlavor, RegisterFlavorRequest, Flavor)
+  ORCH_UNARY(OrchestratorService, DeleteFlavor, DeleteFlavorRequest, DeleteFlavorResponse)
   ORCH_UNARY(OrchestratorService, RegisterOrchestrator, RegisterOrchestratorRequest, Orchestrator)
   ORCH_UNARY(OrchestratorService, UpdateOrchestrator, UpdateOrchestratorRequest, Orchestrator)
   ORCH_UNARY(OrchestratorService, GetOrchestrator, GetOrchestratorRequest, Orchestrator)
   ORCH_UNARY(OrchestratorService, ListOrchestrators, ListOrchestratorsRequest, ListOrchestratorsResponse)
+  ORCH_UNARY(OrchestratorService, CheckOrchestrator, CheckOrchestratorRequest, CheckOrchestratorResponse)
   ORCH_UNARY(OrchestratorService, DeleteOrchestrator, DeleteOrchestratorRequest, DeleteOrchestratorResponse)
   ORCH_UNARY(OrchestratorService, SetPool, SetPoolRequest, Pool)
   ORCH_UNARY(OrchestratorService, ListPools, ListPoolsRequest, ListPoolsResponse)
   ORCH_UNARY(OrchestratorService, DeletePool, DeletePoolRequest, DeletePoolResponse)
   ORCH_UNARY(OrchestratorService, ListStacks, ListStacksRequest, ListStacksResponse)
+  ORCH_UNARY(OrchestratorService, GetStack, GetStackRequest, Stack)
   ORCH_UNARY(OrchestratorService, SetStack, SetStackRequest, Stack)
+  ORCH_UNARY(OrchestratorService, DeleteStack, DeleteStackRequest, DeleteStackResponse)
+  ORCH_UNARY(OrchestratorService, RegisterArtifactStore, RegisterArtifactStoreRequest, ArtifactStore)
+  ORCH_UNARY(OrchestratorService, GetArtifactStore, GetArtifactStoreRequest, ArtifactStore)
+  ORCH_UNARY(OrchestratorService, ListArtifactStores, ListArtifactStoresRequest, ListArtifactStoresResponse)
+  ORCH_UNARY(OrchestratorService, DeleteArtifactStore, DeleteArtifactStoreRequest, DeleteArtifactStoreResponse)
 };
 
 class SecretServiceImpl : public v1::SecretService::Service {
@@ -164,6 +174,17 @@ class SecretServiceImpl : public v1::SecretService::Service {
   ORCH_UNARY(SecretService, DeleteSecret, DeleteSecretRequest, DeleteSecretResponse)
 };
 
+class AuthServiceImpl : public v1::AuthService::Service {
+ public:
+  explicit AuthServiceImpl(Unary unary) : unary_(unary) {}
+
+ private:
+  Unary unary_;
+  ORCH_UNARY(AuthService, CreateToken, CreateTokenRequest, CreateTokenResponse)
+  ORCH_UNARY(AuthService, ListTokens, ListTokensRequest, ListTokensResponse)
+  ORCH_UNARY(AuthService, RevokeToken, RevokeTokenRequest, Token)
+};
+
 class AdminServiceImpl : public v1::AdminService::Service {
  public:
   explicit AdminServiceImpl(Unary unary) : unary_(unary) {}
@@ -172,6 +193,7 @@ class AdminServiceImpl : public v1::AdminService::Service {
   Unary unary_;
   ORCH_UNARY(AdminService, GetServerInfo, GetServerInfoRequest, ServerInfo)
   ORCH_UNARY(AdminService, Prune, PruneRequest, PruneResponse)
+  ORCH_UNARY(AdminService, CreateBackup, CreateBackupRequest, Backup)
   ORCH_UNARY(AdminService, CreateSignInLink, CreateSignInLinkRequest, SignInLink)
 };
 
@@ -188,6 +210,7 @@ std::vector<std::unique_ptr<grpc::Service>> MakeServices(const MethodTable* tabl
   services.push_back(std::make_unique<LogServiceImpl>(unary, streams));
   services.push_back(std::make_unique<OrchestratorServiceImpl>(unary));
   services.push_back(std::make_unique<SecretServiceImpl>(unary));
+  services.push_back(std::make_unique<AuthServiceImpl>(unary));
   services.push_back(std::make_unique<AdminServiceImpl>(unary));
   return services;
 }

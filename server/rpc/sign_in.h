@@ -20,20 +20,24 @@ class SignIn {
   // Cookies are signed with a key derived from `token`: they outlive a restart and end with the token.
   SignIn(absl::string_view token, absl::string_view instance);
 
-  // A code good for one use until `now_wall` + 5 minutes, which leads to `path` (of our own pages, begins with `/`).
-  // RESOURCE_EXHAUSTED if a thousand are open.
-  absl::StatusOr<std::string> MakeCode(std::string path, int64_t now_wall);
-  // The path; nothing if the code is unknown, used, or over.
-  std::optional<std::string> UseCode(absl::string_view code, int64_t now_wall);
+  // What a code leads to: a path of our own pages (begins with `/`), and whom its cookie is for (SubjectOf).
+  struct Link {
+    std::string path;
+    std::string subject;
+  };
+  // A code good for one use until `now_wall` + 5 minutes. RESOURCE_EXHAUSTED if a thousand are open.
+  absl::StatusOr<std::string> MakeCode(std::string path, std::string subject, int64_t now_wall);
+  // Nothing if the code is unknown, used, or over.
+  std::optional<Link> UseCode(absl::string_view code, int64_t now_wall);
 
-  // The cookie's name and value, and whether a value is good.
+  // The cookie's name and value, and whom a value is for; nothing if it is not good.
   const std::string& cookie_name() const { return cookie_name_; }
-  std::string MakeCookie(int64_t now_wall) const;
-  bool CheckCookie(absl::string_view value, int64_t now_wall) const;
+  std::string MakeCookie(absl::string_view subject, int64_t now_wall) const;
+  std::optional<std::string> CheckCookie(absl::string_view value, int64_t now_wall) const;
 
  private:
   struct Open {
-    std::string path;
+    Link link;
     int64_t expires;
   };
   const std::string key_;

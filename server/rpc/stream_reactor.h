@@ -100,6 +100,7 @@ class StreamReactor : public grpc::ServerWriteReactor<Message>,
       this->StartWrite(&message_);
       return;
     }
+    Message().Swap(&message_);  // thousands of streams sleep: none keeps the memory of its last message
     const std::weak_ptr<StreamReactor> weak = this->weak_from_this();
     const auto wake = [weak] {
       if (const auto self = weak.lock()) self->Wake();

@@ -55,7 +55,7 @@ StreamNext Translate(Next next) {
 
 absl::StatusOr<CallContext> Streams::Admit(grpc::CallbackServerContext* context, absl::string_view method) {
   CallContext call;
-  // The owner's token is compared here; another goes to the engine, which answers from memory.
+  // The engine answers from memory.
   ASSIGN_OR_RETURN(call.identity, guard_.Identify(TransportOf(*context), AuthorizationOf(*context)));
   RETURN_IF_ERROR(guard_.Permit(call.identity, method, {}));
   Metrics& metrics = guard_.metrics();
@@ -79,7 +79,9 @@ grpc::ServerWriteReactor<v1::WatchRunsResponse>* Streams::WatchRuns(grpc::Callba
   const int64_t begin = Clock::Real().Now().mono;
   metrics->watch_streams.fetch_add(1);
   StreamReactor<v1::WatchRunsResponse>::Source source;
-  source.fill = [feed](v1::WatchRunsResponse* message) -> absl::StatusOr<StreamNext> {
+  source.fill = [guard = &guard_, feed,
+                 who = call->identity](v1::WatchRunsResponse* message) -> absl::StatusOr<StreamNext> {
+    RETURN_IF_ERROR(guard->Recheck(who));
     ASSIGN_OR_RETURN(const WatchFeed::Next next, feed->Fill(message, Clock::Real().Now().mono));
     return Translate(next);
   };
@@ -117,7 +119,9 @@ grpc::ServerWriteReactor<v1::TailLogsResponse>* Streams::TailLogs(grpc::Callback
   const int64_t begin = Clock::Real().Now().mono;
   metrics->log_streams.fetch_add(1);
   StreamReactor<v1::TailLogsResponse>::Source source;
-  source.fill = [feed](v1::TailLogsResponse* message) -> absl::StatusOr<StreamNext> {
+  source.fill = [guard = &guard_, feed,
+                 who = call->identity](v1::TailLogsResponse* message) -> absl::StatusOr<StreamNext> {
+    RETURN_IF_ERROR(guard->Recheck(who));
     ASSIGN_OR_RETURN(const TailFeed::Next next, feed->Fill(message));
     return Translate(next);
   };

@@ -79,6 +79,8 @@ absl::StatusOr<SubmitCommand> ToSubmitCommand(const ApiContext& api, const v1::S
   if (!request.orchestrator().empty()) checks.Name("request.orchestrator", request.orchestrator(), /*dots=*/true);
   command.name = request.name();
   command.orchestrator = request.orchestrator();
+  if (!request.stack().empty()) checks.Name("request.stack", request.stack(), /*dots=*/true);
+  command.stack = request.stack();
   command.parameters_json = ToParameters(request.parameters(), limits, &checks);
   checks.Labels("request.labels", request.labels(), limits.labels);
   command.labels.assign(request.labels().begin(), request.labels().end());

@@ -40,13 +40,16 @@ absl::Status WatchFeed::Begin() {
     return InvalidInput("REQUEST_INVALID", "until_done needs a run",
                         {{"request.run", "name the run whose end is meant", "REQUIRED"}});
   }
+  std::string run_id;
   if (!request_.run().empty()) {
-    ASSIGN_OR_RETURN(found_, FindRunWithGraph(api_, context_, project, request_.run()));
-    run_ = found_.record.header.key;
-    ended_ = IsTerminal(found_.record.row.state);
+    ASSIGN_OR_RETURN(FoundRun found, FindRunWithGraph(api_, context_, project, request_.run()));
+    run_ = found.record.header.key;
+    run_id = found.record.header.id;
+    ended_ = IsTerminal(found.record.row.state);
     end_is_known_at_ = now;
+    if (request_.snapshot()) found_ = std::make_unique<FoundRun>(std::move(found));
   }
-  filter_ = absl::StrCat("watch|", project, "|", found_.record.header.id);
+  filter_ = absl::StrCat("watch|", project, "|", run_id);
   if (!request_.filter().empty()) absl::StrAppend(&filter_, "|", request_.filter());
   made_token_ = request_.resume_token();
   after_ = now;
@@ -91,6 +94,7 @@ absl::StatusOr<WatchFeed::Next> WatchFeed::Fill(v1::WatchRunsResponse* message, 
   for (int i = 0; pending_.empty() && i < kReadsPerTurn; ++i) {
     const int64_t before = after_;
     RETURN_IF_ERROR(ReadMore());
+    std::reverse(pending_.begin(), pending_.end());
     if (after_ == before) break;
   }
   if (!pending_.empty()) {
@@ -114,13 +118,14 @@ absl::StatusOr<WatchFeed::Next> WatchFeed::Fill(v1::WatchRunsResponse* message, 
 void WatchFeed::FillEvents(v1::WatchRunsResponse* message) {
   const size_t count = request_.batched() ? std::min<size_t>(pending_.size(), kEventsPerRead) : 1;
   for (size_t i = 0; i < count; ++i) {
-    const std::shared_ptr<const EventRow> event = std::move(pending_.front());
-    pending_.pop_front();
+    const std::shared_ptr<const EventRow> event = std::move(pending_.back());
+    pending_.pop_back();
     v1::Event* out = count == 1 ? message->mutable_event() : message->mutable_events()->add_events();
     *out = api_.names->Describe(*event);
     sent_ = pending_.empty() ? std::max(after_, event->sequence) : event->sequence;
     NoteEnd(*event);
   }
+  if (pending_.empty()) pending_.shrink_to_fit();
   SetToken(sent_, message);
 }
 
@@ -165,13 +170,13 @@ absl::Status WatchFeed::FillRuns(v1::WatchRunsResponse* message) {
            std::find(terms_.states.begin(), terms_.states.end(), record.row.state) != terms_.states.end();
   };
   if (run_ != 0) {
-    if (Passes(terms_, found_.record.header) && in_state(found_.record)) {
-      *snapshot->add_runs() = ToRun(found_.record, pages);
+    if (Passes(terms_, found_->record.header) && in_state(found_->record)) {
+      *snapshot->add_runs() = ToRun(found_->record, pages);
     }
     phase_ = Phase::kStepsSnapshot;
-    if (found_.graph().step_count() == 0) {
+    if (found_->graph().step_count() == 0) {
       snapshot->set_last(true);
-      phase_ = Phase::kLive;
+      BeginLive();
     }
     return absl::OkStatus();
   }
@@ -182,20 +187,25 @@ absl::Status WatchFeed::FillRuns(v1::WatchRunsResponse* message) {
     next_run_ = page.next->key;
   } else {
     snapshot->set_last(true);
-    phase_ = Phase::kLive;
+    BeginLive();
   }
   return absl::OkStatus();
+}
+
+void WatchFeed::BeginLive() {
+  phase_ = Phase::kLive;
+  found_ = nullptr;
 }
 
 absl::Status WatchFeed::FillSteps(v1::WatchRunsResponse* message) {
   v1::WatchRunsResponse::Snapshot* snapshot = message->mutable_snapshot();
   ASSIGN_OR_RETURN(StepPage page,
-                   ReadSteps(*api_.engine, found_.record, found_.graph(), {}, false, next_step_, kStepsPerMessage));
+                   ReadSteps(*api_.engine, found_->record, found_->graph(), {}, false, next_step_, kStepsPerMessage));
   for (v1::Step& step : page.steps) *snapshot->add_steps() = std::move(step);
   next_step_ = page.next.value_or(0);
   if (!page.next) {
     snapshot->set_last(true);
-    phase_ = Phase::kLive;
+    BeginLive();
   }
   return absl::OkStatus();
 }

@@ -3,9 +3,9 @@
 #pragma once
 
 #include <cstdint>
-#include <deque>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "orch/v1/run_service.pb.h"
@@ -43,6 +43,8 @@ class WatchFeed {
   absl::Status Begin();
   absl::Status FillRuns(v1::WatchRunsResponse* message);
   absl::Status FillSteps(v1::WatchRunsResponse* message);
+  // The snapshot is complete: what was kept for it goes.
+  void BeginLive();
   absl::Status ReadMore();
   absl::Status ReadTable();
   // What is read of the log, if it passes the filter.
@@ -59,17 +61,17 @@ class WatchFeed {
   std::string made_token_;   // of the newest message
   std::string taken_token_;  // of the one before
   RunKey run_ = 0;
-  FoundRun found_;             // of a named run
-  bool ended_ = false;         // the named run's newest known state is terminal
-  bool greeted_ = false;       // the first message has been made
-  bool said_goodbye_ = false;  // the last bookmark has been made
+  std::unique_ptr<FoundRun> found_;  // of a named run, as long as a snapshot of it is to be sent
+  bool ended_ = false;               // the named run's newest known state is terminal
+  bool greeted_ = false;             // the first message has been made
+  bool said_goodbye_ = false;        // the last bookmark has been made
   Phase phase_ = Phase::kNew;
   int64_t after_ = 0;            // everything up to here is in `pending_` or has been sent
   int64_t sent_ = 0;             // everything up to here has been sent
   int64_t end_is_known_at_ = 0;  // `ended_` was read no earlier than this sequence
   RunKey next_run_ = 0;
   StepIx next_step_ = 0;
-  std::deque<std::shared_ptr<const EventRow>> pending_;
+  std::vector<std::shared_ptr<const EventRow>> pending_;  // in reverse; thousands of streams have none
   int64_t last_sent_mono_ = 0;
 };
 

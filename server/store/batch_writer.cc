@@ -21,7 +21,8 @@ struct BatchWriter::Statements {
         run_header(db,
                    "INSERT INTO run_header (run, pipeline_id, pipeline_version, parameters_json, labels, "
                    "submitter_host, source_dir, environment, execution_mode, max_parallel, priority, use_cache, "
-                   "timeout_micros, created, step_count) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"),
+                   "timeout_micros, created, step_count, artifact_store, stack) "
+                   "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"),
         keep_generation(
             db,
             "INSERT OR IGNORE INTO run_generation (run, generation, pipeline_id, pipeline_version, "
@@ -85,25 +86,41 @@ struct BatchWriter::Statements {
                 "VALUES (?, ?, ?, ?, ?, ?)"),
         orchestrator(db,
                      "REPLACE INTO orchestrator (project, name, flavor, config_json, max_parallel, created, updated, "
-                     "version) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"),
+                     "version, rate_milli) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"),
         delete_orchestrator(db, "DELETE FROM orchestrator WHERE project = ? AND name = ?"),
+        flavor(
+            db,
+            "REPLACE INTO flavor (name, program, address, ca_file, certificate_file, key_file, description, created, "
+            "updated, version) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"),
+        delete_flavor(db, "DELETE FROM flavor WHERE name = ?"),
         pool(db, "REPLACE INTO pool (name, slots, description) VALUES (?, ?, ?)"),
         delete_pool(db, "DELETE FROM pool WHERE name = ?"),
         secret(db,
                "REPLACE INTO secret (project, name, sealed, text, created, updated, version) "
                "VALUES (?, ?, ?, ?, ?, ?, ?)"),
         delete_secret(db, "DELETE FROM secret WHERE project = ? AND name = ?"),
+        api_token(db,
+                  "REPLACE INTO api_token (name, digest, scope, created, expires, last_used, revoked) "
+                  "VALUES (?, ?, ?, ?, ?, ?, ?)"),
+        token_use(db, "UPDATE api_token SET last_used = ? WHERE name = ? AND created = ?"),
         no_default_stack(db, "UPDATE stack SET is_default = 0 WHERE is_default = 1 AND name <> ?"),
         stack(db,
               "INSERT INTO stack (name, orchestrator, artifact_store, image_registry, is_default) "
               "VALUES (?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET orchestrator = excluded.orchestrator, "
               "artifact_store = excluded.artifact_store, image_registry = excluded.image_registry, "
-              "is_default = excluded.is_default") {}
+              "is_default = excluded.is_default"),
+        delete_stack(db, "DELETE FROM stack WHERE name = ?"),
+        artifact_store(db,
+                       "REPLACE INTO artifact_store (name, flavor, config_json, created, updated, version) "
+                       "VALUES (?, ?, ?, ?, ?, ?)"),
+        delete_artifact_store(db, "DELETE FROM artifact_store WHERE name = ?"),
+        blob_copy(db, "INSERT OR IGNORE INTO blob_copy (digest, store) VALUES (?, ?)") {}
 
   HotStatement slice, pipeline, run, run_name, run_header, keep_generation, retried_header, run_label, run_progress,
       run_state, step, attempt, numbering, fanout, external_read, release, released, blob, artifact_name, artifact,
-      cache_entry, cache_miss, removed_cache_entry, hook, event, request, orchestrator, delete_orchestrator, pool,
-      delete_pool, secret, delete_secret, no_default_stack, stack;
+      cache_entry, cache_miss, removed_cache_entry, hook, event, request, orchestrator, delete_orchestrator, flavor,
+      delete_flavor, pool, delete_pool, secret, delete_secret, api_token, token_use, no_default_stack, stack,
+      delete_stack, artifact_store, delete_artifact_store, blob_copy;
 };
 
 namespace {
@@ -141,6 +158,7 @@ int64_t BatchWriter::Write(Batch* batch) {
   for (const BlobRow& row : batch->blobs) {
     s_->blob.Blob(row.digest).Int(row.size).Int(row.directory);
     (row.inline_bytes ? s_->blob.Blob(*row.inline_bytes) : s_->blob.Null()).Run();
+    if (!row.store.empty()) s_->blob_copy.Blob(row.digest).Text(row.store).Run();
   }
   for (ArtifactRow& row : batch->artifacts) WriteArtifact(&row);
   for (const auto& [project, key] : batch->removed_cache_entries) {
@@ -165,13 +183,16 @@ int64_t BatchWriter::Write(Batch* batch) {
   }
   WriteRegistry(*batch);
   const int64_t removed = removals_.Write(batch->removals);
-  const size_t rows =
-      batch->spec_slices.size() + batch->pipelines.size() + batch->new_runs.size() + batch->retried_runs.size() +
-      batch->runs.size() + batch->steps.size() + batch->numberings.size() + batch->fanouts.size() +
-      batch->attempts.size() + batch->blobs.size() + batch->artifacts.size() + batch->cache_entries.size() +
-      batch->cache_misses.size() + batch->removed_cache_entries.size() + batch->hooks.size() + batch->events.size() +
-      batch->requests.size() + batch->orchestrators.size() + batch->deleted_orchestrators.size() + batch->pools.size() +
-      batch->deleted_pools.size() + batch->secrets.size() + batch->deleted_secrets.size() + batch->stacks.size();
+  const size_t rows = batch->spec_slices.size() + batch->pipelines.size() + batch->new_runs.size() +
+                      batch->retried_runs.size() + batch->runs.size() + batch->steps.size() + batch->numberings.size() +
+                      batch->fanouts.size() + batch->attempts.size() + batch->blobs.size() + batch->artifacts.size() +
+                      batch->cache_entries.size() + batch->cache_misses.size() + batch->removed_cache_entries.size() +
+                      batch->hooks.size() + batch->events.size() + batch->requests.size() +
+                      batch->orchestrators.size() + batch->deleted_orchestrators.size() + batch->flavors.size() +
+                      batch->deleted_flavors.size() + batch->pools.size() + batch->deleted_pools.size() +
+                      batch->secrets.size() + batch->deleted_secrets.size() + batch->api_tokens.size() +
+                      batch->token_uses.size() + batch->stacks.size() + batch->deleted_stacks.size() +
+                      batch->artifact_stores.size() + batch->deleted_artifact_stores.size();
   return static_cast<int64_t>(rows) + removed;
 }
 
@@ -193,7 +214,7 @@ void BatchWriter::WriteNewRuns(const Batch& batch) {
     (h.pipeline_id == 0 ? s.Null() : s.Int(h.pipeline_id)).Int(h.pipeline_version).Text(h.parameters_json);
     s.BlobOrNull(labels).TextOrNull(h.submitter_host).TextOrNull(h.source_dir).BlobOrNull(environment);
     s.Int(static_cast<int64_t>(h.execution_mode)).Int(h.max_parallel).Int(h.priority).Int(h.use_cache);
-    s.Int(h.timeout_micros).Int(h.created).Int(h.step_count).Run();
+    s.Int(h.timeout_micros).Int(h.created).Int(h.step_count).TextOrNull(h.artifact_store).TextOrNull(h.stack).Run();
     for (const auto& [name, value] : h.labels) s_->run_label.Text(h.project).Text(name).Text(value).Int(h.key).Run();
   }
 }
@@ -259,7 +280,13 @@ void BatchWriter::WriteRegistry(const Batch& batch) {
     s_->delete_orchestrator.Text(project).Text(name).Run();
   for (const OrchestratorRow& r : batch.orchestrators) {
     s_->orchestrator.Text(r.project).Text(r.name).Text(r.flavor).Text(r.config_json).Int(r.max_parallel);
-    s_->orchestrator.Int(r.created).Int(r.updated).Int(r.version).Run();
+    s_->orchestrator.Int(r.created).Int(r.updated).Int(r.version).Int(r.rate_milli).Run();
+  }
+  for (const std::string& name : batch.deleted_flavors) s_->delete_flavor.Text(name).Run();
+  for (const FlavorRow& r : batch.flavors) {
+    s_->flavor.Text(r.name).TextOrNull(r.program).TextOrNull(r.address).TextOrNull(r.ca_file);
+    s_->flavor.TextOrNull(r.certificate_file).TextOrNull(r.key_file).Blob(r.description);
+    s_->flavor.Int(r.created).Int(r.updated).Int(r.version).Run();
   }
   for (const std::string& name : batch.deleted_pools) s_->delete_pool.Text(name).Run();
   for (const PoolRow& r : batch.pools) s_->pool.Text(r.name).Int(r.slots).TextOrNull(r.description).Run();
@@ -268,6 +295,17 @@ void BatchWriter::WriteRegistry(const Batch& batch) {
     s_->secret.Text(r.project).Text(r.name).Blob(r.sealed).Int(r.text).Int(r.created).Int(r.updated).Int(r.version);
     s_->secret.Run();
   }
+  for (const ApiTokenRow& r : batch.api_tokens) {
+    s_->api_token.Text(r.name).Blob(r.digest).Int(static_cast<int64_t>(r.scope)).Int(r.created).Int(r.expires);
+    s_->api_token.Int(r.last_used).Int(r.revoked).Run();
+  }
+  for (const TokenUse& r : batch.token_uses) s_->token_use.Int(r.last_used).Text(r.name).Int(r.created).Run();
+  for (const std::string& name : batch.deleted_artifact_stores) s_->delete_artifact_store.Text(name).Run();
+  for (const ArtifactStoreRow& r : batch.artifact_stores) {
+    s_->artifact_store.Text(r.name).Text(r.flavor).Text(r.config_json).Int(r.created).Int(r.updated).Int(r.version);
+    s_->artifact_store.Run();
+  }
+  for (const std::string& name : batch.deleted_stacks) s_->delete_stack.Text(name).Run();
   for (const StackRow& r : batch.stacks) {
     if (r.is_default) s_->no_default_stack.Text(r.name).Run();
     s_->stack.Text(r.name).Text(r.orchestrator).Text(r.artifact_store).TextOrNull(r.image_registry).Int(r.is_default);

@@ -9,6 +9,7 @@
 #include "server/base/status.h"
 #include "server/store/lock.h"
 #include "server/store/pragmas.h"
+#include "server/store/restore.h"
 #include "server/store/sqlite_status.h"
 
 namespace orch::store {
@@ -70,6 +71,7 @@ absl::Status QuickCheck(SQLite::Database& db) {
 
 absl::StatusOr<CheckedDatabase> CheckDatabase(const std::string& data_dir) {
   ASSIGN_OR_RETURN(const auto lock, DataDirLock::Take(data_dir));
+  RETURN_IF_ERROR(CheckRestored(data_dir));
   const std::string path = DatabasePath(data_dir);
   struct stat st;
   if (stat(path.c_str(), &st) != 0) {

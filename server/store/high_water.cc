@@ -38,8 +38,11 @@ HighWater::~HighWater() {
 absl::Status HighWater::Check(const std::string& path, const Mark& now) const {
   if (mark_.instance.empty()) return absl::OkStatus();
   const std::string way_out = absl::StrCat(
-      "; put back the file that belongs here, or, to go on with what is there (a backup that was put back), remove ",
-      path_, " and start again");
+      "; put back the file that belongs here, or a backup (orchd --restore BACKUP), or keep what is certain of this "
+      "one "
+      "(orchd --salvage ",
+      path, "). To go on with what is there, although it may do again what was done, remove ", path_,
+      " and start again");
   if (mark_.instance != now.instance) {
     return Error(
         absl::StatusCode::kDataLoss, "DATABASE_CORRUPT",

@@ -32,6 +32,7 @@ class HighWater {
 
   // Nothing is known of an earlier process.
   bool empty() const { return mark_.instance.empty(); }
+  const Mark& mark() const { return mark_; }
 
   // Notes what is durable now. Without the file nothing is noted and nothing checked later.
   void Note(const Mark& now);

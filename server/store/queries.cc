@@ -170,8 +170,8 @@ absl::StatusOr<int64_t> QueriesImpl::CompactedSequence() {
 absl::StatusOr<std::vector<OrchestratorRow>> QueriesImpl::ListOrchestrators(absl::string_view project) {
   return pool_->Read("listing orchestrators", [&](Connection& c) -> absl::StatusOr<std::vector<OrchestratorRow>> {
     auto s = c.Prepare(
-        "SELECT project, name, flavor, config_json, max_parallel, created, updated, version FROM orchestrator "
-        "WHERE project = ? ORDER BY name");
+        "SELECT project, name, flavor, config_json, max_parallel, created, updated, version, rate_milli "
+        "FROM orchestrator WHERE project = ? ORDER BY name");
     s.Text(project);
     std::vector<OrchestratorRow> out;
     while (s.Next()) {
@@ -184,6 +184,28 @@ absl::StatusOr<std::vector<OrchestratorRow>> QueriesImpl::ListOrchestrators(absl
       r.created = s->getColumn(5).getInt64();
       r.updated = s->getColumn(6).getInt64();
       r.version = s->getColumn(7).getInt64();
+      r.rate_milli = s->getColumn(8).getInt64();
+    }
+    return out;
+  });
+}
+
+absl::StatusOr<std::vector<FlavorRow>> QueriesImpl::ListFlavors() {
+  return pool_->Read("listing flavors", [&](Connection& c) -> absl::StatusOr<std::vector<FlavorRow>> {
+    auto s = c.Prepare(
+        "SELECT name, ifnull(program, ''), ifnull(address, ''), ifnull(ca_file, ''), ifnull(certificate_file, ''), "
+        "ifnull(key_file, ''), description, created, updated, version FROM flavor ORDER BY name");
+    std::vector<FlavorRow> out;
+    while (s.Next()) {
+      FlavorRow& r = out.emplace_back();
+      int column = 0;
+      for (std::string* text :
+           {&r.name, &r.program, &r.address, &r.ca_file, &r.certificate_file, &r.key_file, &r.description}) {
+        *text = s->getColumn(column++).getString();
+      }
+      r.created = s->getColumn(7).getInt64();
+      r.updated = s->getColumn(8).getInt64();
+      r.version = s->getColumn(9).getInt64();
     }
     return out;
   });

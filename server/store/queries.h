@@ -283,12 +283,21 @@ class Queries {
   virtual absl::StatusOr<RunRemains> FindRemains(const DeletedRunRow& run) = 0;
   // Digests of blobs that lost an artifact and may have to go, those above `after`, in order.
   virtual absl::StatusOr<std::vector<std::string>> ListBlobRemovals(absl::string_view after, int limit) = 0;
+  // What an attempt read of artifacts from outside its run that are gone by now: digests.
+  virtual absl::StatusOr<std::vector<std::string>> ListGoneReads(RunKey run, StepIx ix, uint32_t attempt) = 0;
   // The subset of `digests` that is still on that list.
   virtual absl::StatusOr<std::vector<std::string>> FindBlobRemovals(const std::vector<std::string>& digests) = 0;
 
   virtual absl::StatusOr<std::vector<OrchestratorRow>> ListOrchestrators(absl::string_view project) = 0;
+  virtual absl::StatusOr<std::vector<FlavorRow>> ListFlavors() = 0;  // of plug-ins, by name
   virtual absl::StatusOr<std::vector<PoolRow>> ListPools() = 0;
   virtual absl::StatusOr<std::vector<StackRow>> ListStacks() = 0;
+  // All but `default`, by name.
+  virtual absl::StatusOr<std::vector<ArtifactStoreRow>> ListArtifactStores() = 0;
+  // The stores that have a copy of these bytes.
+  virtual absl::StatusOr<std::vector<std::string>> ListBlobCopies(absl::string_view digest) = 0;
+  virtual absl::StatusOr<int64_t> CountBlobCopies(absl::string_view store) = 0;
+  virtual absl::StatusOr<std::vector<ApiTokenRow>> ListApiTokens() = 0;
   // By name, without what is sealed.
   virtual absl::StatusOr<std::vector<SecretRow>> ListSecrets(absl::string_view project) = 0;
   // NOT_FOUND (SECRET_NOT_FOUND).

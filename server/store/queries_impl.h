@@ -78,11 +78,17 @@ class QueriesImpl : public Queries {
   absl::StatusOr<std::vector<ArtifactId>> ListLooseArtifacts(RunKey run, ArtifactId after, int limit) override;
   absl::StatusOr<RunRemains> FindRemains(const DeletedRunRow& run) override;
   absl::StatusOr<std::vector<std::string>> ListBlobRemovals(absl::string_view after, int limit) override;
+  absl::StatusOr<std::vector<std::string>> ListGoneReads(RunKey run, StepIx ix, uint32_t attempt) override;
   absl::StatusOr<std::vector<std::string>> FindBlobRemovals(const std::vector<std::string>& digests) override;
 
   absl::StatusOr<std::vector<OrchestratorRow>> ListOrchestrators(absl::string_view project) override;
+  absl::StatusOr<std::vector<FlavorRow>> ListFlavors() override;
   absl::StatusOr<std::vector<PoolRow>> ListPools() override;
   absl::StatusOr<std::vector<StackRow>> ListStacks() override;
+  absl::StatusOr<std::vector<ArtifactStoreRow>> ListArtifactStores() override;
+  absl::StatusOr<std::vector<std::string>> ListBlobCopies(absl::string_view digest) override;
+  absl::StatusOr<int64_t> CountBlobCopies(absl::string_view store) override;
+  absl::StatusOr<std::vector<ApiTokenRow>> ListApiTokens() override;
   absl::StatusOr<std::vector<SecretRow>> ListSecrets(absl::string_view project) override;
   absl::StatusOr<SecretRow> GetSecret(absl::string_view project, absl::string_view name) override;
   absl::StatusOr<std::optional<RequestRow>> FindRequest(absl::string_view method, absl::string_view project,

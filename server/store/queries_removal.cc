@@ -51,6 +51,16 @@ absl::StatusOr<std::vector<std::string>> QueriesImpl::ListBlobRemovals(absl::str
   });
 }
 
+absl::StatusOr<std::vector<std::string>> QueriesImpl::ListGoneReads(RunKey run, StepIx ix, uint32_t attempt) {
+  return pool_->Read("reading what was read", [&](Connection& c) -> absl::StatusOr<std::vector<std::string>> {
+    auto s = c.Prepare("SELECT digest FROM external_read WHERE run = ? AND ix = ? AND attempt = ? AND digest NOT NULL");
+    s.Int(run).Int(ix).Int(attempt);
+    std::vector<std::string> out;
+    while (s.Next()) out.push_back(s->getColumn(0).getString());
+    return out;
+  });
+}
+
 absl::StatusOr<std::vector<std::string>> QueriesImpl::FindBlobRemovals(const std::vector<std::string>& digests) {
   return pool_->Read("reading blobs to remove", [&](Connection& c) -> absl::StatusOr<std::vector<std::string>> {
     std::vector<std::string> out;

@@ -1,4 +1,4 @@
-// Secrets, sealed as they are stored.
+// Secrets, sealed as they are stored, and what is kept of tokens.
 #include "absl/strings/str_cat.h"
 #include "server/base/status.h"
 #include "server/store/queries_impl.h"
@@ -38,6 +38,25 @@ absl::StatusOr<SecretRow> QueriesImpl::GetSecret(absl::string_view project, absl
     if (s.Text(project).Text(name).Next()) return ReadSecret(*s);
     return Error(absl::StatusCode::kNotFound, "SECRET_NOT_FOUND",
                  absl::StrCat("there is no secret `", name, "`; `orchctl list-secrets` shows all"));
+  });
+}
+
+absl::StatusOr<std::vector<ApiTokenRow>> QueriesImpl::ListApiTokens() {
+  return pool_->Read("listing tokens", [&](Connection& c) -> absl::StatusOr<std::vector<ApiTokenRow>> {
+    auto s = c.Prepare("SELECT name, digest, scope, created, expires, last_used, revoked FROM api_token ORDER BY name");
+    std::vector<ApiTokenRow> out;
+    while (s.Next()) {
+      ApiTokenRow r;
+      r.name = (*s).getColumn(0).getString();
+      r.digest = (*s).getColumn(1).getString();
+      r.scope = static_cast<TokenScope>((*s).getColumn(2).getInt());
+      r.created = (*s).getColumn(3).getInt64();
+      r.expires = (*s).getColumn(4).getInt64();
+      r.last_used = (*s).getColumn(5).getInt64();
+      r.revoked = (*s).getColumn(6).getInt64();
+      out.push_back(std::move(r));
+    }
+    return out;
   });
 }
 

@@ -93,6 +93,17 @@ std::vector<AttemptRow> ReadPendingReleases(SQLite::Database& db) {
   return out;
 }
 
+HighWater::Mark ReadStand(SQLite::Database& db) {
+  HighWater::Mark out;
+  SQLite::Statement s(
+      db, "SELECT instance, epoch, max(compacted_sequence, (SELECT ifnull(max(sequence), 0) FROM event)) FROM meta");
+  if (!s.executeStep()) return out;
+  out.instance = s.getColumn(0).getString();
+  out.epoch = s.getColumn(1).getInt64();
+  out.sequence = s.getColumn(2).getInt64();
+  return out;
+}
+
 namespace {
 
 // Monotonic times of another boot mean nothing: those that still matter are made again from the wall clock. In the

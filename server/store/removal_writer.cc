@@ -39,6 +39,9 @@ struct RemovalWriter::Statements {
         events(db,
                "DELETE FROM event WHERE sequence IN (SELECT sequence FROM event INDEXED BY event_by_run "
                "WHERE run = ? AND sequence <= ? LIMIT ?)"),
+        keep_read(db,
+                  "UPDATE external_read SET digest = (SELECT a.digest FROM artifact a WHERE a.id = ?1) "
+                  "WHERE artifact = ?1 AND digest IS NULL"),
         artifact(db, absl::StrCat("DELETE FROM artifact WHERE id IN (SELECT a.id FROM ", kArtifactsOfDeletedRuns,
                                   " WHERE a.id = ? AND NOT (", kPinnedArtifact, "))")
                          .c_str()),
@@ -57,6 +60,10 @@ struct RemovalWriter::Statements {
                                    "JOIN blob b ON b.digest = a.digest WHERE a.id IN ",
                                    kKept)
                           .c_str()),
+        kept_reads(db, absl::StrCat("UPDATE external_read SET digest = (SELECT a.digest FROM artifact a "
+                                    "WHERE a.id = external_read.artifact) WHERE digest IS NULL AND artifact IN ",
+                                    kKept)
+                           .c_str()),
         kept_floor(db, absl::StrCat("UPDATE meta SET artifact_floor = (SELECT max(k.id) FROM ", kKept,
                                     " k) + 1 WHERE artifact_floor <= (SELECT max(k.id) FROM ", kKept, " k)")
                            .c_str()),
@@ -71,11 +78,13 @@ struct RemovalWriter::Statements {
         blob(db,
              "DELETE FROM blob WHERE digest = ?1 AND NOT EXISTS (SELECT 1 FROM artifact a WHERE a.digest = ?1) "
              "AND EXISTS (SELECT 1 FROM blob_removal r WHERE r.digest = ?1)"),
+        blob_copies(
+            db, "DELETE FROM blob_copy WHERE digest = ?1 AND NOT EXISTS (SELECT 1 FROM blob b WHERE b.digest = ?1)"),
         cleaned(db, "DELETE FROM deleted_run WHERE run = ?") {}
 
   HotStatement forget_name, run, hooks, deleted_run, run_floor, steps, attempts, external_reads, releases, events,
-      artifact, artifact_floor, list_blob, cache_entry, pruned_artifact, is_entry, list_kept, kept_floor, kept, compact,
-      compaction_mark, checked, unlist, blob, cleaned;
+      keep_read, artifact, artifact_floor, list_blob, cache_entry, pruned_artifact, is_entry, list_kept, kept_reads,
+      kept_floor, kept, compact, compaction_mark, checked, unlist, blob, blob_copies, cleaned;
 };
 
 RemovalWriter::RemovalWriter(SQLite::Database& db) : s_(std::make_unique<Statements>(db)) {}
@@ -84,6 +93,7 @@ RemovalWriter::~RemovalWriter() = default;
 void RemovalWriter::RemoveKeptBy(const std::string& project, const std::string& key, int64_t created) {
   if (!s_->is_entry.Text(project).Blob(key).Any()) return;  // as for most that are new
   s_->list_kept.Text(project).Blob(key).Int(created).Run();
+  s_->kept_reads.Text(project).Blob(key).Int(created).Run();
   s_->kept_floor.Text(project).Blob(key).Int(created).Run();
   s_->kept.Text(project).Blob(key).Int(created).Run();
 }
@@ -106,6 +116,7 @@ int64_t RemovalWriter::Write(const Removals& removals) {
   for (const Removals::Events& r : removals.events) s_->events.Int(r.run).Int(r.up_to).Int(r.limit).Run();
   for (const ArtifactId id : removals.artifacts) {
     s_->list_blob.Int(id).Run();
+    s_->keep_read.Int(id).Run();
     s_->artifact.Int(id).Run();
   }
   if (!removals.artifacts.empty()) {
@@ -117,6 +128,7 @@ int64_t RemovalWriter::Write(const Removals& removals) {
   }
   for (const ArtifactId id : removals.pruned_artifacts) {
     s_->list_blob.Int(id).Run();
+    s_->keep_read.Int(id).Run();
     s_->pruned_artifact.Int(id).Run();
     s_->artifact_floor.Int(id).Run();
   }
@@ -127,6 +139,7 @@ int64_t RemovalWriter::Write(const Removals& removals) {
   for (const std::string& digest : removals.checked_blobs) s_->checked.Blob(digest).Run();
   for (const std::string& digest : removals.removed_blobs) {
     s_->blob.Blob(digest).Run();
+    s_->blob_copies.Blob(digest).Run();
     s_->unlist.Blob(digest).Run();
   }
   for (const RunKey run : removals.cleaned_runs) {

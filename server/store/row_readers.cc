@@ -72,6 +72,8 @@ RunRecord ReadRun(SQLite::Statement& s) {
   h.created = c.Int();
   h.step_count = c.Int();
   h.numbering = c.As<int>();
+  h.artifact_store = c.Text();
+  h.stack = c.Text();
   r.reason = c.As<Reason>();
   r.message = c.Text();
   r.generation = c.As<int>();

@@ -14,7 +14,8 @@ namespace orch::store {
 inline constexpr char kRunColumns[] =
     "r.key, r.id, r.project, r.name, r.pipeline, r.orchestrator, r.state, h.pipeline_id, h.pipeline_version, "
     "h.parameters_json, h.labels, h.submitter_host, h.source_dir, h.environment, h.execution_mode, h.max_parallel, "
-    "h.priority, h.use_cache, h.timeout_micros, h.created, h.step_count, h.numbering, p.reason, p.message, "
+    "h.priority, h.use_cache, h.timeout_micros, h.created, h.step_count, h.numbering, h.artifact_store, h.stack, "
+    "p.reason, p.message, "
     "p.generation, p.started, "
     "p.ended, p.deadline, p.deadline_mono, p.version, p.last_sequence, p.cancel_forced, p.counts";
 inline constexpr char kRunFrom[] = "run r JOIN run_header h ON h.run = r.key JOIN run_progress p ON p.run = r.key";

@@ -12,9 +12,9 @@ bool IsFull(const SQLite::Exception& e) { return (e.getErrorCode() & 0xff) == SQ
 absl::Status Damaged(absl::string_view what) {
   return Error(absl::StatusCode::kDataLoss, "DATABASE_CORRUPT",
                absl::StrCat(what,
-                            ": the database is damaged; stop orchd, keep a copy of the data directory, then restore a "
-                            "backup of orchd.db, or save what can be read with `sqlite3 orchd.db .recover`, or start "
-                            "with an empty data directory"));
+                            ": the database is damaged; stop orchd, then put a backup in its place (orchd --restore "
+                            "BACKUP), or what can still be read (orchd --salvage DATA_DIR/orchd.db), or start with an "
+                            "empty data directory"));
 }
 
 absl::Status FromSqlite(const SQLite::Exception& e, absl::string_view doing) {

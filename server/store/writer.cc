@@ -19,6 +19,7 @@
 #include "server/store/pragmas.h"
 #include "server/store/recovery.h"
 #include "server/store/reserve.h"
+#include "server/store/restore.h"
 #include "server/store/sqlite_status.h"
 #include "server/store/store.h"
 #include "server/store/sync_vfs.h"
@@ -53,6 +54,7 @@ class WriterImpl : public Writer {
 
   absl::Status Start(Now now) {
     const std::string path = DatabasePath(options_.data_dir);
+    RETURN_IF_ERROR(CheckRestored(options_.data_dir));
     RETURN_IF_ERROR(CheckFiles(path));
     // Made here for its mode, which SQLite gives to the log as well. Not by open(): closing any descriptor of the file
     // drops SQLite's locks on it.
@@ -194,15 +196,8 @@ class WriterImpl : public Writer {
     if (db_->execAndGet("SELECT count(*) FROM sqlite_schema WHERE name = 'meta'").getInt() == 0) {
       return high_water_.Check(path, now);
     }
+    now = ReadStand(*db_);
     now.log = ScanLog(db_->getHandle());
-    SQLite::Statement s(*db_,
-                        "SELECT instance, epoch, max(compacted_sequence, (SELECT ifnull(max(sequence), 0) FROM event)) "
-                        "FROM meta");
-    if (s.executeStep()) {
-      now.instance = s.getColumn(0).getString();
-      now.epoch = s.getColumn(1).getInt64();
-      now.sequence = s.getColumn(2).getInt64();
-    }
     return high_water_.Check(path, now);
   }
   void NoteHighWater() { high_water_.Note({meta_.instance, meta_.epoch, last_sequence_, wal_->end()}); }

@@ -4,6 +4,12 @@
 //   load_bench watch STREAMS CONNECTIONS PREFIX   stream S watches run PREFIX-S (PREFIX empty: all runs); prints
 //   `ready`,
 //                                                 then the latency of all events until stdin closes
+//   load_bench herd CLIENTS CONNECTIONS           each watches all runs; when that breaks it lists the runs, as often
+//   as
+//                                                 it takes, and watches again; prints `ready` whenever all watch, and
+//                                                 at the end of stdin when (UTC, in seconds) the lists were answered
+//                                                 last
+#include <grpcpp/alarm.h>
 #include <grpcpp/grpcpp.h>
 
 #include <algorithm>
@@ -15,7 +21,9 @@
 #include <future>
 #include <memory>
 #include <mutex>
+#include <random>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "client/lib/discovery.h"
@@ -34,6 +42,9 @@ struct Server {
   std::unique_ptr<Stub> Connect() const {
     grpc::ChannelArguments arguments;
     arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);  // a connection of its own
+    arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
+    arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 100);
+    arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 200);
     return v1::RunService::NewStub(grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments));
   }
   void Sign(grpc::ClientContext* context) const { context->AddMetadata("authorization", "Bearer " + token); }
@@ -211,6 +222,139 @@ int Watch(const Server& server, int streams, int connections, const std::string&
   return group.seen.errors == 0 ? 0 : 1;
 }
 
+struct Herd {
+  std::mutex mutex;
+  std::condition_variable changed;
+  int watching = 0;
+  bool over = false;
+  int64_t refusals = 0;
+};
+
+// A client that wants to know how things stand whenever its watch has broken.
+class Member {
+ public:
+  Member(const Server& server, Stub* stub, Herd* herd) : server_(server), stub_(stub), herd_(herd) {}
+  void Watch() {
+    watch_ = std::make_unique<grpc::ClientContext>();
+    watch_->set_wait_for_ready(true);
+    server_.Sign(watch_.get());
+    new Reader(this);  // until it is done
+  }
+  void Cancel() { watch_->TryCancel(); }
+  double answered = 0;  // UTC, seconds: the newest list
+  std::promise<void> ended;
+
+ private:
+  class Reader : public grpc::ClientReadReactor<v1::WatchRunsResponse> {
+   public:
+    explicit Reader(Member* member) : member_(member) {
+      member->stub_->async()->WatchRuns(member->watch_.get(), &request_, this);
+      StartRead(&response_);
+      StartCall();
+    }
+    void OnReadDone(bool ok) override {
+      if (!ok) return;
+      if (!greeted_) member_->Change(+1);
+      greeted_ = true;
+      StartRead(&response_);
+    }
+    void OnDone(const grpc::Status&) override {
+      if (greeted_) member_->Change(-1);
+      Member* const member = member_;
+      delete this;
+      member->List();
+    }
+
+   private:
+    Member* const member_;
+    v1::WatchRunsRequest request_;
+    v1::WatchRunsResponse response_;
+    bool greeted_ = false;
+  };
+
+  void Change(int by) {
+    std::lock_guard lock(herd_->mutex);
+    herd_->watching += by;
+    herd_->changed.notify_all();
+  }
+  bool Over() {
+    std::lock_guard lock(herd_->mutex);
+    return herd_->over;
+  }
+  void List() {
+    if (Over()) return ended.set_value();
+    list_ = std::make_unique<grpc::ClientContext>();
+    list_->set_wait_for_ready(true);
+    server_.Sign(list_.get());
+    request_.set_page_size(50);
+    stub_->async()->ListRuns(list_.get(), &request_, &answer_, [this](grpc::Status status) {
+      if (status.ok()) {
+        tries_ = 0;
+        answered = static_cast<double>(WallMicros()) / 1e6;
+        return Watch();
+      }
+      {
+        std::lock_guard lock(herd_->mutex);
+        ++herd_->refusals;
+      }
+      // As our clients do: twice as long each time, and not all together.
+      const int64_t longest = int64_t{100} << std::min(tries_++, 4);
+      const auto pause = std::chrono::milliseconds(std::uniform_int_distribution(longest / 2, longest)(random_));
+      alarm_.Set(std::chrono::system_clock::now() + pause, [this](bool) { List(); });
+    });
+  }
+
+  const Server& server_;
+  Stub* const stub_;
+  Herd* const herd_;
+  std::unique_ptr<grpc::ClientContext> watch_;
+  std::unique_ptr<grpc::ClientContext> list_;
+  v1::ListRunsRequest request_;
+  v1::ListRunsResponse answer_;
+  std::minstd_rand random_{static_cast<unsigned>(reinterpret_cast<uintptr_t>(this) >> 4)};
+  int tries_ = 0;
+  grpc::Alarm alarm_;
+};
+
+int RunHerd(const Server& server, int clients, int connections) {
+  Herd herd;
+  std::vector<std::unique_ptr<Stub>> stubs;
+  for (int c = 0; c < connections; ++c) stubs.push_back(server.Connect());
+  std::vector<std::unique_ptr<Member>> members;
+  for (int m = 0; m < clients; ++m) {
+    members.push_back(std::make_unique<Member>(server, stubs[static_cast<size_t>(m % connections)].get(), &herd));
+    members.back()->Watch();
+  }
+  std::thread announcer([&] {
+    std::unique_lock lock(herd.mutex);
+    while (!herd.over) {
+      herd.changed.wait(lock, [&] { return herd.over || herd.watching == clients; });
+      if (herd.over) return;
+      printf("ready\n");
+      fflush(stdout);
+      herd.changed.wait(lock, [&] { return herd.over || herd.watching < clients; });
+    }
+  });
+  while (getchar() != EOF) {
+  }
+  {
+    std::lock_guard lock(herd.mutex);
+    herd.over = true;
+    herd.changed.notify_all();
+  }
+  announcer.join();
+  std::vector<double> answered;
+  for (const auto& member : members) {
+    member->Cancel();
+    member->ended.get_future().wait();
+    answered.push_back(member->answered);
+  }
+  std::sort(answered.begin(), answered.end());
+  printf("{\"clients\":%d,\"p50_at\":%.3f,\"p99_at\":%.3f,\"last_at\":%.3f,\"refusals\":%lld}\n", clients,
+         At(answered, 0.5), At(answered, 0.99), answered.back(), static_cast<long long>(herd.refusals));
+  return 0;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -223,8 +367,10 @@ int main(int argc, char** argv) {
   const Server server{endpoint->address, endpoint->token};
   if (what == "poll" && argc == 5) return Poll(server, atoi(argv[2]), atof(argv[3]), argv[4]);
   if (what == "watch" && argc == 5) return Watch(server, atoi(argv[2]), atoi(argv[3]), argv[4]);
+  if (what == "herd" && argc == 4) return RunHerd(server, atoi(argv[2]), atoi(argv[3]));
   fprintf(stderr,
           "usage: load_bench poll CLIENTS SECONDS RUN\n"
-          "       load_bench watch STREAMS CONNECTIONS PREFIX   (PREFIX empty: every stream watches all runs)\n");
+          "       load_bench watch STREAMS CONNECTIONS PREFIX   (PREFIX empty: every stream watches all runs)\n"
+          "       load_bench herd CLIENTS CONNECTIONS\n");
   return 2;
 }

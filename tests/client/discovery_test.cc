@@ -22,6 +22,8 @@ class DiscoveryTest : public ::testing::Test {
  protected:
   ScopedEnv server_{"ORCH_SERVER", std::nullopt};
   ScopedEnv token_{"ORCH_TOKEN", std::nullopt};
+  ScopedEnv token_file_{"ORCH_TOKEN_FILE", std::nullopt};
+  ScopedEnv ca_{"ORCH_CA", std::nullopt};
   ScopedEnv dir_{"ORCH_DATA_DIR", std::nullopt};
   ScopedEnv xdg_{"XDG_DATA_HOME", std::nullopt};
   Scratch scratch_;
@@ -124,10 +126,51 @@ TEST_F(DiscoveryTest, Addresses) {
   EXPECT_EQ(*NormalAddress("/run/orchd.sock"), "unix:/run/orchd.sock");
   EXPECT_EQ(*NormalAddress("unix:///run/orchd.sock"), "unix:/run/orchd.sock");
   for (const char* bad : {"", "localhost", "127.0.0.1:", "127.0.0.1:0", "127.0.0.1:99999", "http://127.0.0.1:80",
-                          "10.0.0.1:80", "example.org:80", "unix:"}) {
+                          "10.0.0.1:80", "example.org:80", "unix:", "https://example.org", "https://:80",
+                          "https://example.org:80/path", "https://ada@example.org:80", "https://example.org:80?x"}) {
     EXPECT_EQ(ReasonOf(NormalAddress(bad).status()), "SERVER_ADDRESS_INVALID") << bad;
   }
   EXPECT_FALSE(NormalAddress("unix:/" + std::string(200, 'x')).ok());
+  EXPECT_EQ(*NormalAddress("https://example.org:7433/"), "https://example.org:7433");
+  EXPECT_EQ(*NormalAddress("https://[2001:db8::1]:7433"), "https://[2001:db8::1]:7433");
+}
+
+TEST_F(DiscoveryTest, TheDataDirectorysTokenStaysOnThisMachine) {
+  scratch_.Write("token", "from-dir");
+  ScopedEnv dir("ORCH_DATA_DIR", scratch_.path());
+  DiscoveryOptions options;
+  options.server = "https://example.org:7433";
+  EXPECT_EQ(Discover(options)->token, "");
+  options.server = "https://localhost.example.org:7433";
+  EXPECT_EQ(Discover(options)->token, "");
+  options.server = "https://localhost:7433";
+  EXPECT_EQ(Discover(options)->token, "from-dir");
+  options.server = "https://example.org:7433";
+  ScopedEnv file("ORCH_TOKEN_FILE", scratch_.Write("mine", "from-file\n"));
+  EXPECT_EQ(Discover(options)->token, "from-file");
+  ScopedEnv gone("ORCH_TOKEN_FILE", scratch_.path() + "/gone");
+  EXPECT_EQ(ReasonOf(Discover(options).status()), "TOKEN_UNREADABLE");
+}
+
+TEST_F(DiscoveryTest, WhoSignsTheCertificate) {
+  DiscoveryOptions options;
+  options.server = "https://example.org:7433";
+  EXPECT_EQ(Discover(options)->ca_pem, "");
+  ScopedEnv ca("ORCH_CA", scratch_.Write("ca", "-----BEGIN CERTIFICATE-----\n"));
+  EXPECT_EQ(Discover(options)->ca_pem, "-----BEGIN CERTIFICATE-----\n");
+  options.ca_file = scratch_.Write("noca", "nothing");
+  EXPECT_EQ(ReasonOf(Discover(options).status()), "CA_UNREADABLE");
+  options.ca_file = scratch_.path() + "/gone";
+  EXPECT_EQ(ReasonOf(Discover(options).status()), "CA_UNREADABLE");
+  options.server = "127.0.0.1:7433";  // without TLS nobody asks
+  EXPECT_TRUE(Discover(options).ok());
+}
+
+TEST_F(DiscoveryTest, ServerJsonSaysThatTheDaemonSpeaksTls) {
+  scratch_.Write("server.json", absl::StrCat(R"({"grpc": "127.0.0.1:7117", "tls": true, "pid": )", getpid(), "}"));
+  DiscoveryOptions options;
+  options.data_dir = scratch_.path();
+  EXPECT_EQ(Discover(options)->address, "https://127.0.0.1:7117");
 }
 
 }  // namespace

@@ -246,6 +246,36 @@ TEST(SiteTest, FaultsAreAllFoundWithPlaces) {
   for (const spec::Problem& problem : problems) EXPECT_GT(problem.position.line, 0) << problem.description;
 }
 
+TEST(SiteTest, StoresAndTheDefaultStack) {
+  std::vector<spec::Problem> problems;
+  const Site site = Read(
+      "artifact_stores:\n  - {name: team, flavor: s3, config: {bucket: ml}}\n"
+      "stacks:\n  - {name: prod, orchestrator: a, artifact_store: team, is_default: true}\n"
+      "  - {name: dev, orchestrator: a, is_default: false}\n",
+      &problems);
+  EXPECT_TRUE(problems.empty());
+  ASSERT_EQ(site.artifact_stores.size(), 1u);
+  EXPECT_EQ(site.artifact_stores[0].config().fields().at("bucket").string_value(), "ml");
+  ASSERT_EQ(site.stacks.size(), 2u);
+  EXPECT_TRUE(site.stacks[0].is_default());
+  EXPECT_FALSE(site.stacks[1].is_default());
+  v1::ArtifactStore wanted = site.artifact_stores[0];
+  EXPECT_EQ(Compare(nullptr, &wanted).words, "flavor s3, config {\"bucket\":\"ml\"}");
+  const v1::ArtifactStore same = wanted;
+  EXPECT_EQ(Compare(&same, &wanted).kind, Change::Kind::kNone);
+
+  Read(
+      "artifact_stores: [{name: default, flavor: local}, {name: x, confg: {}}]\n"
+      "stacks: {a: {orchestrator: o, is_default: true}, b: {orchestrator: o, is_default: true}, c: {orchestrator: o, "
+      "is_default: 1}}\n"
+      "settings: {default_stack: c}\n",
+      &problems);
+  std::vector<std::string> fields;
+  for (const spec::Problem& problem : problems) fields.push_back(problem.field);
+  EXPECT_THAT(fields, testing::ElementsAre("artifact_stores[0]", "artifact_stores[1].confg", "artifact_stores[1]",
+                                           "stacks.b.is_default", "stacks.c.is_default", "settings.default_stack"));
+}
+
 TEST(SiteTest, NothingToDoTheSecondTime) {
   v1::Pool present, wanted;
   present.set_name("db");

@@ -37,6 +37,21 @@ TEST(FlowTest, DiamondWaitsForBothSides) {
   EXPECT_EQ(s.State("d"), StepState::kSubmitting);
 }
 
+TEST(FlowTest, AnArtifactHasTheTypeThatItsAuthorGaveIt) {
+  Scene s;
+  PipelineBuilder pipeline;
+  pipeline.Step("a").Out("plain").Out("table").Out("n", true).Out("score", true);
+  pipeline.step().outputs[1].type = "csv";
+  pipeline.step().outputs[3].type = "float";
+  s.Submit(pipeline);
+  s.Start("a");
+  s.End("a");
+  s.Store("a");
+  std::vector<std::string> types;
+  for (const ArtifactRow& row : s.store().artifacts()) types.push_back(row.type);
+  EXPECT_THAT(types, ElementsAre("file", "csv", "value", "float"));
+}
+
 TEST(FlowTest, OutputsLandBeforeDependantsStart) {
   Scene s;
   s.Submit(PipelineBuilder().Step("a").Out("x").Step("b").In("x", "a.x"));
@@ -266,6 +281,24 @@ TEST(RetryTest, BackOffThenAnotherAttempt) {
   EXPECT_EQ(s.State("a"), StepState::kFailed);
   EXPECT_EQ(s.Run(), RunState::kFailed);
   EXPECT_NE(s.Attempt("a", 1).key, s.Attempt("a", 2).key);
+}
+
+TEST(AttemptTest, WhatItsPlatformWaitsForIsShownUntilItBegins) {
+  Scene s;
+  s.Submit(PipelineBuilder().Step("a"));
+  EXPECT_TRUE(s.Apply(AttemptHeldUp{s.Ref("a"), Reason::kUnschedulable, "too early"}).ok());
+  EXPECT_EQ(s.Row("a").message, "") << "it has not been accepted";
+  EXPECT_TRUE(s.Apply(AttemptAccepted{s.Ref("a"), "handle", "ext", ""}).ok());
+  EXPECT_TRUE(s.Apply(AttemptHeldUp{s.Ref("a"), Reason::kUnschedulable, "no node"}).ok());
+  EXPECT_TRUE(s.Apply(AttemptHeldUp{s.Ref("a"), Reason::kImagePullFailed, "no image"}).ok());
+  EXPECT_EQ(s.State("a"), StepState::kQueued);
+  EXPECT_EQ(s.Row("a").message, "no image");
+  EXPECT_EQ(s.Row("a").reason, Reason::kImagePullFailed);
+  s.Start("a");
+  EXPECT_EQ(s.Row("a").message, "");
+  EXPECT_EQ(s.Row("a").reason, Reason::kNone);
+  EXPECT_TRUE(s.Apply(AttemptHeldUp{s.Ref("a"), Reason::kUnschedulable, "too late"}).ok());
+  EXPECT_EQ(s.Row("a").message, "");
 }
 
 TEST(RetryTest, LateReportsOfAnOlderAttemptChangeNothing) {

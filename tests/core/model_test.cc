@@ -6,6 +6,7 @@
 #include "gmock/gmock.h"
 #include "server/base/status.h"
 #include "server/core/rules.h"
+#include "server/model/size_text.h"
 #include "server/model/template.h"
 #include "server/model/transitions.h"
 
@@ -21,6 +22,15 @@ std::vector<RunState> RunStates() {
   std::vector<RunState> out;
   for (int i = 1; i <= 8; ++i) out.push_back(static_cast<RunState>(i));
   return out;
+}
+
+TEST(SizeTextTest, UnitsOfTenAndOfTwo) {
+  EXPECT_EQ(BytesOf("1000"), 1000);
+  EXPECT_EQ(BytesOf("16GB"), 16e9);
+  EXPECT_EQ(BytesOf("2G"), 2e9);
+  EXPECT_EQ(BytesOf("1.5Ki"), 1536);
+  EXPECT_EQ(BytesOf("1Ti"), 1099511627776.0);
+  for (const char* text : {"", "G", "1X", "1KiB", "-1", "1 G", "1Gb"}) EXPECT_LT(BytesOf(text), 0) << text;
 }
 
 TEST(TransitionsTest, EveryStepStateAndEventIsInTheTableOrRefused) {

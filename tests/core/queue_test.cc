@@ -42,7 +42,7 @@ class QueueTest : public ::testing::Test {
   std::vector<StepIx> Pass(int64_t now = 0, int limit = 100, bool healthy = true) {
     std::vector<StepIx> out;
     more_ = queue_.Pass(
-        &pools_, [&](uint32_t) { return healthy; }, now, 30, limit,
+        &pools_, [&](uint32_t) { return healthy ? 1000 : 0; }, now, 30, limit,
         [&](uint32_t, const ReadyQueue::Entry& entry) { out.push_back(entry.ix); });
     return out;
   }

@@ -269,13 +269,15 @@ void Scene::Restart() {
 std::vector<std::string> Scene::Wants() {
   std::vector<std::string> out;
   for (const Intent& intent : intents_) {
-    static const std::map<Intent::Kind, std::string> kWords = {{Intent::Kind::kSubmitAttempt, "submit"},
-                                                               {Intent::Kind::kCancelAttempt, "cancel"},
-                                                               {Intent::Kind::kReleaseAttempt, "release"},
-                                                               {Intent::Kind::kStoreOutputs, "store"},
-                                                               {Intent::Kind::kResolveStep, "resolve"},
-                                                               {Intent::Kind::kResolveFanout, "fan out"},
-                                                               {Intent::Kind::kRunHook, "hook"}};
+    static const std::map<Intent::Kind, std::string> kWords = {
+        {Intent::Kind::kSubmitAttempt, "submit"},    {Intent::Kind::kCancelAttempt, "cancel"},
+        {Intent::Kind::kReleaseAttempt, "release"},  {Intent::Kind::kStoreOutputs, "store"},
+        {Intent::Kind::kResolveStep, "resolve"},     {Intent::Kind::kResolveFanout, "fan out"},
+        {Intent::Kind::kProbeOrchestrator, "probe"}, {Intent::Kind::kRunHook, "hook"}};
+    if (intent.kind == Intent::Kind::kProbeOrchestrator) {
+      out.push_back(absl::StrCat("probe ", intent.orchestrator));
+      continue;
+    }
     if (intent.orchestrator == kHookOrchestrator) {
       out.push_back(absl::StrCat(intent.kind == Intent::Kind::kRunHook ? "" : "hook ", kWords.at(intent.kind),
                                  intent.forced ? "!" : ""));

@@ -16,7 +16,7 @@ import grpc
 
 from tests.lib import dags
 from tests.lib.api import Api, message, pipeline
-from tests.lib.daemon import BIN, Daemon, wait_for
+from tests.lib.daemon import BIN, ROOT, Daemon, wait_for
 from tests.lib.oracle import Oracle, Traffic
 
 SEEDS = int(os.environ.get("ORCH_TEST_SEEDS", "1"))
@@ -27,6 +27,10 @@ MIX = [dags.chain, dags.mesh, dags.early, dags.cancelled, dags.flaky, dags.cache
 # Of the traffic, for points that not every mix reaches.
 REACHED_BY = {"hook": dags.chain, "cancel": dags.cancelled, "publish": dags.early, "resolve": dags.cached, "store": dags.mesh,
               "fanout": dags.grows}
+
+
+# Points that need a platform of its own, and the suite that meets them there.
+ELSEWHERE = {"docker": "tests/docker", "kubernetes": "tests/kubernetes", "plugin": "tests/plugin", "backup": "tests/disk", "restore": "tests/disk"}
 
 
 def points(program: str) -> list[str]:
@@ -175,6 +179,72 @@ class FaultPoints(unittest.TestCase):
             fresh.start()
             fresh.ctl("get-run", run, code=3)
             wait_for("the bytes to go", lambda: not list((fresh.data / "blobs").glob("*/*")))
+
+    def by_delivery(self, point: str, passes: int) -> None:
+        """Of a step that shares no files with the daemon: its launcher goes on where it was."""
+        fresh = Daemon()
+        with contextlib.closing(fresh):
+            once = fresh.home / "once"
+            once.touch()
+            fresh.faults = f"{point}:{passes}=kill@{once}"
+            fresh.start()
+            fresh.ctl("register-orchestrator", "far", "--flavor", "local", "--config", "artifacts=daemon")
+            run = fresh.submit("name: far\nsteps:\n  - name: a\n    command: [sh, -c, 'seq 900000 > $ORCH_OUTPUT_F; mkdir $ORCH_OUTPUT_D; "
+                               "for i in 1 2 3; do seq $i > $ORCH_OUTPUT_D/$i; done']\n    outputs: {f: {}, d: {type: dir}}\n"
+                               "  - {name: b, inputs: {f: a.f, d: a.d}, command: [sh, -c, 'wc -l < $ORCH_INPUT_F; cat $ORCH_INPUT_D/3']}\n",
+                               "--orchestrator", "far")
+            wait_for(f"{point} to fire", lambda: not once.exists())
+            wait_for("the daemon to die", lambda: fresh.process is not None and fresh.process.poll() is not None)
+            fresh.faults = ""
+            fresh.start()
+            fresh.ctl("wait-run", run)
+            self.assertEqual(fresh.ctl("logs", run, "b").stdout, "900000\n1\n2\n3\n")
+            self.assertEqual(len(fresh.json("get-step", run, "a")["attempts"]), 1)
+
+    def by_store(self, point: str, passes: int) -> None:
+        """Of a run with an artifact store: what it makes is there before its step succeeds. On S3: tests/s3."""
+        fresh = Daemon()
+        with contextlib.closing(fresh):
+            once = fresh.home / "once"
+            once.touch()
+            fresh.faults = f"{point}=kill@{once}"
+            fresh.start()
+            store = fresh.home / "store"
+            fresh.ctl("register-artifact-store", "disk", "--flavor", "local", "--config", f"path={store}")
+            fresh.ctl("register-stack", "kept", "--orchestrator", "local", "--artifact-store", "disk")
+            run = fresh.submit("name: p\nsteps:\n  - name: a\n    command: [sh, -c, 'seq 90000 > $ORCH_OUTPUT_F; mkdir $ORCH_OUTPUT_D; "
+                               "for i in 1 2 3; do seq $i > $ORCH_OUTPUT_D/$i; done']\n    outputs: {f: {}, d: {type: dir}}\n", "--stack", "kept")
+            wait_for(f"{point} to fire", lambda: not once.exists())
+            wait_for("the daemon to die", lambda: fresh.process is not None and fresh.process.poll() is not None)
+            fresh.faults = ""
+            fresh.start()
+            fresh.ctl("wait-run", run)
+            self.assertEqual(len(fresh.json("get-step", run, "a")["attempts"]), 1)
+            self.assertEqual(len([p for p in (store / "blobs").rglob("*") if p.is_file()]), 5)  # a file, a listing and its three
+
+    def by_what_was_left(self, point: str, passes: int) -> None:
+        """Of a step that ended while there was no daemon: the one that takes what it left is killed, the next one takes it."""
+        fresh = Daemon("limits: {launcher_patience_seconds: 1}\n")
+        with contextlib.closing(fresh):
+            once, gate = fresh.home / "once", fresh.home / "gate"
+            fresh.start()
+            fresh.ctl("register-orchestrator", "far", "--flavor", "local", "--config", "artifacts=daemon")
+            run = fresh.submit(f"name: p\nsteps:\n  - {{name: a, command: [sh, -c, 'echo ready; until test -e {gate}; do sleep 0.05; done; "
+                               "seq 90000 > $ORCH_OUTPUT_F; mkdir $ORCH_OUTPUT_D; echo x > $ORCH_OUTPUT_D/x'], outputs: {f: {}, d: {type: dir}}}\n",
+                               "--orchestrator", "far")
+            wait_for("the step", lambda: "ready" in fresh.ctl("logs", run, "a").stdout)
+            fresh.kill(signal.SIGKILL)
+            gate.touch()
+            wait_for("the manifest", lambda: list(fresh.data.rglob("manifest.json")))
+            once.touch()
+            fresh.faults = f"{point}=kill@{once}"
+            fresh.launch()
+            wait_for(f"{point} to fire", lambda: not once.exists())
+            wait_for("the daemon to die", lambda: fresh.process is not None and fresh.process.poll() is not None)
+            fresh.faults = ""
+            fresh.start()
+            fresh.ctl("wait-run", run)
+            self.assertEqual([a["state"] for a in fresh.json("get-step", run, "a")["attempts"]], ["SUCCEEDED"])
 
     def by_retry(self, point: str, passes: int) -> None:
         """Of a run that failed; the next daemon goes on with its next generation."""
@@ -328,6 +398,12 @@ class FaultPoints(unittest.TestCase):
             return self.by_restart
         if point.startswith(("delete.", "clean.")):
             return self.by_deletion
+        if point.startswith("upload."):
+            return self.by_delivery
+        if point.startswith("left."):
+            return self.by_what_was_left
+        if point.startswith("home."):
+            return self.by_store
         if point.startswith("retry."):
             return self.by_retry
         if point.startswith("stop."):
@@ -349,15 +425,14 @@ class FaultPoints(unittest.TestCase):
         return self.by_traffic
 
     def test_every_point_of_both_programs(self) -> None:
-        # Those of other platforms are for their own suites.
-        names = [p for p in points("orchd") if not p.startswith("docker.")] + points("orch-supervisor")
+        names = [p for p in points("orchd") if p.split(".")[0] not in ELSEWHERE] + points("orch-supervisor")
         self.assertGreater(len(names), 40)
         only = os.environ.get("ORCH_TEST_POINT")
         for seed in range(SEEDS):
             for point in names:
                 if only and only not in point:
                     continue
-                passes = 1 if point.startswith(("start.", "publish.", "resolve.", "fanout.", "hook.")) else self.rng.randint(1, 4)
+                passes = 1 if point.startswith(("start.", "publish.", "resolve.", "fanout.", "hook.", "upload.ended", "upload.output")) else self.rng.randint(1, 4)
                 try:
                     self.way(point)(point, passes)
                 except BaseException:
@@ -367,6 +442,13 @@ class FaultPoints(unittest.TestCase):
         totals = self.oracle.totals
         print(f"{len(set(self.fired))} of {len(names)} fault points fired, {len(self.fired)} times, over {totals.runs} runs, "
               f"{totals.steps} steps, {totals.attempts} attempts; seed {SEED}", flush=True)
+
+    def test_points_of_other_platforms_are_met_by_their_own_suites(self) -> None:
+        for kind, folder in ELSEWHERE.items():
+            self.assertTrue([p for p in points("orchd") if p.split(".")[0] == kind], f"there is no point of {kind} any more")
+            texts = "".join(path.read_text() for path in (ROOT / folder).glob("*.py"))
+            self.assertIn(f'for point in (p for p in points("orchd") if p.startswith("{kind}."))', texts,
+                          f"{folder} does not go through all of them")
 
     def test_they_are_inert_unless_asked_for(self) -> None:
         quiet = Daemon()

@@ -46,7 +46,7 @@ class Damage(unittest.TestCase):
             database.write_bytes(whole[:4096] + b"\xa5" * (len(whole) - 4096))
             message = self.refused(daemon)
             self.assertIn("damaged", message)
-            self.assertIn(".recover", message)
+            self.assertIn("--salvage", message)
             self.assertEqual(self.check(daemon).returncode, 1)
             database.write_bytes(whole)
             daemon.start()

@@ -10,7 +10,7 @@ from contextlib import closing
 
 from tests.crash.test_fault_points import points
 from tests.lib.daemon import ROOT, Daemon, wait_for
-from tests.lib.engine import Engine
+from tests.lib.engine import Engine, shared_engine
 
 
 class LocalDocker(unittest.TestCase):
@@ -19,9 +19,7 @@ class LocalDocker(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls) -> None:
-        cls.engine = Engine()
-        cls.addClassCleanup(cls.engine.down)
-        cls.engine.up()
+        cls.engine = shared_engine()
 
     def setUp(self) -> None:
         self.daemon = Daemon("grace: 1s\n")
@@ -84,11 +82,14 @@ class LocalDocker(unittest.TestCase):
         self.assertEqual(got["folder"][0], "COMMAND_NOT_FOUND")
         self.assertEqual(got["image"][0], "IMAGE_PULL_FAILED", steps["image"]["message"])
 
-    def test_no_image_is_refused(self) -> None:
+    def test_what_an_engine_cannot_give_is_refused_at_submit(self) -> None:
         self.daemon.ctl("register-orchestrator", "bare", "--flavor", "local_docker", "--config", f"host={self.engine.address}")
-        run = self.daemon.submit("name: p\nsteps:\n  - {name: a, command: ['true']}\n", "--orchestrator", "bare")
-        self.daemon.ctl("wait-run", run, code=1)
-        self.assertIn("give it an `image`", self.daemon.steps(run)["a"]["message"])
+        said = self.daemon.submit("name: p\nsteps:\n  - {name: a, command: ['true'], image: x}\n  - name: b\n    command: ['true']\n"
+                                  "    resources: {disk: 1G, memory: 1Mi}\n", "--orchestrator", "bare", code=8)
+        self.assertIn("steps[1].image: a step on orchestrator `bare` runs in a container: give it an `image`", said)
+        self.assertIn("resources.disk: an engine cannot keep a container to so many bytes", said)
+        self.assertIn("at least 6Mi", said)
+        self.assertNotIn("steps[0]", said)
 
     def test_logs_are_live_and_cancel_reaches_the_step(self) -> None:
         run = self.submit("  - {name: a, command: [sh, -c, 'trap \"echo stopping; exit 0\" TERM; echo ready; while true; do sleep 0.1; done']}\n"
@@ -154,6 +155,38 @@ class LocalDocker(unittest.TestCase):
                 self.daemon.ctl("wait-run", run)
                 self.assertEqual((marks / point).read_text(), "x\n")
 
+    def test_many_steps_and_an_engine_that_is_killed(self) -> None:
+        """kill -9 of the engine in the middle of fifty steps, then of the daemon too: each attempt runs once, and those that the engine
+        ended are tried again."""
+        self.daemon.ctl("register-orchestrator", "wide", "--flavor", "local_docker", "--config", f"host={self.engine.address}",
+                        "--config", "image=orch-test", "--config", "network=none", "--config", "pull=never", "--config", "cpus=8")
+        marks = self.daemon.home / "marks"
+        marks.mkdir()
+        go = marks / "go"
+        # Four of them certainly run when the engine dies; the others begin and end all the while.
+        script = (f"echo x >> {marks}/${{item.i}}.$ORCH_ATTEMPT; if [ ${{item.i}} -ge 4 ]; then sleep 0.2; exit; fi; "
+                  f"while [ ! -e {go} ]; do sleep 0.05; done")
+        run = self.daemon.submit(json.dumps({"name": "p", "steps": [{
+            "name": "a", "foreach": {"i": list(range(50))}, "command": ["sh", "-c", script],
+            "retry": {"max_attempts": 4, "backoff": {"initial": "10ms"}}, "settings": {"local_docker": {"mounts": [f"{marks}:{marks}"]}}}]}),
+            "--orchestrator", "wide")
+        for begun in (8, 25):
+            wait_for(f"{begun} steps to begin", lambda: len(list(marks.iterdir())) >= begun and len(list(marks.glob("[0-3].*"))) >= 4, 240)
+            if begun > 8:
+                self.daemon.kill()
+            self.engine.kill()
+            self.engine.up()
+        self.daemon.start()
+        go.touch()
+        self.daemon.ctl("wait-run", run, "--timeout", "500s", timeout=520)
+        go.unlink()
+        self.assertEqual({path.read_text() for path in marks.iterdir()}, {"x\n"}, "no attempt ran twice")
+        self.assertEqual({path.name.split(".")[0] for path in marks.iterdir()}, {str(i) for i in range(50)})
+        tries = {i: self.daemon.json("get-step", run, f"a[{i}]")["attempts"] for i in range(50)}
+        attempts = {i: [a["state"] for a in told] for i, told in tries.items()}
+        self.assertEqual([(i, a) for i, told in tries.items() for a in told if a["state"] not in ("SUCCEEDED", "LOST")], [])
+        self.assertEqual([attempts[i][0] for i in range(4)], ["LOST"] * 4)
+
     def test_many_steps_and_a_daemon_that_is_killed_again_and_again(self) -> None:
         self.daemon.ctl("register-orchestrator", "wide", "--flavor", "local_docker", "--config", f"host={self.engine.address}",
                         "--config", "image=orch-test", "--config", "network=none", "--config", "pull=never", "--config", "cpus=8")
@@ -170,6 +203,20 @@ class LocalDocker(unittest.TestCase):
         for i in (0, 17, 49):
             self.assertEqual(self.daemon.ctl("logs", run, f"a[{i}]").stdout, f"line {i}\n")
         self.assertEqual({s["attempt"] for s in self.daemon.steps(run).values()}, {1})
+
+    def test_settings_reach_the_container(self) -> None:
+        """user, network, volumes and /dev/shm, of the orchestrator and of a step."""
+        self.engine.call("POST", "/networks/create", {"Name": "orch-net", "Internal": True})
+        see = "id -u; id -g; grep -c : /proc/net/dev; df -k /dev/shm | tail -n 1 | tr -s ' ' | cut -d' ' -f2"
+        steps = [{"name": "plain", "command": ["sh", "-c", f"{see}; echo kept > /v/x"], "settings": {"local_docker": {"mounts": ["orch-volume:/v"]}}},
+                 {"name": "other", "after": ["plain"], "command": ["sh", "-c", f"{see}; cat /v/x; echo > /v/y || echo read-only"],
+                  "settings": {"local_docker": {"user": "1234:55", "network": "orch-net", "shm_size": "8Mi", "mounts": ["orch-volume:/v:ro"]}}}]
+        run = self.daemon.submit(json.dumps({"name": "p", "steps": steps}), "--orchestrator", "docker")
+        self.daemon.ctl("wait-run", run)
+        plain = self.daemon.ctl("logs", run, "plain", "--stream", "stdout").stdout.split()
+        other = self.daemon.ctl("logs", run, "other", "--stream", "stdout").stdout.split()
+        self.assertEqual(plain, [str(os.geteuid()), str(os.getegid()), "1", "65536"])
+        self.assertEqual(other, ["1234", "55", "2", "8192", "kept", "read-only"])
 
     def test_the_name_of_somebody_else_is_left_alone(self) -> None:
         once = self.daemon.home / "once"
@@ -198,6 +245,17 @@ class LocalDocker(unittest.TestCase):
         self.daemon.ctl("wait-run", run, code=1)
         step = self.daemon.steps(run)["a"]
         self.assertIn(step["reason"], ("LOST", "SIGNALED"), step)
+        # While no daemon runs: it has run, and does not run again as the same attempt.
+        marks = self.daemon.home / "marks"
+        marks.mkdir()
+        run = self.submit(f"  - {{name: a, command: [sh, -c, 'echo x >> {marks}/a; sleep 1000'], settings: {{local_docker: {{mounts: ['{marks}:{marks}']}}}}}}\n")
+        wait_for("it to run", lambda: (marks / "a").exists() and self.state(run, "a") == "RUNNING")
+        self.daemon.kill()
+        self.engine.call("DELETE", f"/containers/{self.engine.containers()[0]['Id']}?force=1")
+        self.daemon.start()
+        self.daemon.ctl("wait-run", run, code=1)
+        self.assertEqual(self.daemon.steps(run)["a"]["reason"], "LOST")
+        self.assertEqual((marks / "a").read_text(), "x\n")
 
     def test_the_engine_goes_away_and_comes_back(self) -> None:
         self.engine.kill(signal.SIGTERM)

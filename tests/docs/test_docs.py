@@ -4,6 +4,7 @@ import subprocess
 import unittest
 from pathlib import Path
 
+from tests.conformance import table as conformance
 from tests.docs import pipeline_fields
 from tests.lib.daemon import BIN, ROOT, Daemon
 
@@ -60,6 +61,16 @@ class Docs(unittest.TestCase):
         self.assertIn(pipeline_fields.BEGIN + pipeline_fields.table(entries) + pipeline_fields.END,
                       (ROOT / "docs/pipelines.md").read_text(), "run tests/docs/pipeline_fields.py --write")
 
+    def test_the_tables_of_flavors_name_only_what_tests_fill(self) -> None:
+        page = (ROOT / "docs/flavors.md").read_text()
+        self.assertEqual(conformance.faults(page), [])
+        self.assertGreater(sum(bool(word) for word in conformance.read(page).values()), 100)
+        row = next(line for line in page.splitlines() if line.startswith("| exit codes as they were"))
+        wrong = page.replace(row, "| exit codes as they were | native | | |\n| a row without a test | yes | | |")
+        found = conformance.faults(wrong)
+        self.assertTrue(any("the page says `native`, its test `yes`" in fault for fault in found), found)
+        self.assertTrue(any("a row without a test / fake: there is no such test" in fault for fault in found), found)
+
     def test_every_verb_is_described(self) -> None:
         page = (ROOT / "docs/cli.md").read_text()
         help_text = subprocess.run([BIN / "orchctl", "--help"], capture_output=True, text=True).stdout
@@ -87,10 +98,10 @@ class Docs(unittest.TestCase):
 
     def test_every_call_of_the_python_client_is_described(self) -> None:
         page = (ROOT / "docs/python.md").read_text()
-        source = "".join((ROOT / "client/python/src/orchd" / name).read_text() for name in ("client.py", "_reading.py", "_base.py"))
-        calls = re.findall(r"^    def ([a-z]\w*)\(", source, re.M)
+        source = "".join((ROOT / "client/python/src/orchd" / name).read_text() for name in ("client.py", "_reading.py", "_changing.py"))
+        calls = set(re.findall(r"^    (?:async )?def ([a-z]\w*)\(", source, re.M))
         self.assertGreater(len(calls), 25)
-        for call in calls:
+        for call in sorted(calls):
             with self.subTest(call):
                 self.assertIn(f"`{call}`", page, f"{call} is not described")
 
@@ -105,12 +116,19 @@ class Docs(unittest.TestCase):
     def test_the_clients_work_as_pasted(self) -> None:
         with Daemon() as daemon:
             found = blocks(ROOT / "README.md", "python") + blocks(ROOT / "docs/python.md", "python")
-            self.assertEqual(len(found), 3)
+            self.assertGreaterEqual(len(found), 5)
             for code in found:
                 with self.subTest(code.splitlines()[0]):
                     environment = daemon.environment(PYTHONPATH=str(ROOT / "client/python/src"))
-                    done = subprocess.run(["/usr/bin/python3", "-c", code], env=environment, text=True, capture_output=True,
-                                          timeout=60)
+                    file = re.match(r"# (\w+)\.py\n", code)
+                    command = ["-c", code]
+                    if file:  # steps are found by their file
+                        folder = daemon.home / file[1]
+                        folder.mkdir()
+                        (folder / f"{file[1]}.py").write_text(code)
+                        command = [str(folder / f"{file[1]}.py")]
+                    done = subprocess.run(["/usr/bin/python3", *command], env=environment, text=True, capture_output=True,
+                                          timeout=120)
                     self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
                     self.assertIn("SUCCEEDED", done.stdout)
 

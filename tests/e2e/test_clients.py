@@ -1,6 +1,7 @@
 """How clients reach the daemon: gRPC by reflection, JSON over HTTP, pages, the command line's formats."""
 import json
 import socket
+import subprocess
 import time
 import unittest
 import urllib.error
@@ -252,6 +253,32 @@ class Clients(unittest.TestCase):
         self.assertIn("pretend", [o["name"] for o in self.daemon.json("list-orchestrators")["orchestrators"]])
         again = self.daemon.ctl("apply", "-f", path)
         self.assertTrue(all(line.startswith("= ") for line in again.stdout.splitlines()), again.stdout)
+
+    def test_apply_brings_stores_and_stacks(self) -> None:
+        def apply(text: str, *more: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+            return self.daemon.ctl("apply", "-f", self.daemon.file(text, "stores.yaml"), *more, code=code)
+        self.addCleanup(self.daemon.ctl, "set-stack", "default")
+        text = (f"artifact_stores:\n  - {{name: disk, flavor: local, config: {{path: {self.daemon.home}/disk}}}}\n"
+                "stacks: {work: {orchestrator: local, artifact_store: disk, is_default: true}}\n")
+        self.assertIn("+ artifact store disk: flavor local", apply(text, "--dry-run").stdout)
+        self.daemon.ctl("get-artifact-store", "disk", code=3)
+        apply(text, "--yes")
+        self.assertEqual(apply(text).stdout, "= artifact store disk\n= stack work\n")
+        self.assertTrue(self.daemon.json("get-stack", "work")["is_default"])
+        run = self.daemon.submit("name: p\nsteps:\n  - {name: a, command: [sh, -c, 'echo 1 > $ORCH_OUTPUT_O'], outputs: {o: {}}}\n")
+        self.daemon.ctl("wait-run", run)
+        self.assertEqual(self.daemon.json("get-run", run)["artifact_store"], "disk")
+        self.assertEqual(len([p for p in (self.daemon.home / "disk/blobs").rglob("*") if p.is_file()]), 1)
+        # Changed, by its difference; of a stack what is not said stays.
+        moved = text.replace("/disk}", "/other}").replace(", artifact_store: disk, is_default: true", "")
+        self.assertIn("~ artifact store disk: config", apply(moved, "--yes").stdout)
+        self.assertEqual(self.daemon.json("get-artifact-store", "disk")["config"]["path"], f"{self.daemon.home}/other")
+        self.assertEqual(self.daemon.json("get-stack", "work")["artifact_store"], "disk")
+        # What cannot be used is refused by the store itself, in its words, and nothing is registered.
+        bad = "artifact_stores: {bad: {flavor: s3, config: {bucket: b, endpoint: 'http://127.0.0.1:9', tries: 1}}}\n"
+        self.assertIn("3 to 63", apply(bad, "--yes", code=8).stderr)
+        self.assertIn("credentials", apply(bad.replace("bucket: b", "bucket: bbb"), "--yes", code=8).stderr)
+        self.daemon.ctl("get-artifact-store", "bad", code=3)
 
     # --- size ---
 

@@ -93,11 +93,17 @@ class Deletion(unittest.TestCase):
         wait_for("the bytes to go", lambda: digest not in blobs(self.daemon))
 
     def test_bytes_that_a_step_of_another_run_reads_stay_until_it_ends(self) -> None:
-        gate = self.daemon.home / "reader-may-go"
+        self.read_while_deleted("one", cleaned=False)
+
+    def test_they_stay_when_only_the_bytes_were_left_at_the_kill(self) -> None:
+        self.read_while_deleted("two", cleaned=True)
+
+    def read_while_deleted(self, which: str, cleaned: bool) -> None:
+        gate = self.daemon.home / f"reader-may-go-{which}"
         made = {}
         for name in ("lends", "control"):
             text = (f"name: {name}\nsteps:\n  - {{name: a, command: [sh, -c, 'seq 70000 > \"$ORCH_OUTPUT_O\"; "
-                    f"echo {name} >> \"$ORCH_OUTPUT_O\"'], outputs: {{o: {{}}}}}}\n")
+                    f"echo {name} {which} >> \"$ORCH_OUTPUT_O\"'], outputs: {{o: {{}}}}}}\n")
             made[name] = self.daemon.submit(text)
             self.daemon.ctl("wait-run", made[name])
         lent, control = self.digest("lends.a.o"), self.digest("control.a.o")
@@ -106,13 +112,15 @@ class Deletion(unittest.TestCase):
             f"{gate} ]; do sleep 0.02; done; tail -n 1 \"$ORCH_INPUT_X\"']\n")
         wait_for("it to run", lambda: self.daemon.steps(reader)["r"]["state"] == "RUNNING")
         self.daemon.ctl("delete-run", made["lends"])
+        if cleaned:
+            wait_for("it to be cleaned up", lambda: f'"deleted run cleaned up","run":"{made["lends"]}"' in self.daemon.log())
         self.daemon.restart(signal.SIGKILL)
         self.daemon.ctl("delete-run", made["control"])
         wait_for("others' bytes to go", lambda: control not in blobs(self.daemon))
         self.assertIn(lent, blobs(self.daemon))
         gate.touch()
         self.daemon.ctl("wait-run", reader)
-        self.assertEqual(self.daemon.ctl("logs", reader, "r").stdout, "lends\n")
+        self.assertEqual(self.daemon.ctl("logs", reader, "r").stdout, f"lends {which}\n")
         wait_for("the bytes to go", lambda: lent not in blobs(self.daemon))
 
     def test_only_a_run_that_has_ended(self) -> None:

@@ -185,7 +185,7 @@ steps:
         self.assertEqual([(steps[n]["state"], steps[n]["reason"]) for n in "ab"],
                          [("FAILED", "RUN_TIMEOUT"), ("SUCCEEDED", "REASON_UNSPECIFIED")])
 
-    def test_memory_is_counted_and_disk_is_kept(self) -> None:
+    def test_memory_is_counted_and_disk_refused(self) -> None:
         # covers: StepSpec.resources Resources.memory Resources.disk
         gate = self.daemon.home / "memory-gate"
         run = self.daemon.submit(f"""
@@ -194,7 +194,7 @@ steps:
   - name: a
     foreach: {{i: [1, 2]}}
     command: [sh, -c, 'while [ ! -e {gate} ]; do sleep 0.02; done']
-    resources: {{cpu: 0.5, memory: 600Mi, disk: 5G}}
+    resources: {{cpu: 0.5, memory: 600Mi}}
 """, "--orchestrator", "small")
         states = lambda: {step["state"] for step in self.daemon.steps(run).values()}  # noqa: E731
         wait_for("one of 600 MiB to run, the other to wait for memory", lambda: states() == {"RUNNING", "READY"})
@@ -202,9 +202,9 @@ steps:
         self.assertEqual(self.daemon.json("why", run, waiting)["causes"][0]["pool"], "small/memory")
         gate.touch()
         self.daemon.ctl("wait-run", run)
-        self.assertEqual(int(self.stored("memory")["steps"][0]["resources"]["disk"]), 5_000_000_000)
         step = "name: p\nsteps:\n  - name: a\n    command: ['true']\n    "
         self.refused(step + "resources: {disk: 9007199254740993}\n", ":5:", "disk")
+        self.refused(step + "resources: {disk: 5G}\n", ":5:", "this machine's disk is not divided among local steps")
 
     def test_platform_attempts_are_a_budget_of_their_own(self) -> None:
         # covers: Retry.platform_attempts
@@ -228,8 +228,9 @@ steps:
         self.assertEqual(self.stored("image")["steps"][0]["image"], {"reference": "python:3.11"})
         for field in ("base: debian:12", "apt_packages: [git]", "requirements: [numpy]", "requirements_file: r.txt",
                       "env: {A: b}", "platform: linux/amd64", "registry: example.org/team"):
-            self.refused(f"name: p\nsteps:\n  - name: a\n    command: ['true']\n    image:\n      build:\n        {field}\n",
-                         "image", "not in this build")
+            file = self.daemon.file(f"name: p\nsteps:\n  - name: a\n    command: ['true']\n    image:\n      build:\n        {field}\n")
+            said = self.daemon.ctl("validate", file, code=8).stderr  # which goes to the daemon as it is
+            self.assertIn("image is built by `orchctl submit`", said)
         self.refused("name: p\nsteps:\n  - name: a\n    command: ['true']\n    image: {build: {basis: x}}\n", ":5:", "basis")
 
 

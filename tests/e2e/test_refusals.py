@@ -67,8 +67,8 @@ steps:
         error = self.daemon.ctl("submit", path, "--orchestrator", "nowhere", code=None)
         self.assertIn("nowhere", error.stderr)
         self.assertIn(error.returncode, (3, 8))
-        self.refused(self.step(""), "not in this build", args=("--orchestrator", "kubernetes"))
-        error = self.daemon.ctl("register-orchestrator", "k", "--flavor", "kubernetes", code=8).stderr
+        self.refused(self.step(""), "not in this build", args=("--orchestrator", "tekton"))
+        error = self.daemon.ctl("register-orchestrator", "k", "--flavor", "tekton", code=8).stderr
         self.assertIn("not in this build", error)
 
     def test_flavors_are_all_listed(self) -> None:

@@ -82,11 +82,18 @@ class EngineFixture : public ::testing::Test {
     options.grace_micros = 500'000;
     options.parse_spec = [this](const std::string& bytes) { return shelf_.Parse(bytes); };
     options.fake_flavor = true;
+    Configure(&options);
     auto engine = Engine::Start(std::move(options));
     ASSERT_TRUE(engine.ok()) << engine.status();
     engine_ = *std::move(engine);
+    Started();
   }
+  // What a test has otherwise.
+  virtual void Configure(EngineOptions*) {}
+  virtual void Started() {}
+  virtual void Stopping() {}
   void Stop() {
+    if (engine_ != nullptr) Stopping();
     if (engine_ != nullptr) engine_->Shutdown();
     engine_ = nullptr;
   }

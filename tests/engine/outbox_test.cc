@@ -1,21 +1,37 @@
 // The outbox over doubles: what it makes of reports about attempts that are over.
 #include "server/engine/outbox.h"
 
+#include <algorithm>
+#include <chrono>
+#include <deque>
 #include <string>
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "server/engine/worker_pool.h"
 
 namespace orch {
 namespace {
 
-// Does all work at once.
+// Does all work at once, and slow work when it is told to.
 class ExecutorDouble : public Executor {
  public:
   void InOrder(int64_t, std::function<void()> work) override { work(); }
   bool Here(absl::FunctionRef<void()>) override { return false; }
   void Aside(int64_t, std::function<void()> work) override { work(); }
+  void Slowly(std::chrono::milliseconds pause, std::function<void()> work) override {
+    slow.emplace_back(pause.count(), std::move(work));
+  }
   void Stop() override {}
+  // The pause of the oldest one, which is done.
+  int64_t DoSlow() {
+    auto [pause, work] = std::move(slow.front());
+    slow.pop_front();
+    work();
+    return pause;
+  }
+
+  std::deque<std::pair<int64_t, std::function<void()>>> slow;
 };
 
 class WorkshopDouble : public Workshop {
@@ -24,13 +40,30 @@ class WorkshopDouble : public Workshop {
     Rendered out;
     out.unit.key = intent.key;
     out.unit.attempts.emplace_back().name.key = intent.key;
+    out.unit.attempts.back().workspace.on_this_machine = !far;
     return out;
   }
-  OutputsStored Store(const RunContext&, const Intent& intent) override { return {intent.ref, {}, {}, "", false}; }
+  OutputsStored Store(const RunContext&, const Intent& intent) override {
+    OutputsStored out{intent.ref, {}, {}, "", false};
+    if (away) out.failure = Reason::kStoreFailed;
+    return out;
+  }
   StepsResolved Resolve(const RunContext&, const std::vector<Intent>&) override { return {}; }
   FanoutResolved ResolveFanout(const RunContext&, const Intent&) override { return {}; }
   bool IsQuick(const RunContext&, const Intent&) override { return false; }
   void Discard(const std::string&) override {}
+  bool MayBeLeft(const std::string&) override { return far; }
+  Judged Judge(const std::string&, bool last, AttemptEnd*) override {
+    asked.push_back(last ? "last" : "first");
+    if (meanwhile) meanwhile();
+    if (away && !last) return Judged::kAskAgain;
+    return away ? Judged::kNotTold : Judged::kTold;
+  }
+
+  bool far = false;   // it shares no files, and its launcher has not told how it ended
+  bool away = false;  // where it may have left its word
+  std::function<void()> meanwhile;
+  std::vector<std::string> asked;
 };
 
 // Writes down what it is told.
@@ -125,6 +158,176 @@ TEST_F(OutboxTest, AnUnknownAnswerIsAskedAfter) {
   listener_->Unknown("k", "no answer");
   EXPECT_EQ(Calls(), (Strings{"submit k", "adopt k"}));
   EXPECT_EQ(mailbox_.depth(), 0u);
+}
+
+// --- what may have been left behind ---
+
+TEST_F(OutboxTest, OneKeyIsJudgedOnceAtATime) {
+  workshop_.far = true;
+  Do(Intent::Kind::kSubmitAttempt, "k");
+  listener_->Ended("k", {});
+  listener_->Ended("k", {});
+  listener_->NotFound("k");
+  listener_->Lost("k", "");
+  EXPECT_EQ(executor_.slow.size(), 1u);
+  EXPECT_EQ(mailbox_.depth(), 0u);
+  workshop_.meanwhile = [&] { listener_->Ended("k", {}); };
+  EXPECT_EQ(executor_.DoSlow(), 0);
+  EXPECT_EQ(workshop_.asked, Strings{"first"});
+  EXPECT_TRUE(executor_.slow.empty());
+  EXPECT_EQ(mailbox_.depth(), 1u);
+  listener_->Ended("k", {});  // after it was told: it is looked at again
+  EXPECT_EQ(executor_.slow.size(), 1u);
+}
+
+TEST_F(OutboxTest, WhatMayBeLeftIsAskedForAgainAfterGrowingPausesUpToALimit) {
+  workshop_.far = workshop_.away = true;
+  outbox_.SetLeftPatience(std::chrono::seconds(200));
+  Do(Intent::Kind::kSubmitAttempt, "k");
+  listener_->Ended("k", {});
+  std::vector<int64_t> pauses;
+  while (!executor_.slow.empty()) {
+    EXPECT_EQ(mailbox_.depth(), 0u);
+    pauses.push_back(executor_.DoSlow());
+  }
+  EXPECT_EQ(pauses, (std::vector<int64_t>{0, 1'000, 2'000, 4'000, 8'000, 16'000, 32'000, 60'000, 60'000, 17'000}));
+  EXPECT_EQ(workshop_.asked.size(), pauses.size());
+  EXPECT_EQ(workshop_.asked[8], "first");
+  EXPECT_EQ(workshop_.asked[9], "last");
+  EXPECT_EQ(mailbox_.depth(), 1u);
+}
+
+TEST_F(OutboxTest, WhatMayBeLeftIsTakenOnceItsPlaceIsBack) {
+  workshop_.far = workshop_.away = true;
+  Do(Intent::Kind::kSubmitAttempt, "k");
+  listener_->NotFound("k");
+  executor_.DoSlow();
+  workshop_.away = false;
+  EXPECT_EQ(executor_.DoSlow(), 1'000);
+  EXPECT_TRUE(executor_.slow.empty());
+  EXPECT_EQ(mailbox_.depth(), 1u);
+}
+
+TEST_F(OutboxTest, ACancelledOneIsAskedForOnceMoreAndAReleasedOneNeverAgain) {
+  workshop_.far = workshop_.away = true;
+  Do(Intent::Kind::kSubmitAttempt, "k");
+  listener_->Ended("k", {});
+  executor_.DoSlow();
+  Do(Intent::Kind::kCancelAttempt, "k");
+  Do(Intent::Kind::kCancelAttempt, "k");
+  ASSERT_EQ(executor_.slow.size(), 2u);
+  executor_.DoSlow();  // of the time before
+  EXPECT_EQ(workshop_.asked.size(), 1u);
+  EXPECT_EQ(executor_.DoSlow(), 0);
+  EXPECT_EQ(workshop_.asked, (Strings{"first", "last"}));
+  EXPECT_EQ(mailbox_.depth(), 1u);
+  // Cancelled while it is asked for.
+  Do(Intent::Kind::kSubmitAttempt, "m");
+  listener_->Ended("m", {});
+  workshop_.meanwhile = [&] { Do(Intent::Kind::kCancelAttempt, "m"); };
+  executor_.DoSlow();
+  EXPECT_EQ(workshop_.asked, (Strings{"first", "last", "first", "last"}));
+  EXPECT_EQ(mailbox_.depth(), 2u);
+  workshop_.meanwhile = nullptr;
+  Do(Intent::Kind::kSubmitAttempt, "n");
+  listener_->Ended("n", {});
+  Do(Intent::Kind::kReleaseAttempt, "n");
+  executor_.DoSlow();
+  EXPECT_EQ(workshop_.asked.size(), 4u);
+  EXPECT_EQ(mailbox_.depth(), 2u);
+}
+
+TEST_F(OutboxTest, WhatFailsBecauseTheDaemonStopsIsNotTold) {
+  workshop_.away = true;
+  Do(Intent::Kind::kStoreOutputs, "k");
+  EXPECT_EQ(mailbox_.depth(), 1u);
+  workshop_.far = true;
+  Do(Intent::Kind::kSubmitAttempt, "m");
+  listener_->Ended("m", {});
+  Do(Intent::Kind::kCancelAttempt, "m");
+  outbox_.Abandon();
+  Do(Intent::Kind::kStoreOutputs, "k");
+  while (!executor_.slow.empty()) executor_.DoSlow();
+  EXPECT_EQ(workshop_.asked, Strings{"last"});
+  EXPECT_EQ(mailbox_.depth(), 1u);
+  workshop_.away = false;
+  Do(Intent::Kind::kStoreOutputs, "k");
+  EXPECT_EQ(mailbox_.depth(), 2u);
+}
+
+// What is left behind may take minutes; everybody's outputs are stored aside, and other stores are not away.
+TEST(ThreadExecutor, SlowWorkHoldsUpNothingElse) {
+  ThreadExecutor executor;
+  Mutex mutex;
+  CondVar changed;
+  int under_way = 0;
+  bool aside = false, open = false;
+  for (int i = 0; i < 5; ++i) {
+    executor.Slowly(std::chrono::milliseconds(0), [&] {
+      MutexLock lock(&mutex);
+      ++under_way;
+      changed.NotifyAll();
+      while (!open) changed.Wait(&mutex);
+    });
+  }
+  bool early = false;
+  executor.Slowly(std::chrono::hours(1), [&] { early = true; });
+  executor.Aside(1, [&] {
+    MutexLock lock(&mutex);
+    aside = true;
+    changed.NotifyAll();
+  });
+  {
+    MutexLock lock(&mutex);
+    while (!aside || under_way < 5) changed.Wait(&mutex);
+    open = true;
+    changed.NotifyAll();
+  }
+  executor.Stop();  // drops what waits for its time
+  EXPECT_FALSE(early);
+}
+
+TEST(SlowPool, NoMoreThanItsThreadsAndEachInItsTime) {
+  SlowPool pool(2);
+  Mutex mutex;
+  CondVar changed;
+  int at_once = 0, most = 0, done = 0;
+  for (int i = 0; i < 6; ++i) {
+    pool.Add(std::chrono::milliseconds(0), [&] {
+      MutexLock lock(&mutex);
+      most = std::max(most, ++at_once);
+      if (done == 0) changed.WaitFor(&mutex, std::chrono::milliseconds(20));
+      --at_once;
+      ++done;
+      changed.NotifyAll();
+    });
+  }
+  bool late = false, held_up = false;
+  {
+    MutexLock lock(&mutex);
+    while (done < 6) changed.Wait(&mutex);
+  }
+  EXPECT_LE(most, 2);
+  // The thread that waited for the later one's time is the one that the earlier one blocks.
+  pool.Add(std::chrono::milliseconds(50), [&] {
+    MutexLock lock(&mutex);
+    late = true;
+    changed.NotifyAll();
+  });
+  pool.Add(std::chrono::milliseconds(1), [&] {
+    MutexLock lock(&mutex);
+    const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+    while (!late && std::chrono::steady_clock::now() < until) changed.WaitFor(&mutex, std::chrono::seconds(1));
+    held_up = !late;
+    ++done;
+    changed.NotifyAll();
+  });
+  {
+    MutexLock lock(&mutex);
+    while (done < 7) changed.Wait(&mutex);
+    EXPECT_FALSE(held_up);
+  }
+  pool.Stop();
 }
 
 }  // namespace

@@ -5,10 +5,11 @@ import contextlib
 import os
 import random
 import socket
+import ssl
 import threading
 import time
 from pathlib import Path
-from typing import Any, Callable, Iterator, Union
+from typing import Any, Callable, Iterator, NamedTuple, Union
 
 from tests.lib.daemon import Daemon, wait_for
 
@@ -17,20 +18,35 @@ SEED = int(os.environ.get("ORCH_TEST_SEED", "0")) or random.SystemRandom().randr
 SANITIZED = "asan" in os.environ.get("ORCH_TEST_BIN", "")
 GROWTH = (1024 if SANITIZED else 96) << 20
 
-Address = Union[str, tuple[str, int]]  # a path, or host and port
+class Tls(NamedTuple):
+    """Behind TLS."""
+    host: str
+    port: int
+    context: ssl.SSLContext
+
+
+Address = Union[str, tuple[str, int], Tls]  # a path, or host and port
 
 
 def listeners(daemon: Daemon, kind: str) -> dict[str, Address]:
-    """`grpc` or `http`: the TCP and the Unix address."""
-    host, port = daemon.server[kind].removeprefix("http://").rsplit(":", 1)
+    """`grpc` or `http`: the TCP and the Unix address; of a daemon with a certificate the one behind TLS alone."""
+    host, port = daemon.server[kind].removeprefix("http://").removeprefix("https://").rsplit(":", 1)
+    if daemon.ca is not None:
+        context = ssl.create_default_context(cafile=str(daemon.ca))
+        context.set_alpn_protocols(["h2"] if kind == "grpc" else ["http/1.1"])
+        return {f"{kind} tls": Tls(host, int(port), context)}
     return {f"{kind} tcp": (host, int(port)), f"{kind} unix": str(daemon.server[f"{kind}_unix"])}
 
 
-def connect(address: Address, seconds: float = 5.0) -> socket.socket:
+def connect(address: Address, seconds: float = 5.0, plain: bool = False) -> socket.socket:
+    """`plain`: without the handshake, where there would be one."""
     sock = socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET, socket.SOCK_STREAM)
     sock.settimeout(seconds)
-    sock.connect(address)
-    return sock
+    if not isinstance(address, Tls):
+        sock.connect(address)
+        return sock
+    sock.connect((address.host, address.port))
+    return sock if plain else address.context.wrap_socket(sock, server_hostname=address.host)
 
 
 def send(sock: socket.socket, data: bytes) -> bool:
@@ -59,7 +75,7 @@ def throw(address: Address, data: bytes, wait: float = 0.2, end: bool = False) -
     """One connection with these bytes, at their end nothing (or, by `end`, the end of what we send); what came back."""
     with connect(address) as sock:
         send(sock, data)
-        if end:
+        if end and not isinstance(sock, ssl.SSLSocket):  # TLS has no half of an end here
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_WR)
         return read(sock, wait)
@@ -102,7 +118,7 @@ class Watch:
         self._thread.join(30)
 
     def _run(self) -> None:
-        address = listeners(self.daemon, "http")["http tcp"]
+        address = next(iter(listeners(self.daemon, "http").values()))
         while True:
             started = time.monotonic()
             try:

@@ -30,6 +30,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "RegisterPipeline": {"pipeline": PIPELINE},
     "ValidatePipeline": {"pipeline": PIPELINE},
     "RegisterOrchestrator": {"orchestrator": {"name": "o", "flavor": "fake", "config": {"duration": "1ms"}}},
+    "CreateToken": {"name": "ci", "scope": "READ", "lifetime": "3600s"},
     "SetPool": {"pool": {"name": "db", "slots": 2}},
     "SetStack": {"stack": {"name": "s", "orchestrator": "fake"}},
     "GetPipeline": {"name": "p"},

@@ -13,9 +13,13 @@ CALL = b"POST /orch.v1.RunService/ListRuns HTTP/1.1\r\nHost: x\r\nContent-Type: 
 
 class Http1(unittest.TestCase):
     @classmethod
+    def make(cls) -> Daemon:
+        return Daemon()
+
+    @classmethod
     def setUpClass(cls) -> None:
         print(f"\nseed {SEED} (ORCH_TEST_SEED)", flush=True)
-        cls.daemon = Daemon()
+        cls.daemon = cls.make()
         cls.daemon.start()
         cls.addClassCleanup(cls.daemon.close)
         cls.daemon.http("/orch.v1.RunService/ListRuns", {})

@@ -46,9 +46,13 @@ def call(path: bytes, token: str = "") -> bytes:
 
 class Http2(unittest.TestCase):
     @classmethod
+    def make(cls) -> Daemon:
+        return Daemon()
+
+    @classmethod
     def setUpClass(cls) -> None:
         print(f"\nseed {SEED} (ORCH_TEST_SEED)", flush=True)
-        cls.daemon = Daemon()
+        cls.daemon = cls.make()
         cls.daemon.start()
         cls.addClassCleanup(cls.daemon.close)
         cls.daemon.ctl("list-runs")  # whatever the first call allocates is there

@@ -1,6 +1,7 @@
 """A real Docker engine for a test, started and stopped by tests/platforms/docker."""
 from __future__ import annotations
 
+import atexit
 import contextlib
 import http.client
 import json
@@ -38,8 +39,9 @@ class Engine:
         self.socket = self.folder / "docker.sock"
         self.address = f"unix://{self.socket}"
 
-    def up(self) -> None:
-        done = subprocess.run([SCRIPTS / "up", self.folder], capture_output=True, text=True, timeout=300)
+    def up(self, *flags: object) -> None:
+        """`flags`: more for dockerd."""
+        done = subprocess.run([SCRIPTS / "up", self.folder, *map(str, flags)], capture_output=True, text=True, timeout=300)
         if done.returncode != 0:
             self.down()
             raise unittest.SkipTest("no Docker engine: " + done.stderr.strip()[-300:])
@@ -59,11 +61,18 @@ class Engine:
         (self.folder / "pid").unlink(missing_ok=True)
         self.socket.unlink(missing_ok=True)
 
-    def call(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+    def answers(self) -> bool:
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            return self.call("GET", "/version")[0] == 200
+        return False
+
+    def call(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> tuple[int, Any]:
+        """`body`: JSON, or the bytes of a tar archive."""
         connection = _Connection(self.socket)
         try:
-            data = None if body is None else json.dumps(body)
-            connection.request(method, f"/v1.41{path}", data, {"Content-Type": "application/json"} if data else {})
+            data = body if body is None or isinstance(body, bytes) else json.dumps(body)
+            kind = {"Content-Type": "application/x-tar" if isinstance(body, bytes) else "application/json"} if data else {}
+            connection.request(method, f"/v1.41{path}", data, {**kind, **(headers or {})})
             answer = connection.getresponse()
             text = answer.read()
         finally:
@@ -76,3 +85,24 @@ class Engine:
     def containers(self, **labels: str) -> list[dict[str, Any]]:
         filters = {"label": [f"{k}={v}" for k, v in labels.items()]}
         return list(self.call("GET", f"/containers/json?all=1&filters={quote(json.dumps(filters))}")[1])
+
+
+_shared: Engine | None = None
+_reason = ""
+
+
+def shared_engine() -> Engine:
+    """One engine for all tests of this process, which leave no containers behind; up again if one of them left it dead."""
+    global _shared, _reason
+    if _reason:
+        raise unittest.SkipTest(_reason)
+    if _shared is None:
+        _shared = Engine()
+        atexit.register(_shared.down)
+    if not _shared.answers():
+        try:
+            _shared.up()
+        except unittest.SkipTest as reason:
+            _reason = str(reason)
+            raise
+    return _shared

@@ -1,5 +1,5 @@
 // Secrets taken out of streams: whole and in pieces, overlapping, handed on in the middle.
-#include "backends/local/supervisor/redactor.h"
+#include "server/base/redactor.h"
 
 #include <random>
 

@@ -8,6 +8,8 @@
 #include "client/lib/errors.h"
 #include "gmock/gmock.h"
 #include "google/rpc/status.pb.h"
+#include "server/base/folder_listing.h"
+#include "server/base/folder_pack.h"
 #include "server/base/status.h"
 #include "server/rpc/checks.h"
 
@@ -25,6 +27,35 @@ TEST(Wire, HasOneEncodingForEachMessage) {
   ASSERT_TRUE(Decode(welcome, &got));
   welcome.back() = '\xcb';  // a negative number of entries
   EXPECT_FALSE(Decode(welcome, &got));
+}
+
+TEST(FolderPack, IsReadWholeOrNotAtAll) {
+  const std::string listing = WriteListing({{"s", FolderEntry::Kind::kFolder, false, ""},
+                                            {"s/n", FolderEntry::Kind::kFile, false, std::string(32, '1')},
+                                            {"x", FolderEntry::Kind::kFile, true, std::string(32, '2')}});
+  const std::string good =
+      PackHead(static_cast<int64_t>(listing.size())) + listing + PackLength(5) + "hello" + PackLength(0);
+  const auto read = [](const std::string& bytes) {
+    const ReadAt at = [&](int64_t offset, char* out, size_t n) {
+      if (static_cast<size_t>(offset) + n > bytes.size()) return false;
+      bytes.copy(out, n, static_cast<size_t>(offset));
+      return true;
+    };
+    return ReadPack(at, static_cast<int64_t>(bytes.size()), 3);
+  };
+  const auto pack = read(good);
+  ASSERT_TRUE(pack.ok()) << pack.status();
+  EXPECT_EQ(pack->listing, listing);
+  ASSERT_EQ(pack->files.size(), 2u);
+  EXPECT_EQ(good.substr(static_cast<size_t>(pack->files[0].offset), static_cast<size_t>(pack->files[0].size)), "hello");
+  EXPECT_EQ(pack->files[1].digest, std::string(32, '2'));
+  EXPECT_EQ(pack->files[1].size, 0);
+  for (size_t n = 0; n < good.size(); ++n) EXPECT_FALSE(read(good.substr(0, n)).ok()) << n;
+  EXPECT_EQ(ReasonOf(read(good + "x").status()), "PACK_INVALID");
+  EXPECT_EQ(ReasonOf(read(PackHead(-1) + listing).status()), "PACK_INVALID");
+  EXPECT_EQ(ReasonOf(read(PackHead(static_cast<int64_t>(listing.size())) + listing + PackLength(INT64_MAX)).status()),
+            "PACK_INVALID");
+  EXPECT_EQ(ReasonOf(read(PackHead(8) + "nolisting" + PackLength(0)).status()), "LISTING_INVALID");
 }
 
 TEST(ErrorDetails, ADelayFromOutsideIsBounded) {

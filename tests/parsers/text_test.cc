@@ -78,7 +78,7 @@ TEST(ParameterText, MustBeUtf8) {
 }
 
 TEST(ServerAddress, IsTheSameOnceItIsNormal) {
-  for (const char* text : {"unix:/a", "unix:///a", "unix:////a", "/a", "//a", "unix:a"}) {
+  for (const char* text : {"unix:/a", "unix:///a", "unix:////a", "/a", "//a", "unix:a", "https://h:1/"}) {
     const auto address = client::NormalAddress(text);
     ASSERT_TRUE(address.ok()) << text;
     EXPECT_EQ(client::NormalAddress(*address).value(), *address) << text;

@@ -52,6 +52,7 @@ class ServerDouble(grpc.GenericRpcHandler):
         self.token = token
         self.script = script or {}
         self.requests = []  # (method, request)
+        self.on_end = lambda: None  # called when a stream ends
         self._lock = threading.Lock()
         self._server = grpc.server(
             concurrent.futures.ThreadPoolExecutor(8), handlers=(self,), options=[("grpc.so_reuseport", 0)]
@@ -107,6 +108,7 @@ class ServerDouble(grpc.GenericRpcHandler):
         return answer
 
     def _stream(self, name, request, context):
+        context.add_callback(self.on_end)
         for answer in self._next(name, request, context):
             if isinstance(answer, Failure):
                 answer.end(context)

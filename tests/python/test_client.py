@@ -468,8 +468,8 @@ class StartTest(ClientCase):
 class PackageTest(unittest.TestCase):
     def test_import_is_quick_and_needs_no_yaml(self):
         code = (
-            "import time, grpc; begin = time.perf_counter(); import orchd; "
-            "import sys; print(time.perf_counter() - begin, 'yaml' in sys.modules)"
+            "import time, grpc; begin = time.process_time(); import orchd; orchd.Client, orchd.step, orchd.pipeline; "
+            "import sys; print(time.process_time() - begin, 'yaml' in sys.modules)"
         )
         runs = [
             subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,

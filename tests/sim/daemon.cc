@@ -18,6 +18,7 @@ CorePolicy PolicyOf(const Plan& plan, const testing::StoreModel& tables) {
   policy.slice = plan.slice;
   policy.grants = plan.grants;
   policy.hooks.at_once = plan.hooks_at_once;
+  policy.breaker.failures = plan.breaker_failures;
   return tables.Continue(policy);
 }
 
@@ -277,7 +278,7 @@ SimDaemon::SimDaemon(Fate* fate, const Plan& plan, testing::StoreModel* tables, 
   if (!started.ok()) fate->Break(started.ToString());
   std::map<std::string, int64_t> capacity;
   if (plan.cpu_millis > 0) capacity["cpu"] = plan.cpu_millis;
-  (void)core_.Apply(OrchestratorChanged{"o", true, std::move(capacity), plan.parallel}, {});
+  (void)core_.Apply(OrchestratorChanged{"o", true, std::move(capacity), plan.parallel, plan.rate_milli}, {});
   for (StoredRun& run : tables->Open()) {
     auto context = std::make_shared<RunContext>();
     context->header = run.header;
@@ -290,7 +291,7 @@ SimDaemon::SimDaemon(Fate* fate, const Plan& plan, testing::StoreModel* tables, 
   const absl::Status sane = core_.CheckInvariants();
   if (!sane.ok()) fate->Break("the restored state: ", sane.ToString());
   for (HookRow& row : tables->OpenHooks()) core_.RestoreHook(std::move(row), fate->Now());
-  outbox_.Adopt(core_.LiveAttempts(), 10'000'000);
+  outbox_.Adopt(core_.LiveAttempts(), 10'000'000, int64_t{4} << 30);
   outbox_.SetHookBackend([hooks]() -> absl::StatusOr<std::unique_ptr<Backend>> { return hooks->Connect(); });
   const absl::Status adopted = outbox_.AdoptHooks(core_.RunningHooks(), 10'000'000);
   if (!adopted.ok()) fate->Break(adopted.ToString());

@@ -64,6 +64,7 @@ class SimExecutor : public Executor {
   void InOrder(int64_t lane, std::function<void()> work) override;
   bool Here(absl::FunctionRef<void()>) override { return false; }
   void Aside(int64_t lane, std::function<void()> work) override;
+  void Slowly(std::chrono::milliseconds, std::function<void()> work) override { Aside(0, std::move(work)); }
   void Stop() override { stopped_ = true; }
 
   // Some of the line, and the rest later.

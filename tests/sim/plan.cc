@@ -167,6 +167,8 @@ Plan SwarmPlan(uint64_t seed) {
   some(Fault::kRetrySteps, 50);
   some(Fault::kDeleteRun, 30);
   some(Fault::kRetryOther, 60);
+  if (dice.Percent(20)) plan.rate_milli = 300 + static_cast<int64_t>(dice.Draw(10'000));
+  if (dice.Percent(50)) plan.breaker_failures = static_cast<int64_t>(dice.Draw(4));
   return plan;
 }
 
@@ -205,7 +207,7 @@ std::string Plan::Describe() const {
     if (faults[f] > 0) absl::StrAppend(&out, " ", Name(static_cast<Fault>(f)), "=", faults[f]);
   }
   absl::StrAppend(&out, "\nslice=", slice, " grants=", grants, " cpu=", cpu_millis, " parallel=", parallel,
-                  " posts=", posts_per_turn, "\nruns:");
+                  " rate=", rate_milli, " breaker=", breaker_failures, " posts=", posts_per_turn, "\nruns:");
   for (const RunPlan& run : runs) {
     absl::StrAppend(&out, " [shape ", static_cast<int>(run.shape), ", ", run.steps, " steps, mode ",
                     static_cast<int>(run.mode), ", max_parallel ", run.max_parallel, ", timeout ", run.timeout_micros,

@@ -31,6 +31,8 @@ struct Plan {
   int grants = 1'000;
   int64_t cpu_millis = 0;  // 0: not limited
   int parallel = 0;        // of the orchestrator; 0: not limited
+  int64_t rate_milli = 0;  // submissions a second, in thousandths; 0: not limited
+  int64_t breaker_failures = 5;
   int hooks_at_once = 16;
   bool accept_is_start = false;
   bool reports_strangers = true;  // the platform tells of ended jobs that nobody asked about

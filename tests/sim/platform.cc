@@ -24,6 +24,10 @@ class PlatformBackend : public Backend {
   std::vector<std::string> Check(const Resources&, absl::string_view) const override { return {}; }
   absl::StatusOr<Workspace> Prepare(const AttemptName&) override { return Workspace(); }
   void Submit(Unit unit) override { platform_->Submit(std::move(unit)); }
+  ProbeReport Probe() override {
+    const bool bad = platform_->fate_->Happens(Fault::kRefuseForNow);
+    return {{{"platform", !bad, bad ? "simulated" : "", ""}}};
+  }
   void Cancel(absl::string_view key, CancelMode mode) override { platform_->Cancel(key, mode == CancelMode::kForced); }
   void Release(absl::string_view key) override { platform_->Release(key); }
   void Adopt(std::vector<KnownAttempt> attempts) override { platform_->Adopt(std::move(attempts)); }
@@ -53,6 +57,7 @@ Platform::Platform(Fate* fate, const Plan& plan, const std::vector<std::shared_p
 std::unique_ptr<Backend> Platform::Connect(uint32_t life) {
   life_ = life;
   adopted_ = false;
+  submitted_ = 0;
   return std::make_unique<PlatformBackend>(this, plan_.accept_is_start, plan_.cpu_millis);
 }
 
@@ -76,7 +81,17 @@ uint32_t Platform::Know(absl::string_view key) {
   return number;
 }
 
+// A life begins with as many as a second has; what is late in the outbox only makes it fewer.
+void Platform::CountSubmission() {
+  if (submitted_++ == 0) since_mono_ = fate_->mono();
+  if (plan_.rate_milli == 0) return;
+  const int64_t most = std::max<int64_t>(plan_.rate_milli / 1000, 1) +
+                       (fate_->mono() - since_mono_) * plan_.rate_milli / 1000 / kSecond + plan_.rate_milli / 1000 + 1;
+  if (submitted_ > most) fate_->Break(submitted_, " submissions, the rate allows ", most);
+}
+
 void Platform::Submit(Unit unit) {
+  CountSubmission();
   const AttemptName& name = unit.attempts.at(0).name;
   const uint32_t number = Know(unit.key);
   Job& job = jobs_[number];
@@ -273,7 +288,9 @@ void Platform::Deliver(uint32_t number, Word word, bool of_this_life) {
   if (!of_this_life && (!progress || fate_->dice.Percent(50))) return;
   switch (word) {
     case Word::kAccepted:
-      if (!job.forgotten) listener_->Accepted(job.key, "handle", "external", "");
+      if (job.forgotten) return;
+      listener_->Accepted(job.key, "handle", "external", "");
+      if (number % 3 == 0 && !job.started) listener_->Pending(job.key, Reason::kUnschedulable, "no room yet");
       return;
     case Word::kStarted:
       return listener_->Started(job.key, "external", "node", job.started_wall);

@@ -61,6 +61,7 @@ class Platform {
 
   uint32_t Know(absl::string_view key);
   void Submit(Unit unit);
+  void CountSubmission();
   void Cancel(absl::string_view key, bool forced);
   void Release(absl::string_view key);
   void Adopt(std::vector<KnownAttempt> attempts);
@@ -89,6 +90,8 @@ class Platform {
   int64_t db_ = 0;
   int64_t parallel_ = 0;
   std::vector<int64_t> parallel_of_run_;
+  int64_t submitted_ = 0;   // in this life
+  int64_t since_mono_ = 0;  // the first of them
 };
 
 }  // namespace orch::sim

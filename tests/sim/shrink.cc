@@ -41,6 +41,8 @@ std::vector<Plan> Smaller(const Plan& plan) {
   }
   if (plan.cpu_millis > 0) out.emplace_back(plan).cpu_millis = 0;
   if (plan.parallel > 0) out.emplace_back(plan).parallel = 0;
+  if (plan.rate_milli > 0) out.emplace_back(plan).rate_milli = 0;
+  if (plan.breaker_failures > 0) out.emplace_back(plan).breaker_failures = 0;
   for (size_t i = 0; i < plan.runs.size(); ++i) {
     if (plan.runs[i].max_parallel > 0) out.emplace_back(plan).runs[i].max_parallel = 0;
     if (plan.runs[i].timeout_micros > 0) out.emplace_back(plan).runs[i].timeout_micros = 0;

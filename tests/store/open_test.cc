@@ -158,7 +158,7 @@ TEST_F(StoreTest, ADamagedHeaderIsDataLoss) {
   auto writer = OpenWriter(dir_);
   EXPECT_EQ(writer.status().code(), absl::StatusCode::kDataLoss) << writer.status();
   EXPECT_EQ(ReasonOf(writer.status()), "DATABASE_CORRUPT");
-  EXPECT_THAT(std::string(writer.status().message()), HasSubstr("restore a backup"));
+  EXPECT_THAT(std::string(writer.status().message()), HasSubstr("orchd --restore BACKUP"));
 }
 
 TEST_F(StoreTest, AnEmptiedDatabaseIsNotTakenForANewOne) {

@@ -239,6 +239,29 @@ TEST_F(RemovalTest, BytesGoWithTheLastArtifactThatHasThem) {
   EXPECT_THAT(*queries_->ListBlobRemovals("", 10), IsEmpty());
 }
 
+TEST_F(RemovalTest, WhatAReaderReadIsNotedWhenItsArtifactGoes) {
+  Batch batch;
+  AddRun(&batch, 1, "r1", RunState::kSucceeded);
+  AddRun(&batch, 2, "r2", RunState::kRunning);
+  batch.steps = {Step(1, 0, "s"), Step(2, 0, "s")};
+  for (const char* text : {"read", "stays"}) AddBlob(&batch, text);
+  batch.artifacts = {Artifact(1, 1, 0, "penguins.s.o", "read"), Artifact(2, 2, 0, "penguins.s.o", "stays")};
+  AttemptRow& reader = batch.attempts.emplace_back();
+  reader.run = 2;
+  reader.number = 1;
+  reader.state = AttemptState::kRunning;
+  reader.external = {0, 1, 2};
+  Commit(batch);
+  EXPECT_THAT(*queries_->ListGoneReads(2, 0, 1), IsEmpty());
+  Batch removal;
+  removal.removals.runs = {Deleted(1, "r1", 0)};
+  removal.removals.artifacts = {1};
+  Commit(removal);
+  EXPECT_THAT(*queries_->ListGoneReads(2, 0, 1), ElementsAre(Sha256Of("read")));
+  EXPECT_THAT(*queries_->ListGoneReads(2, 0, 2), IsEmpty());
+  EXPECT_THAT(*queries_->ListBlobRemovals("", 10), ElementsAre(Sha256Of("read")));
+}
+
 TEST_F(RemovalTest, RowsGoInSlices) {
   Batch batch;
   AddRun(&batch, 1, "r", RunState::kSucceeded);

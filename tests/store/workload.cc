@@ -111,6 +111,11 @@ Batch Workload::Next() {
     hook.ended = hook.state == HookState::kSucceeded ? sequence_ : 0;
     batch.hooks.push_back(std::move(hook));
   }
+  if (Below(4) == 0) {
+    const std::string name = absl::StrCat("token-", Below(3));
+    batch.api_tokens.push_back({name, Sha256Of(absl::StrCat(name, sequence_)), TokenScope::kRead, sequence_, 0, 0, 0});
+    batch.token_uses.push_back({name, sequence_, 1});
+  }
   if (Below(5) == 0) batch.deleted_secrets.emplace_back("default", absl::StrCat("secret-", Below(3)));
   if (Below(5) == 0) batch.deleted_pools.push_back(absl::StrCat("pool-", Below(3)));
   RunRow r;

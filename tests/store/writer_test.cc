@@ -546,6 +546,53 @@ TEST_F(StoreTest, HooksAreReadAsTheyWere) {
   EXPECT_THAT(*writer_->OpenHooks(), SizeIs(0));
 }
 
+TEST_F(StoreTest, TokensAreReplacedByNameAndUsesAreThoseOfTheSameToken) {
+  Batch batch;
+  batch.api_tokens = {{"ci", std::string(32, 'a'), TokenScope::kRead, 10, 20, 0, 0},
+                      {"dash", std::string(32, 'b'), TokenScope::kFull, 11, 0, 0, 5}};
+  Commit(batch);
+  Batch used;
+  used.token_uses = {{"ci", 10, 7}, {"dash", 12, 7}, {"nobody", 1, 7}};  // of the second another was used
+  Commit(used);
+  auto listed = queries_->ListApiTokens();
+  ASSERT_THAT(*listed, SizeIs(2));
+  EXPECT_EQ((*listed)[0].digest, std::string(32, 'a'));
+  EXPECT_EQ((*listed)[0].scope, TokenScope::kRead);
+  EXPECT_EQ((*listed)[0].expires, 20);
+  EXPECT_EQ((*listed)[0].last_used, 7);
+  EXPECT_EQ((*listed)[1].last_used, 0);
+  EXPECT_EQ((*listed)[1].revoked, 5);
+  Batch again;
+  again.api_tokens = {{"ci", std::string(32, 'c'), TokenScope::kFull, 30, 0, 0, 0}};
+  Commit(again);
+  listed = queries_->ListApiTokens();
+  ASSERT_THAT(*listed, SizeIs(2));
+  EXPECT_EQ((*listed)[0].digest, std::string(32, 'c'));
+  EXPECT_EQ((*listed)[0].last_used, 0);
+}
+
+TEST_F(StoreTest, FlavorsOfPlugInsAreReplacedByNameAndDeleted) {
+  const std::string description("\x0a\x00\xff", 3);
+  Batch batch;
+  batch.flavors = {{"slurm", "/opt/orch-slurm", "", "", "", "", description, 1, 2, 1},
+                   {"far", "", "host:7443", "/ca", "/cert", "/key", "d", 3, 4, 1}};
+  Commit(batch);
+  auto listed = queries_->ListFlavors();
+  ASSERT_THAT(*listed, SizeIs(2));
+  EXPECT_EQ((*listed)[0].address, "host:7443") << "by name";
+  EXPECT_EQ((*listed)[0].program, "");
+  EXPECT_EQ((*listed)[0].key_file, "/key");
+  EXPECT_EQ((*listed)[1].description, description);
+  Batch next;
+  next.flavors = {{"slurm", "/opt/orch-slurm", "", "", "", "", "new", 1, 9, 2}};
+  next.deleted_flavors = {"far"};
+  Commit(next);
+  listed = queries_->ListFlavors();
+  ASSERT_THAT(*listed, SizeIs(1));
+  EXPECT_EQ((*listed)[0].version, 2);
+  EXPECT_EQ((*listed)[0].description, "new");
+}
+
 TEST_F(StoreTest, SecretsAreListedWithoutWhatIsSealed) {
   const std::string sealed(50, '\xee');
   Batch batch;

@@ -11,22 +11,27 @@ LAYERS = {
     "server/base": {"server/base"},
     "server/model": {"server/base", "server/model"},
     "server/jq": {"server/base", "server/jq"},
+    "server/s3": {"server/base", "server/s3"},
     "server/core": {"server/base", "server/model", "server/core"},
     "server/store": {"server/base", "server/model", "server/store", "migrations"},
     "backends/api": {"server/base", "server/model", "backends/api"},
     "backends/local": {"server/base", "server/model", "backends/api", "backends/local"},
+    "backends/kubernetes": {"server/base", "server/model", "backends/api", "backends/local", "backends/kubernetes"},
+    "backends/kubernetes/api": {"server/base", "backends/kubernetes/api"},
+    "backends/plugin": {"proto", "server/base", "server/model", "backends/api", "backends/local", "backends/plugin"},
     "backends/fake": {"server/base", "server/model", "backends/api", "backends/fake"},
-    "server/engine": {"server/base", "server/model", "server/core", "server/store", "backends/api", "server/jq", "server/engine"},
+    "server/engine": {"server/base", "server/model", "server/core", "server/store", "backends/api", "server/jq", "server/s3", "server/engine"},
     # The configuration is that of everything below it: the engine's limits, the form of addresses.
     "server/config": {"server/base", "server/model", "server/engine", "server/http", "server/config"},
     "client/spec": {"proto", "server/base", "server/model", "client/spec"},
     "client/lib": {"proto", "server/base", "client/lib", "client/spec"},
     "client/launch": {"server/base", "client/launch"},
-    "client/cli": {"proto", "server/base", "client/lib", "client/spec", "client/cli"},
+    "client/image": {"server/base", "client/launch", "client/image"},
+    "client/cli": {"proto", "server/base", "client/lib", "client/spec", "client/image", "client/cli"},
 }
-MAY_USE_PROTO = ("proto/", "client/", "server/rpc/", "server/http/", "tests/", "examples/")
+MAY_USE_PROTO = ("proto/", "client/", "server/rpc/", "server/http/", "backends/plugin/", "backends/plugins/", "tests/", "examples/")
 MAY_USE_PROTO_FILES = {"server/main.cc", "server/daemon.cc", "server/daemon.h"}
-PROTO = re.compile(r'^(orch/v1/|proto/|google/protobuf/|google/rpc/|grpcpp/|grpc/|grpc\+\+/)|\.pb\.h$')
+PROTO = re.compile(r'^(orch/v1/|orch/backend/|proto/|google/protobuf/|google/rpc/|grpcpp/|grpc/|grpc\+\+/)|\.pb\.h$')
 
 # pattern, what to use instead, folders it holds for, files that may.
 BANNED = [
@@ -79,7 +84,7 @@ def check_layers(names=None):
         for number, path in includes(name):
             if PROTO.search(path) and not name.startswith(MAY_USE_PROTO) and name not in MAY_USE_PROTO_FILES:
                 faults.append(f"{name}:{number}: includes {path}; generated protobuf and gRPC stay in proto, client, "
-                              "server/rpc, server/http and main")
+                              "server/rpc, server/http, backends/plugin and main")
             elif layer and path.startswith(("server/", "backends/", "client/", "tests/")) and not any(
                     path.startswith(allowed + "/") for allowed in LAYERS[layer]):
                 faults.append(f"{name}:{number}: {layer} may not include {path}")

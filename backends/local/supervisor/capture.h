@@ -7,8 +7,8 @@
 #include <string_view>
 #include <vector>
 
-#include "backends/local/supervisor/redactor.h"
 #include "backends/local/wire.h"
+#include "server/base/redactor.h"
 
 namespace orch::local {
 

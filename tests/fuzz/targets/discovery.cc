@@ -9,7 +9,8 @@
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   static const orch::fuzz::Scratch scratch;
   static const int cleared = [] {
-    for (const char* name : {"ORCH_SERVER", "ORCH_TOKEN", "ORCH_DATA_DIR"}) unsetenv(name);
+    for (const char* name : {"ORCH_SERVER", "ORCH_TOKEN", "ORCH_TOKEN_FILE", "ORCH_CA", "ORCH_DATA_DIR"})
+      unsetenv(name);
     return 0;
   }();
   (void)cleared;

@@ -1,13 +1,13 @@
 // Secrets taken out of a stream: any pieces, and any hand-over between processes, give what the whole gives; no value
 // is left, and nothing else is taken.
-#include "backends/local/supervisor/redactor.h"
+#include "server/base/redactor.h"
 
 #include <algorithm>
 #include <memory>
 
 #include "tests/fuzz/fuzz.h"
 
-namespace orch::local {
+namespace orch {
 namespace {
 
 std::string Plainly(const std::vector<std::string>& values, const std::string& text) {
@@ -38,16 +38,16 @@ std::string Plainly(const std::vector<std::string>& values, const std::string& t
 }
 
 }  // namespace
-}  // namespace orch::local
+}  // namespace orch
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  using orch::local::Redactor;
+  using orch::Redactor;
   if (size > 4096) return 0;
   const std::vector<std::string> parts = orch::fuzz::Parts(orch::fuzz::View(data, size), 4);
   const std::vector<std::string> values(parts.begin(), parts.begin() + 2);
   const std::string& cuts = parts[2];
   const std::string& text = parts[3];
-  const std::string expected = orch::local::Plainly(values, text);
+  const std::string expected = orch::Plainly(values, text);
   auto redactor = std::make_unique<Redactor>(values);
   std::string out;
   size_t cut = 0;

@@ -103,8 +103,6 @@ class Inside {
     engine_ = *std::move(engine);
     rpc::ApiOptions api;
     api.engine = engine_.get();
-    api.flavors = &Flavors();
-    api.fake_flavor = true;
     api.token = kToken;
     api.version = "1";
     api.data_dir = scratch_.dir();

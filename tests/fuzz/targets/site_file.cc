@@ -38,6 +38,7 @@ void Check(absl::string_view text) {
   if (!problems.empty()) return;
   ApplyTwice(site.orchestrators);
   ApplyTwice(site.pools);
+  ApplyTwice(site.artifact_stores);
   ApplyTwice(site.stacks);
 }
 

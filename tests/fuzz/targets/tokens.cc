@@ -39,9 +39,9 @@ void Check(const std::string& token, const std::string& filter) {
   REQUIRE(!ReadPageToken(made, filter).ok());
 
   static SignIn* const kSignIn = new SignIn("token", kInstance);
-  static const std::string* const kCookie = new std::string(kSignIn->MakeCookie(1));
-  REQUIRE(kSignIn->CheckCookie(*kCookie, 2));
-  if (token != *kCookie) REQUIRE(!kSignIn->CheckCookie(token, 2));
+  static const std::string* const kCookie = new std::string(kSignIn->MakeCookie("", 1));
+  REQUIRE(kSignIn->CheckCookie(*kCookie, 2) == "");
+  if (token != *kCookie) REQUIRE(!kSignIn->CheckCookie(token, 2).has_value());
   REQUIRE(!kSignIn->UseCode(token, 1).has_value());
 }
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import os
-from collections.abc import Iterator, Mapping
-from types import TracebackType
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
 
 from ._calls import Connection
 from ._discover import Endpoint, discover, given_server
@@ -43,43 +41,31 @@ def set_word(message: Any, field: str, word: str, what: str) -> None:
     setattr(message, field, known[word.upper()])
 
 
-_Client = TypeVar("_Client", bound="Base")
-
-
 class Base:
-    """Finds the daemon and calls it."""
+    """Finds the daemon and calls it. `connect`: which kind of connection does so."""
 
     def __init__(
         self,
-        server: str | None = None,
-        token: str | None = None,
-        data_dir: str | os.PathLike[str] | None = None,
-        start: bool = True,
-        *,
-        project: str = "",
-        timeout: float = 30.0,
-        patience: float = 15.0,
+        connect: type[Connection],
+        server: str | None,
+        token: str | None,
+        data_dir: str | os.PathLike[str] | None,
+        start: bool,
+        project: str,
+        timeout: float,
+        patience: float,
+        ca: str | os.PathLike[str] | None,
     ) -> None:
         self._server = server
         self._token = token
         self._data_dir = os.fspath(data_dir) if data_dir is not None else None
+        self._ca = os.fspath(ca) if ca is not None else None
         self._start = start and not given_server(server)
         self._project = project
-        self._connection = Connection(self._discover, timeout, patience)
-
-    def __enter__(self: _Client) -> _Client:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self._connection.close()
+        self._connection = connect(self._discover, timeout, patience)
 
     def _discover(self) -> Endpoint:
-        return discover(self._server, self._token, self._data_dir)
+        return discover(self._server, self._token, self._data_dir, self._ca)
 
     def _request(self, kind: str, /, **fields: Any) -> Any:
         request = message_class(kind)(**fields)
@@ -87,18 +73,21 @@ class Base:
             request.project = self._project
         return request
 
-    def _answers(self, method: str, request: Any, size_field: str, limit: int | None) -> Iterator[Any]:
+    async def _answers(self, method: str, request: Any, size_field: str, limit: int | None) -> AsyncIterator[Any]:
         """Whole answers, page by page; `limit` only makes the pages smaller."""
         while True:
             setattr(request, size_field, _PAGE if limit is None else max(1, min(_PAGE, limit)))
-            answer = self._connection.unary(method, request)
+            answer = await self._connection.unary(method, request)
             yield answer
             if not answer.next_page_token:
                 return
             request.page_token = answer.next_page_token
 
-    def _pages(
-        self, method: str, request: Any, field: str, limit: int | None, size_field: str = "page_size"
-    ) -> Iterator[Any]:
-        answers = self._answers(method, request, size_field, limit)
-        return itertools.islice((message for answer in answers for message in getattr(answer, field)), limit)
+    async def _pages(self, method: str, request: Any, field: str, limit: int | None) -> list[Any]:
+        messages: list[Any] = []
+        if limit is None or limit > 0:
+            async for answer in self._answers(method, request, "page_size", limit):
+                messages.extend(getattr(answer, field))
+                if limit is not None and len(messages) >= limit:
+                    break
+        return messages[:limit]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import grpc
-
 from . import errors
+from ._grpc import grpc
 from ._messages import message_class
 
 _BY_CODE: dict[str, type[errors.OrchdError]] = {

@@ -1,313 +1,147 @@
-"""The client. One object serves any number of threads."""
+"""The clients: `Client` blocks; of `AsyncClient` the same calls are coroutines, its streams asynchronous iterators.
+
+Each call is written once, in `_reading` and `_changing`.
+"""
 
 from __future__ import annotations
 
 import os
-import socket
-import time
-import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Union
+from types import TracebackType
+from typing import Any, TypeVar
 
-import grpc
+from ._blocking import blocking, one_by_one, run_now
+from ._calls import AsyncConnection, BlockingConnection
+from ._changing import Changing
+from ._discover import Endpoint
 
-from . import spec
-from ._base import STREAM_SECONDS, fill_parameters, name_of, set_word
-from ._calls import Backoff
-from ._messages import fill_duration
-from ._reading import Reading
-from ._start import start_daemon
-from ._status import error_of
-from .errors import PipelineInvalid, Refused, Unreachable, Violation, WaitTimedOut
-from .explained import Plan
-from .types import Event, Run, Secret
-
-PipelineLike = Union[str, "os.PathLike[str]", Mapping[str, Any], Any]
-
-# What a local step takes over from whoever submitted it; the server takes no others.
-_TAKEN_OVER = ("PATH", "HOME", "USER", "LANG", "TZ", "VIRTUAL_ENV")
-_WAIT_SECONDS = 30.0  # of one WaitRun
+_Client = TypeVar("_Client", bound="Client")
+_AsyncClient = TypeVar("_AsyncClient", bound="AsyncClient")
 
 
-class Client(Reading):
-    """Talks to orchd.
+class Client:
+    """Talks to orchd. One object serves any number of threads.
 
     Without arguments it finds the daemon and the token by itself: ORCH_SERVER and ORCH_TOKEN, else the data directory
-    (ORCH_DATA_DIR, else ~/.local/share/orchd). `submit` starts a daemon for this user if none runs, unless `start` is
-    false or a server was named. `timeout` limits one call, in seconds; `patience` is for how long a call is tried again
-    while the daemon is away, which never does a thing twice. Nothing is opened before the first call.
+    (ORCH_DATA_DIR, else ~/.local/share/orchd). A daemon on another machine is `https://HOST:PORT`, whose certificate an
+    authority in the file `ca` (else ORCH_CA, else the system's) has signed. `submit` starts a daemon for this user if
+    none runs, unless `start` is false or a server was named. `timeout` limits one call, in seconds; `patience` is for
+    how long a call is tried again while the daemon is away, which never does a thing twice. Nothing is opened before
+    the first call.
     """
 
-    # Runs
-
-    def submit(
+    def __init__(
         self,
-        pipeline: PipelineLike,
-        parameters: Mapping[str, Any] | None = None,
-        name: str = "",
-        orchestrator: str = "",
-        labels: Mapping[str, str] | None = None,
-        request_id: str | None = None,
+        server: str | None = None,
+        token: str | None = None,
+        data_dir: str | os.PathLike[str] | None = None,
+        start: bool = True,
         *,
-        priority: int = 0,
-        execution_mode: str = "",
-        max_parallel: int = 0,
-        timeout: str | float | None = None,
-        use_cache: bool | None = None,
-        source_dir: str | os.PathLike[str] | None = None,
-        validate_only: bool = False,
-    ) -> Run:
-        """Submits a pipeline and answers when the run is on the server's disk.
+        project: str = "",
+        timeout: float = 30.0,
+        patience: float = 15.0,
+        ca: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self._calls = Changing(BlockingConnection, server, token, data_dir, start, project, timeout, patience, ca)
 
-        `pipeline` is the path of a YAML or JSON file, a mapping of the same shape, or an orch.v1.Pipeline message.
-        Local steps run in `source_dir`: by default the file's folder, else the current one. `timeout` is the run's, as
-        `10m` or in seconds. With the same `request_id` a second call answers the first run and starts nothing.
-        Raises PipelineInvalid with all faults, AlreadyExists if the name is taken, NotFound, Refused, Unreachable.
-        """
-        loaded = spec.load(pipeline, source_dir)
-        request = self._submission(
-            loaded, parameters, orchestrator, max_parallel, use_cache, name=name, labels=labels, priority=priority,
-            request_id=request_id or uuid.uuid4().hex, validate_only=validate_only,
-        )  # fmt: skip
-        set_word(request, "execution_mode", execution_mode, "execution mode")
-        if timeout is not None:
-            try:
-                fill_duration(request.timeout, timeout)
-            except ValueError as fault:
-                raise Refused("TIMEOUT_INVALID", f"the time-out: {fault}") from None
-        self._ensure_daemon()
-        try:
-            return Run.from_message(self._connection.unary("RunService.SubmitRun", request))
-        except PipelineInvalid as invalid:
-            raise PipelineInvalid(
-                invalid.reason, invalid.message, [loaded.place(fault) for fault in invalid.violations], invalid.code
-            ) from None
+    def __enter__(self: _Client) -> _Client:
+        return self
 
-    def _submission(
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Its calls that are under way end with an error."""
+        run_now(self._calls._connection.close())
+
+    # Reading
+
+    get_run = blocking(Changing.get_run)
+    get_pipeline_run = blocking(Changing.get_pipeline_run)
+    list_runs = blocking(Changing.list_runs)
+    list_steps = blocking(Changing.list_steps)
+    get_step = blocking(Changing.get_step)
+    list_events = blocking(Changing.list_events)
+    why = blocking(Changing.why)
+    diff_runs = blocking(Changing.diff_runs)
+    logs = one_by_one(Changing.logs)
+    log_text = blocking(Changing.log_text)
+    search_logs = one_by_one(Changing.search_logs)
+    get_artifact = blocking(Changing.get_artifact)
+    list_artifacts = blocking(Changing.list_artifacts)
+    read_artifact = blocking(Changing.read_artifact)
+    _pieces_of = one_by_one(Changing._pieces_of)
+    lineage = blocking(Changing.lineage)
+    server_info = blocking(Changing.server_info)
+
+    # Changing, and waiting
+
+    submit = blocking(Changing.submit)
+    _ensure_daemon = blocking(Changing._ensure_daemon)
+    validate = blocking(Changing.validate)
+    plan = blocking(Changing.plan)
+    cancel_run = blocking(Changing.cancel_run)
+    pause_run = blocking(Changing.pause_run)
+    resume_run = blocking(Changing.resume_run)
+    skip_step = blocking(Changing.skip_step)
+    retry_run = blocking(Changing.retry_run)
+    delete_run = blocking(Changing.delete_run)
+    wait = blocking(Changing.wait)
+    watch = one_by_one(Changing.watch)
+    set_secret = blocking(Changing.set_secret)
+    list_secrets = blocking(Changing.list_secrets)
+    delete_secret = blocking(Changing.delete_secret)
+    sign_in_link = blocking(Changing.sign_in_link)
+
+    # For this package
+
+    def _request(self, kind: str, /, **fields: Any) -> Any:
+        return self._calls._request(kind, **fields)
+
+    def _call(self, name: str, request: Any) -> Any:
+        return run_now(self._calls._connection.unary(name, request))
+
+    def _endpoint(self) -> Endpoint:
+        return self._calls._connection.open()[1]
+
+
+class AsyncClient(Changing):
+    """Talks to orchd from an event loop: the calls of `Client`, with the same arguments, answers and errors.
+
+        async with AsyncClient() as client:
+            run = await client.submit("pipeline.yaml")
+            async for event in client.watch(run):
+                print(event.step, event.state)
+
+    Used in another loop it connects again.
+    """
+
+    def __init__(
         self,
-        loaded: spec.Loaded,
-        parameters: Mapping[str, Any] | None,
-        orchestrator: str,
-        max_parallel: int,
-        use_cache: bool | None,
-        **fields: Any,
-    ) -> Any:
-        request = self._request(
-            "SubmitRunRequest",
-            pipeline=loaded.message,
-            orchestrator=orchestrator,
-            max_parallel=max_parallel,
-            **fields,
-        )
-        fill_parameters(request.parameters, parameters)
-        if use_cache is not None:
-            request.use_cache = use_cache
-        request.submitter.host = socket.gethostname()
-        request.submitter.source_dir = loaded.source_dir
-        for variable in _TAKEN_OVER:
-            if variable in os.environ:
-                request.submitter.environment[variable] = os.environ[variable]
-        return request
-
-    def _ensure_daemon(self) -> None:
-        if not self._start:
-            return
-        try:
-            self._connection.open(self._discover())
-        except Unreachable as away:
-            if away.reason != "DAEMON_NOT_RUNNING":
-                raise
-            self._connection.open(start_daemon(self._data_dir, self._token))
-
-    def validate(
-        self,
-        pipeline: PipelineLike,
-        parameters: Mapping[str, Any] | None = None,
-        orchestrator: str = "",
-    ) -> list[Violation]:
-        """All faults of a pipeline, those that only the server can see too; an empty list: it is good."""
-        try:
-            loaded = spec.load(pipeline)
-        except PipelineInvalid as invalid:
-            return list(invalid.violations)
-        request = self._request("ValidatePipelineRequest", pipeline=loaded.message, orchestrator=orchestrator)
-        fill_parameters(request.parameters, parameters)
-        answer = self._connection.unary("PipelineService.ValidatePipeline", request)
-        return [loaded.place(Violation(v.field, v.description, v.reason)) for v in answer.violations]
-
-    def plan(
-        self,
-        pipeline: PipelineLike,
-        parameters: Mapping[str, Any] | None = None,
-        orchestrator: str = "",
+        server: str | None = None,
+        token: str | None = None,
+        data_dir: str | os.PathLike[str] | None = None,
+        start: bool = True,
         *,
-        max_parallel: int = 0,
-        use_cache: bool | None = None,
-        source_dir: str | os.PathLike[str] | None = None,
-        max_steps: int = 0,
-    ) -> Plan:
-        """What a submission would do, without doing it: which steps would run or are in the cache, and how long it
-        would take by the runs before. Has at most `max_steps` steps (0: 10,000). Raises PipelineInvalid with all
-        faults, those that only the server can see too."""
-        loaded = spec.load(pipeline, source_dir)
-        request = self._request("PlanRunRequest", max_steps=max_steps)
-        request.submission.CopyFrom(self._submission(loaded, parameters, orchestrator, max_parallel, use_cache))
-        answer = self._connection.unary("PipelineService.PlanRun", request)
-        faults = [loaded.place(Violation(v.field, v.description, v.reason)) for v in answer.violations]
-        if faults:
-            raise PipelineInvalid("PIPELINE_INVALID", "there is nothing to plan:", faults)
-        warnings = [loaded.place(Violation(v.field, v.description, v.reason)) for v in answer.warnings]
-        return Plan.from_message(answer, warnings)
+        project: str = "",
+        timeout: float = 30.0,
+        patience: float = 15.0,
+        ca: str | os.PathLike[str] | None = None,
+    ) -> None:
+        super().__init__(AsyncConnection, server, token, data_dir, start, project, timeout, patience, ca)
 
-    def cancel_run(
-        self, run: str | Run, force: bool = False, steps: Sequence[str] = (), request_id: str | None = None
-    ) -> Run:
-        """Asks the run (or only some steps) to stop; answers when the wish is on the server's disk."""
-        request = self._request(
-            "CancelRunRequest",
-            name=name_of(run),
-            force=force,
-            steps=steps,
-            request_id=request_id or uuid.uuid4().hex,
-        )
-        return Run.from_message(self._connection.unary("RunService.CancelRun", request))
+    async def __aenter__(self: _AsyncClient) -> _AsyncClient:
+        return self
 
-    def pause_run(self, run: str | Run) -> Run:
-        """Nothing more of it starts; what runs goes on."""
-        request = self._request("PauseRunRequest", name=name_of(run), request_id=uuid.uuid4().hex)
-        return Run.from_message(self._connection.unary("RunService.PauseRun", request))
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
 
-    def resume_run(self, run: str | Run) -> Run:
-        """A paused run goes on."""
-        request = self._request("ResumeRunRequest", name=name_of(run), request_id=uuid.uuid4().hex)
-        return Run.from_message(self._connection.unary("RunService.ResumeRun", request))
+    async def close(self) -> None:
+        """Its calls that are under way end with an error."""
+        await self._connection.close()
 
-    def skip_step(self, run: str | Run, *steps: str) -> Run:
-        """Ends steps that have not started as skipped; all of them or none."""
-        request = self._request("SkipStepRequest", run=name_of(run), steps=steps, request_id=uuid.uuid4().hex)
-        return Run.from_message(self._connection.unary("RunService.SkipStep", request))
 
-    def retry_run(
-        self,
-        run: str | Run,
-        steps: Sequence[str] = (),
-        parameters: Mapping[str, Any] | None = None,
-        use_cache: bool | None = None,
-        request_id: str | None = None,
-    ) -> Run:
-        """Goes on with a run that failed or was cancelled, as its next generation: with what did not succeed, or with
-        these steps and all that depends on them; a parameter that is changed chooses the steps that use it."""
-        request = self._request(
-            "RetryRunRequest", name=name_of(run), steps=steps, request_id=request_id or uuid.uuid4().hex
-        )
-        fill_parameters(request.parameters, parameters)
-        if use_cache is not None:
-            request.use_cache = use_cache
-        return Run.from_message(self._connection.unary("RunService.RetryRun", request))
-
-    def delete_run(self, run: str | Run) -> None:
-        """Takes a run that has ended away for good."""
-        request = self._request("DeleteRunRequest", name=name_of(run), request_id=uuid.uuid4().hex)
-        self._connection.unary("RunService.DeleteRun", request)
-
-    def wait(self, run: str | Run, timeout: float | None = None) -> Run:
-        """Waits until the run has ended, however it ended, also over restarts of the daemon.
-
-        Raises WaitTimedOut after `timeout` seconds, Unreachable if the daemon stays away.
-        """
-        end = None if timeout is None else time.monotonic() + timeout
-        backoff = Backoff(max(60.0, self._connection.patience))
-        generation = 0
-        while True:
-            left = _WAIT_SECONDS if end is None else min(_WAIT_SECONDS, max(0.001, end - time.monotonic()))
-            request = self._request("WaitRunRequest", name=name_of(run), generation=generation)
-            fill_duration(request.timeout, left)
-            answer = Run.from_message(
-                self._connection.unary("RunService.WaitRun", request, timeout=left + 10, backoff=backoff)
-            )
-            if answer.is_done:
-                return answer
-            generation = answer.generation  # its end is meant, whoever retries it
-            if end is not None and time.monotonic() >= end:
-                raise WaitTimedOut(
-                    "WAIT_TIMED_OUT", f"the run {answer.name} is still {answer.state} after {timeout} s; it goes on"
-                )
-            backoff.reset()
-
-    def watch(self, run: str | Run = "", snapshot: bool = False, until_done: bool = True) -> Iterator[Event]:
-        """Committed events as they come, resuming by itself; of one run (until it has ended) or of all.
-
-        With `snapshot` it begins with how the runs stand (and the steps, if a run is named) as events with
-        `is_snapshot`. They also come in the middle if the server no longer has the events that were missed.
-        """
-        name = name_of(run)
-        request = self._request("WatchRunsRequest", run=name, snapshot=snapshot, until_done=until_done and bool(name))
-        backoff = Backoff(max(60.0, self._connection.patience))
-        ids: dict[str, str] = {}
-        while True:
-            ended = False
-            try:
-                for answer in self._connection.stream("RunService.WatchRuns", request, STREAM_SECONDS):
-                    backoff.reset()
-                    kind = answer.WhichOneof("message")
-                    partial = kind == "snapshot" and not answer.snapshot.last
-                    if answer.resume_token and not partial:
-                        request.resume_token, request.snapshot = answer.resume_token, False
-                    if kind == "event":
-                        event = Event.from_message(answer.event)
-                        ended = ended or event.ends_run
-                        yield event
-                    elif kind == "snapshot":
-                        for message in answer.snapshot.runs:
-                            ids[message.name] = message.id
-                            event = Event.from_snapshot(message, message.id)
-                            ended = ended or event.ends_run
-                            yield event
-                        for message in answer.snapshot.steps:
-                            yield Event.from_snapshot(message, ids.get(message.run, ""))
-                if request.until_done or ended:
-                    return
-                # A server that stops ends its streams well.
-                if not backoff.sleep():
-                    raise Unreachable("STREAM_ENDED", f"{self._connection.server} ends every stream at once")
-            except grpc.RpcError as failure:
-                code = failure.code()
-                if code == grpc.StatusCode.OUT_OF_RANGE and request.resume_token:
-                    request.resume_token, request.snapshot = "", True
-                elif code != grpc.StatusCode.DEADLINE_EXCEEDED and not self._connection.may_retry(failure, backoff):
-                    raise error_of(failure, self._connection.server) from None
-
-    # Secrets
-
-    def set_secret(self, name: str, value: str | bytes) -> Secret:
-        """Creates the secret or replaces its value, exactly as given: 1 byte to 64 KiB. The next attempt of every step
-        that names it gets the new one. No call answers a value."""
-        request = self._request("SetSecretRequest", name=name, request_id=uuid.uuid4().hex)
-        try:
-            if isinstance(value, bytes):
-                request.data = value
-            else:
-                request.text = value
-            good = True
-        except (TypeError, ValueError):
-            good = False
-        if not good:  # raised here, since that error has the value
-            raise Refused("SECRET_INVALID", "a secret is bytes, or text that UTF-8 can write")
-        return Secret.from_message(self._connection.unary("SecretService.SetSecret", request))
-
-    def list_secrets(self, limit: int | None = None) -> list[Secret]:
-        """By name, never with values."""
-        request = self._request("ListSecretsRequest")
-        return [Secret.from_message(m) for m in self._pages("SecretService.ListSecrets", request, "secrets", limit)]
-
-    def delete_secret(self, name: str, force: bool = False) -> None:
-        """Raises Refused (SECRET_IN_USE) while a step that has not ended names it, unless `force`."""
-        request = self._request("DeleteSecretRequest", name=name, force=force, request_id=uuid.uuid4().hex)
-        self._connection.unary("SecretService.DeleteSecret", request)
-
-    # The server
-
-    def sign_in_link(self, run: str | Run = "") -> str:
-        """A link to the run's page (or the list of runs) that signs a browser in; for one use within 5 minutes."""
-        request = self._request("CreateSignInLinkRequest", run=name_of(run))
-        return str(self._connection.unary("AdminService.CreateSignInLink", request).url)
+__all__ = ["AsyncClient", "Client"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -70,3 +71,23 @@ class Unreachable(OrchdError):
 
 class WaitTimedOut(OrchdError, TimeoutError):
     """The run had not ended in time; it goes on."""
+
+
+class RunFailed(OrchdError):
+    """A run ended, but did not succeed. The message has the traceback of the step that failed first."""
+
+    def __init__(
+        self,
+        reason: str,
+        message: str,
+        *,
+        run: Any = None,
+        step: str = "",
+        traceback: str = "",
+        exit_code: int | None = None,
+    ) -> None:
+        super().__init__(reason, message)
+        self.run = run  # the PipelineRun
+        self.step = step  # empty: no step failed
+        self.traceback = traceback  # the step's own, as it printed it; empty: it printed none
+        self.exit_code = exit_code

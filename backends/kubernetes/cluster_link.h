@@ -1,0 +1,96 @@
+// Whether a cluster can be reached, as whom, and what it tells by itself of all that is ours.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "backends/kubernetes/api/client.h"
+#include "backends/kubernetes/api/watch.h"
+#include "backends/kubernetes/config.h"
+#include "server/base/mutex.h"
+
+namespace orch::kubernetes {
+
+// Where the configuration says that the cluster is, with the namespace that it means. FAILED_PRECONDITION,
+// INVALID_ARGUMENT or NOT_FOUND as api/kubeconfig.h has them.
+absl::StatusOr<Cluster> FindCluster(const Config& config);
+
+// On one thread but for Wake; nothing is called back but from within Poll.
+class ClusterLink {
+ public:
+  struct Calls {
+    // The client is another one: what hung on the former is never answered.
+    std::function<void()> anew;
+    std::function<void(const nlohmann::json&object)> job_seen, job_gone, pod_seen, pod_gone;
+    // All there is of one of the two is told anew; what was not seen in between is not there.
+    std::function<void(bool pods)> listing, listed;
+    // It can be asked (again).
+    std::function<void()> back;
+    // News: it can (not) be reached, and why.
+    std::function<void(bool healthy, const std::string& why)> told;
+  };
+  // `selector`: of what is ours.
+  ClusterLink(const Config* config, std::string selector, Calls calls);
+  ~ClusterLink();
+  ClusterLink(const ClusterLink&) = delete;
+  ClusterLink& operator=(const ClusterLink&) = delete;
+
+  // Before anything else.
+  void Connect();
+  // Lists and watches from now on.
+  void Begin();
+  // An answer was not what it should be: it is asked until it is.
+  void Away(const Answer& answer);
+  // Works for at most so long.
+  void Poll(int millis);
+  void Wake();
+
+  // Can be asked, and all that is ours has been listed once.
+  bool ready() const { return client_ != nullptr && healthy_ && listed_jobs_ && listed_pods_; }
+  // Null: it is not known where the cluster is.
+  Client* client() { return client_.get(); }
+  const std::string& space() const { return space_; }
+  const std::string& context() const { return context_; }
+  const std::string& selector() const { return selector_; }
+  std::string Jobs(absl::string_view name = "") const { return Path("/apis/batch/v1", "jobs", name); }
+  std::string Pods(absl::string_view name = "") const { return Path("/api/v1", "pods", name); }
+  std::string Secrets(absl::string_view name = "") const { return Path("/api/v1", "secrets", name); }
+  std::string Events() const { return Path("/api/v1", "events", ""); }
+
+ private:
+  std::string Path(absl::string_view group, absl::string_view kind, absl::string_view name) const;
+  void Try();
+  void TryWatch();
+  void OnTried(const Answer& answer);
+  void Well();
+  // `code`: of HTTP; another one than the last is news.
+  void Unwell(const std::string& why, int code);
+  Watch::Calls WatchCalls(bool pods);
+  std::string Words(const Answer& answer) const;
+
+  const Config* const config_;
+  const std::string selector_;
+  const Calls calls_;
+  const int wake_fd_;
+  Mutex mutex_;
+  std::unique_ptr<Client> client_;  // replaced under the mutex
+  std::unique_ptr<Watch> jobs_, pods_;
+  std::string known_as_;  // what the client was made of
+  std::string server_, space_, context_;
+  bool begun_ = false;
+  bool healthy_ = true;
+  int unwell_code_ = 0;
+  bool listed_jobs_ = false, listed_pods_ = false;
+  bool trying_ = false;
+  std::string forbidden_;  // the path of what may not be watched
+  int tries_ = 0;
+  int64_t well_at_ = 0;  // mono
+  int64_t try_at_ = 0;   // mono; 0: it is not due
+};
+
+}  // namespace orch::kubernetes

@@ -1,0 +1,117 @@
+// Where the Job of an attempt is, and what is done next, from what the cluster answers and tells by itself: pure.
+// Whatever is lost, late, told twice or asked for by somebody else, an attempt has one Job.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "backends/kubernetes/views.h"
+#include "server/model/states.h"
+
+namespace orch::kubernetes {
+
+enum class Phase {
+  kAdopted,  // on record; where it is has to be seen
+  kWaiting,  // for a cluster that cannot be reached
+  kMaking,   // it is asked for
+  kLooking,  // there is one of its name
+  kLive,     // it is there
+  kEnding,   // its step is over, and its log is not read to its end yet
+  kEnded,
+};
+
+struct Move {
+  enum class Do {
+    kNothing,
+    kMake,
+    kLook,          // at the Job and its pods
+    kLater,         // IsDue, in `wait`
+    kFollow,        // it runs: its log is followed
+    kReadLog,       // it is over: the rest of its log is read, then it is told how it ended
+    kTell,          // it is over, and there is no log
+    kEndUnstarted,  // it was cancelled in time
+    kRefuse,        // nothing was made, or nothing of ours
+    kNotFound,      // nothing is there that was on record
+    kUnknown,       // nobody knows whether it was made
+    kAway,          // there was no answer: all is looked up when the cluster is back
+  };
+  Do what = Do::kNothing;
+  bool accepted = false;  // it has a Job now, which is to be told first
+  bool started = false;   // so is that it runs, or did
+  bool stop = false;      // it is to be stopped, if it is not yet
+  bool transient = false;
+  int64_t wait = 0;  // microseconds
+  Reason reason = Reason::kSubmitRefused;
+  std::string message;  // of a refusal
+};
+
+// What became of a call.
+struct CallAnswer {
+  int code = 0;          // of HTTP; 0: there was none
+  bool unheard = false;  // of none: the server has certainly not heard of it
+  bool exists = false;   // something of that name is there
+  bool for_now = false;  // it may be accepted later: a quota, too many requests, a webhook that is away
+  std::string words;     // the server's
+};
+
+class JobLife {
+ public:
+  // `adopted`: of an attempt that is on record, perhaps being stopped (`cancelled`).
+  JobLife(bool adopted, bool cancelled) : phase_(adopted ? Phase::kAdopted : Phase::kWaiting), cancelled_(cancelled) {}
+
+  Phase phase() const { return phase_; }
+  bool cancelled() const { return cancelled_; }
+  bool began() const { return began_; }
+  bool job_gone() const { return job_gone_; }
+  bool pod_gone() const { return pod_gone_; }
+  bool silent() const { return silent_; }
+  bool over() const { return phase_ == Phase::kEnding || phase_ == Phase::kEnded; }
+  bool known() const { return !uid_.empty(); }  // it has, or had, a Job
+  const std::string& uid() const { return uid_; }
+  const std::optional<JobView>& job() const { return job_; }
+  const std::optional<PodView>& pod() const { return pod_; }
+
+  // The cluster can be asked.
+  Move Ready();
+  Move Made(const CallAnswer& answer, const JobView& job);
+  // `pods`: nothing if they could not be had.
+  Move Looked(const CallAnswer& answer, const std::optional<JobView>& job,
+              const std::optional<std::vector<PodView>>& pods);
+  Move SeenJob(const JobView& job);
+  Move SeenPod(const PodView& pod);
+  Move GoneJob(const JobView& job);
+  Move GonePod(const PodView& pod);
+  // All there is was listed, and this one's Job, or the pod that was known, was not among them; or nobody looks any
+  // more, since the connection was made anew.
+  Move Missing();
+  // A while after kLater.
+  Move IsDue();
+  Move Cancel();
+  // It waits for what will not come.
+  Move GiveUp();
+  // Its end has been told.
+  void Over() { phase_ = Phase::kEnded; }
+
+ private:
+  // `looked`: what is known has just been asked for, and is all there is.
+  Move Next(Move move = {}, bool looked = false);
+  Move Accept(const JobView& job);
+
+  Phase phase_;
+  std::string uid_;  // the Job's
+  std::optional<JobView> job_;
+  std::optional<PodView> pod_;
+  bool cancelled_;
+  bool began_ = false;
+  bool job_gone_ = false;
+  bool pod_gone_ = false;
+  bool waits_ = false;    // for IsDue
+  bool due_ = false;      // that has come, and a look is under way
+  bool deleted_ = false;  // the pod's deletion has been seen
+  bool silent_ = false;   // and it should have come to pass long ago
+};
+
+}  // namespace orch::kubernetes

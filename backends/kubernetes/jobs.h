@@ -1,0 +1,127 @@
+// The attempts that a cluster has Jobs of, or will have: the hands to what JobLife decides.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <set>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "absl/strings/string_view.h"
+#include "backends/api/backend.h"
+#include "backends/api/registry.h"
+#include "backends/kubernetes/cluster_link.h"
+#include "backends/kubernetes/config.h"
+#include "backends/kubernetes/job_life.h"
+#include "backends/kubernetes/job_log.h"
+#include "backends/kubernetes/manifest.h"
+#include "backends/kubernetes/pending.h"
+
+namespace orch::kubernetes {
+
+// On one thread, but for Wake and the paths of logs. What becomes of an attempt is told to the listener, as
+// backends/api/backend.h says it.
+class Jobs {
+ public:
+  // Both outlive it.
+  Jobs(const BackendContext* context, const Config* config);
+
+  // Before anything else.
+  void Connect(Listener* listener);
+  void Begin(AttemptWork& work);
+  void Cancel(const std::string& key, bool forced);
+  void Forget(const std::string& key);
+  void Adopt(const std::vector<KnownAttempt>& attempts);
+  // Does what there is to do; waits for that for at most as long as nothing is due.
+  void Poll();
+  // Any thread: Poll returns.
+  void Wake() { link_.Wake(); }
+
+  // Any thread. Without its ending; of an AttemptName or a LogAddress.
+  template <typename Name>
+  std::string LogPrefix(const Name& name) const {
+    return absl::StrCat(LogFolder(name.run_id), "/",
+                        name.log.empty() ? absl::StrCat(name.step_index, ".", name.attempt) : name.log);
+  }
+  std::string LogFolder(const std::string& run_id) const { return absl::StrCat(context_->data_dir, "/logs/", run_id); }
+
+ private:
+  struct Job {
+    Job(bool adopted, bool cancelled) : life(adopted, cancelled) {}
+
+    JobLife life;
+    AttemptWork work;  // of one that was adopted only its limits
+    std::string name;  // the Job's
+    std::string log_prefix;
+    bool secret = false;  // it has one
+    bool owned = false;   // which goes with its Job
+    bool forced = false;
+    bool stop_sent = false, kill_sent = false;
+    bool stop_unknown = false;  // an earlier life of the daemon may have sent one of them
+    bool looking = false;
+    bool look_again = false;                      // when the cluster is back
+    bool listed_job = false, listed_pod = false;  // by the list that goes on
+    uint64_t timer = 0;
+    std::unique_ptr<JobLog> log;
+    Pending pending;              // what was told
+    bool given_up = false;        // it lasted too long
+    uint64_t patience_timer = 0;  // until that is taken for good
+    uint64_t events_timer = 0;    // until the cluster's events are asked for
+    std::optional<AttemptEnd> end;
+  };
+
+  Job* Find(const std::string& key);
+  std::vector<std::string> Keys() const;
+  std::string PodPath(const Job& job) const;
+
+  // What the link tells.
+  void OnAnew();
+  void OnBack();
+  void OnListing(bool pods);
+  void OnListed(bool pods);
+  void OnJob(const nlohmann::json& object, bool gone);
+  void OnPod(const nlohmann::json& object, bool gone);
+  void RemoveStranger(const JobView& job);
+  void Remove(const std::string& name, const std::string& uid);
+
+  void Do(const std::string& key, const Move& move);
+  void Make(const std::string& key);
+  JobFacts FactsOf(const Job& job) const;
+  void MakeSecret(const std::string& key);
+  void NotMade(const std::string& key, const Answer& answer);
+  void MakeJob(const std::string& key);
+  void Own(const std::string& key);
+  void Look(const std::string& key);
+  void LookAtPods(const std::string& key, CallAnswer found, std::optional<JobView> job);
+  void Refuse(const std::string& key, bool transient, Reason reason, const std::string& message);
+  void Explain(const std::string& key);
+  void AskEvents(const std::string& key);
+  void TellPending(const std::string& key, Pending pending);
+  JobLog& LogOf(const std::string& key);
+  void Follow(const std::string& key);
+  void FollowMore();
+  void ReadLog(const std::string& key);
+  bool Leaving(const Job& job) const;
+  void Stop(const std::string& key);
+  void Tell(const std::string& key);
+  void End(const std::string& key, AttemptEnd end);
+  void DeleteJob(const std::string& name, const std::string& uid, std::function<void(const Answer&)> done);
+  void DeletePod(const std::string& name, const std::string& uid, int64_t grace_seconds);
+  void DeleteSecret(const std::string& name);
+
+  const BackendContext* const context_;
+  const Config* const config_;
+  Listener* listener_ = nullptr;
+  ClusterLink link_;
+  std::unordered_map<std::string, Job> jobs_;    // by key
+  std::map<std::string, std::string> removing_;  // Jobs that nobody waits for: their names by their uids
+  std::set<std::string> remove_again_;           // of these, when the cluster is back
+  bool adopted_ = false;
+};
+
+}  // namespace orch::kubernetes

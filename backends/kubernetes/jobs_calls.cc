@@ -1,0 +1,241 @@
+// What the hands ask of the cluster.
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "backends/kubernetes/jobs.h"
+#include "backends/kubernetes/manifest.h"
+#include "server/base/fault.h"
+#include "server/base/log.h"
+
+namespace orch::kubernetes {
+namespace {
+
+using nlohmann::json;
+
+constexpr char kMergePatch[] = "application/merge-patch+json";
+
+std::string Dump(const json& object) { return object.dump(-1, ' ', false, json::error_handler_t::replace); }
+
+// In words for people, with what to do.
+std::string Refusal(const Answer& answer) {
+  const std::string words = answer.Words();
+  if (answer.code == 403 && absl::StrContains(answer.message, "cannot ")) {
+    return absl::StrCat(words, "; docs/kubernetes.md has the rights that are needed");
+  }
+  return words;
+}
+
+CallAnswer Told(const Answer& answer) {
+  CallAnswer out;
+  out.code = answer.code;
+  out.unheard = answer.unheard;
+  out.exists = answer.reason == "AlreadyExists";
+  out.words = Refusal(answer);
+  const bool quota = answer.code == 403 && absl::StrContains(answer.message, "exceeded quota");
+  const bool webhook = answer.code == 500 && absl::StrContains(answer.message, "webhook");
+  out.for_now = quota || webhook || answer.code == 429;
+  return out;
+}
+
+}  // namespace
+
+void Jobs::Make(const std::string& key) {
+  const Job& job = jobs_.at(key);
+  if (link_.client() == nullptr) return;
+  if (job.work.image.empty() && config_->image.empty()) {  // the orchestrator's was taken away meanwhile
+    return Refuse(key, false, Reason::kSubmitRefused, "neither the step nor its orchestrator has an image");
+  }
+  MakeSecret(key);
+}
+
+JobFacts Jobs::FactsOf(const Job& job) const {
+  JobFacts facts;
+  facts.instance = context_->instance;
+  facts.orchestrator = context_->orchestrator;
+  facts.image = job.work.image.empty() ? config_->image : job.work.image;
+  std::vector<Violation> faults;  // none: they were refused at submit
+  facts.settings = ReadSettings(config_->settings, job.work.settings_json, &faults);
+  return facts;
+}
+
+// First, so that a pod never waits for it. One that is there already was made by this attempt, whose answer was lost.
+void Jobs::MakeSecret(const std::string& key) {
+  Job& job = jobs_.at(key);
+  const json secret = SecretOf(job.work, FactsOf(job));
+  if (secret["stringData"].empty()) return MakeJob(key);
+  job.secret = true;
+  const auto made = [this, key](const Answer& answer) {
+    Job* j = Find(key);
+    if (j == nullptr || j->life.phase() != Phase::kMaking) return;
+    if (answer.ok()) return MakeJob(key);
+    if (answer.reason == "AlreadyExists") {
+      const json patch = {{"stringData", SecretOf(j->work, FactsOf(*j))["stringData"]}};
+      link_.client()->Call({"PATCH", link_.Secrets(j->name), Dump(patch), kMergePatch},
+                           [this, key](const Answer& patched) {
+                             Job* k = Find(key);
+                             if (k == nullptr || k->life.phase() != Phase::kMaking) return;
+                             if (patched.ok()) return MakeJob(key);
+                             NotMade(key, patched);
+                           });
+      return;
+    }
+    NotMade(key, answer);
+  };
+  ORCH_FAULT("kubernetes.secret");
+  link_.client()->Call({"POST", link_.Secrets(), Dump(secret)}, made);
+}
+
+// Its Secret could not be had: certainly there is no Job.
+void Jobs::NotMade(const std::string& key, const Answer& answer) {
+  CallAnswer told = Told(answer);
+  if (told.code == 0 || told.code >= 500) {
+    if (told.code == 0) {
+      told.unheard = true;
+    } else {
+      told.for_now = true;
+    }
+  }
+  told.exists = false;
+  Do(key, jobs_.at(key).life.Made(told, JobView()));
+  if (answer.code == 0 || answer.code == 401) link_.Away(answer);
+}
+
+void Jobs::MakeJob(const std::string& key) {
+  Job& job = jobs_.at(key);
+  if (job.life.cancelled()) {  // nothing was made
+    Move move;
+    move.what = Move::Do::kEndUnstarted;
+    return Do(key, move);
+  }
+  Request request{"POST", absl::StrCat(link_.Jobs(), "?fieldManager=orchd&fieldValidation=Strict"),
+                  Dump(JobOf(job.work, *config_, FactsOf(job)))};
+  request.tries = 1;  // after an answer that was lost it is looked for
+  ORCH_FAULT("kubernetes.create");
+  link_.client()->Call(std::move(request), [this, key](const Answer& answer) {
+    for (const std::string& warning : answer.warnings) {
+      Log(LogLevel::kWarning, "the API server warns",
+          {{"orchestrator", context_->orchestrator}, {"key", key}, {"warning", warning}});
+    }
+    Job* j = Find(key);
+    if (j == nullptr) return;  // it was released meanwhile; what was made is nobody's
+    ORCH_FAULT("kubernetes.created");
+    Do(key, j->life.Made(Told(answer), answer.ok() ? ReadJob(answer.object, link_.selector()) : JobView()));
+    if (answer.code == 0 || answer.code == 401) link_.Away(answer);
+  });
+}
+
+// From now on the Secret goes with the Job.
+void Jobs::Own(const std::string& key) {
+  const Job& job = jobs_.at(key);
+  if (!job.secret || link_.client() == nullptr) return;
+  link_.client()->Call({"PATCH", link_.Secrets(job.name), Dump(OwnerPatch(job.name, job.life.uid())), kMergePatch},
+                       [this, key](const Answer& answer) {
+                         Job* j = Find(key);
+                         if (j == nullptr) return;
+                         j->owned = answer.ok();
+                         if (answer.ok() || answer.code == 404) return;
+                         Log(LogLevel::kWarning, "a Secret has no owner, so it is removed with its attempt",
+                             {{"orchestrator", context_->orchestrator}, {"secret", j->name}, {"why", answer.Words()}});
+                       });
+}
+
+// The Job, and then its pods: what is known then is all there is.
+void Jobs::Look(const std::string& key) {
+  Job& job = jobs_.at(key);
+  job.look_again = link_.client() == nullptr;
+  if (job.look_again || std::exchange(job.looking, true)) return;
+  Request request;
+  request.path = link_.Jobs(job.name);
+  link_.client()->Call(std::move(request), [this, key](const Answer& answer) {
+    Job* j = Find(key);
+    if (j == nullptr) return;
+    CallAnswer told = Told(answer);
+    std::optional<JobView> seen;
+    if (answer.ok()) {
+      seen = ReadJob(answer.object, link_.selector());
+      seen->ours = seen->ours && seen->key == key;
+    }
+    if (answer.ok() || answer.code == 404) return LookAtPods(key, std::move(told), std::move(seen));
+    j->looking = false;
+    Do(key, j->life.Looked(told, seen, std::nullopt));
+    link_.Away(answer);
+  });
+}
+
+void Jobs::LookAtPods(const std::string& key, CallAnswer found, std::optional<JobView> job) {
+  Request request;
+  request.path = absl::StrCat(link_.Pods(),
+                              "?labelSelector=", UrlEscape(absl::StrCat(link_.selector(), ",", kKeyLabel, "=", key)));
+  link_.client()->Call(std::move(request),
+                       [this, key, found = std::move(found), job = std::move(job)](const Answer& answer) {
+                         Job* j = Find(key);
+                         if (j == nullptr) return;
+                         j->looking = false;
+                         std::optional<std::vector<PodView>> pods;
+                         if (answer.ok()) {
+                           pods.emplace();
+                           for (const json& pod : answer.object.value("items", json::array())) {
+                             pods->push_back(ReadPod(pod));
+                           }
+                         }
+                         Do(key, j->life.Looked(found, job, pods));
+                         if (!answer.ok()) link_.Away(answer);
+                       });
+}
+
+// --- stopping and cleaning up ---
+
+void Jobs::Stop(const std::string& key) {
+  Job& job = jobs_.at(key);
+  if (link_.client() == nullptr) return;
+  const std::optional<PodView>& pod = job.life.pod();
+  const bool has_pod = pod && !job.life.pod_gone();
+  if (job.forced && has_pod && !std::exchange(job.kill_sent, true)) DeletePod(pod->name, pod->uid, 1);
+  if (std::exchange(job.stop_sent, true)) return;
+  if (job.life.job_gone()) {
+    if (has_pod && !pod->deleting) DeletePod(pod->name, pod->uid, -1);
+    return;
+  }
+  ORCH_FAULT("kubernetes.delete");
+  DeleteJob(job.name, job.life.uid(), [this, key](const Answer& answer) {
+    Job* j = Find(key);
+    if (j == nullptr || answer.ok()) return;
+    if (answer.code == 404 || answer.code == 409) return Look(key);
+    j->stop_sent = j->kill_sent = false;  // when it is back
+    link_.Away(answer);
+  });
+}
+
+void Jobs::DeleteJob(const std::string& name, const std::string& uid, std::function<void(const Answer&)> done) {
+  if (link_.client() == nullptr) return;
+  // Without the policy its pods would run on.
+  const json options = {{"kind", "DeleteOptions"},
+                        {"apiVersion", "v1"},
+                        {"propagationPolicy", "Background"},
+                        {"preconditions", {{"uid", uid}}}};
+  link_.client()->Call({"DELETE", link_.Jobs(name), Dump(options)}, std::move(done));
+}
+
+void Jobs::DeletePod(const std::string& name, const std::string& uid, int64_t grace_seconds) {
+  if (link_.client() == nullptr) return;
+  json options = {{"kind", "DeleteOptions"}, {"apiVersion", "v1"}, {"preconditions", {{"uid", uid}}}};
+  if (grace_seconds >= 0) options["gracePeriodSeconds"] = grace_seconds;
+  link_.client()->Call({"DELETE", link_.Pods(name), Dump(options)}, [this, name](const Answer& answer) {
+    if (answer.ok() || answer.code == 404 || answer.code == 409) return;
+    Log(LogLevel::kWarning, "a pod cannot be deleted",
+        {{"orchestrator", context_->orchestrator}, {"pod", name}, {"why", Refusal(answer)}});
+  });
+}
+
+void Jobs::DeleteSecret(const std::string& name) {
+  if (link_.client() == nullptr) return;
+  link_.client()->Call({"DELETE", link_.Secrets(name)}, [this, name](const Answer& answer) {
+    if (answer.ok() || answer.code == 404) return;
+    Log(LogLevel::kWarning, "a Secret of an attempt cannot be removed",
+        {{"orchestrator", context_->orchestrator}, {"secret", name}, {"why", Refusal(answer)}});
+  });
+}
+
+}  // namespace orch::kubernetes

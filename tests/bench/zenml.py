@@ -1,0 +1,44 @@
+"""ZenML pipelines on orchd beside ZenML's own `local` orchestrator, in turns, in one client process. Needs the virtual
+environment that `tests/run zenml` makes."""
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+from collections import defaultdict
+from pathlib import Path
+
+from tests.bench.machine import bar, spread
+from tests.lib.daemon import BIN, ROOT
+
+# The share of local's time that is aimed at, a one-step pipeline's time taken off both.
+BARS = {"wide": ("50 independent steps", 0.6), "chain": ("a chain of 50 steps", 1.0), "diamond": ("two branches of 2 s", 0.6)}
+
+
+def measure(rounds: int) -> None:
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    python = cache / "orchd-tests/zenml-0.98/bin/python"
+    if not python.exists():
+        print("zenml: not here; `tests/run zenml` installs it\n", flush=True)
+        return
+    environment = dict(os.environ, ORCHD_BIN=str(BIN / "orchd"), PATH=f"{BIN}:{os.environ['PATH']}",
+                       PYTHONPATH=str(ROOT / "client/python/src"))
+    done = subprocess.run([str(python), "-W", "ignore", "figures.py", str(rounds)], cwd=ROOT / "tests/zenml", env=environment,
+                          text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    if done.returncode != 0:
+        raise SystemExit(f"bench: zenml: {done.stderr[-2000:]}")
+    took: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for line in done.stdout.splitlines():
+        if line.startswith("{"):
+            one = json.loads(line)
+            took[one["what"], one["stack"]].append(one["seconds"])
+    starts = {stack: statistics.median(took["single", stack]) for stack in ("orchd", "default")}
+    print("ZenML 0.98, seconds in one client; orchd, then ZenML's local")
+    for stack, name in (("orchd", "orchd"), ("default", "local")):
+        print(f"  one step on {name}: {spread(took['single', stack])}")
+    for what, (text, most) in BARS.items():
+        beyond = {stack: [seconds - starts[stack] for seconds in took[what, stack]] for stack in starts}
+        share = statistics.median(beyond["orchd"]) / statistics.median(beyond["default"])
+        print(f"  {text} beyond that: {spread(beyond['orchd'])}, {spread(beyond['default'])}: {share:.2f} x   bar {most}: {bar(share <= most)}")
+    print(flush=True)

@@ -1,0 +1,295 @@
+// The races between a daemon, an API server and others about one Job.
+#include "backends/kubernetes/job_life.h"
+
+#include <gmock/gmock.h>
+
+#include <random>
+#include <string>
+
+namespace orch::kubernetes {
+namespace {
+
+using ::testing::HasSubstr;
+using Do = Move::Do;
+
+JobView JobNamed(const std::string& uid = "j1") {
+  JobView job;
+  job.name = "job";
+  job.uid = uid;
+  job.key = "k";
+  job.ours = true;
+  return job;
+}
+PodView PodNamed(const std::string& phase, const std::string& uid = "p1", int64_t created = 1) {
+  PodView pod;
+  pod.name = "pod-" + uid;
+  pod.uid = uid;
+  pod.phase = phase;
+  pod.created_wall = created;
+  if (phase == "Running") {
+    pod.main.state = ContainerView::State::kRunning;
+    pod.main.started_wall = 5;
+  } else if (phase != "Pending") {
+    pod.main.state = ContainerView::State::kTerminated;
+    pod.main.started_wall = 5;
+    pod.main.ended_wall = 6;
+  }
+  return pod;
+}
+PodView Leaving(PodView pod) {
+  pod.deleting = true;
+  pod.grace_seconds = 3;
+  return pod;
+}
+CallAnswer Code(int code) {
+  CallAnswer out;
+  out.code = code;
+  return out;
+}
+const CallAnswer kOk = Code(201);
+const std::vector<PodView> kNoPods;
+
+JobLife Live() {
+  JobLife life(false, false);
+  EXPECT_EQ(life.Ready().what, Do::kMake);
+  EXPECT_TRUE(life.Made(kOk, JobNamed()).accepted);
+  return life;
+}
+
+TEST(JobLife, FromItsMakingToItsEnd) {
+  JobLife life = Live();
+  EXPECT_EQ(life.SeenJob(JobNamed()).accepted, false) << "told once";
+  EXPECT_EQ(life.SeenPod(PodNamed("Pending")).what, Do::kNothing);
+  const Move runs = life.SeenPod(PodNamed("Running"));
+  EXPECT_TRUE(runs.started);
+  EXPECT_EQ(runs.what, Do::kFollow);
+  EXPECT_FALSE(life.SeenPod(PodNamed("Running")).started);
+  EXPECT_EQ(life.SeenPod(PodNamed("Failed")).what, Do::kReadLog);
+  EXPECT_EQ(life.SeenPod(PodNamed("Failed")).what, Do::kNothing);
+  EXPECT_EQ(life.GoneJob(JobNamed()).what, Do::kNothing);
+}
+
+TEST(JobLife, AnEndWithoutAWordOfItsStart) {
+  JobLife life = Live();
+  const Move move = life.SeenPod(PodNamed("Succeeded"));
+  EXPECT_TRUE(move.started);
+  EXPECT_EQ(move.what, Do::kReadLog);
+}
+
+TEST(JobLife, ThePodIsToldOfBeforeTheJob) {
+  JobLife life(false, false);
+  (void)life.Ready();
+  EXPECT_EQ(life.SeenPod(PodNamed("Running")).what, Do::kNothing);
+  const Move move = life.SeenJob(JobNamed());
+  EXPECT_TRUE(move.accepted && move.started);
+  EXPECT_EQ(move.what, Do::kFollow);
+  EXPECT_EQ(life.Made(kOk, JobNamed()).what, Do::kNothing) << "the answer comes last";
+}
+
+TEST(JobLife, AnAnswerThatWasLost) {
+  JobLife life(false, false);
+  (void)life.Ready();
+  EXPECT_EQ(life.Made(Code(0), {}).what, Do::kUnknown);
+  EXPECT_EQ(life.Looked(Code(404), std::nullopt, kNoPods).what, Do::kNotFound);
+  JobLife other(false, false);
+  (void)other.Ready();
+  EXPECT_EQ(other.Made(Code(504), {}).what, Do::kUnknown);
+  EXPECT_TRUE(other.Looked(Code(200), JobNamed(), kNoPods).accepted);
+}
+
+TEST(JobLife, WhatWasNeverHeardWaits) {
+  JobLife life(false, false);
+  (void)life.Ready();
+  CallAnswer unheard = Code(0);
+  unheard.unheard = true;
+  EXPECT_EQ(life.Made(unheard, {}).what, Do::kAway);
+  EXPECT_EQ(life.phase(), Phase::kWaiting);
+  EXPECT_EQ(life.Ready().what, Do::kMake);
+  EXPECT_EQ(life.Made(Code(401), {}).what, Do::kAway);
+}
+
+TEST(JobLife, ANameThatIsTaken) {
+  CallAnswer exists = Code(409);
+  exists.exists = true;
+  JobLife life(false, false);
+  (void)life.Ready();
+  EXPECT_EQ(life.Made(exists, {}).what, Do::kLook);
+  const Move ours = life.Looked(Code(200), JobNamed(), std::vector<PodView>{PodNamed("Running")});
+  EXPECT_TRUE(ours.accepted && ours.started);
+  JobLife other(false, false);
+  (void)other.Ready();
+  (void)other.Made(exists, {});
+  JobView foreign = JobNamed();
+  foreign.ours = false;
+  const Move refused = other.Looked(Code(200), foreign, kNoPods);
+  EXPECT_EQ(refused.what, Do::kRefuse);
+  EXPECT_FALSE(refused.transient);
+  EXPECT_THAT(refused.message, HasSubstr("left alone"));
+}
+
+TEST(JobLife, Refusals) {
+  CallAnswer quota = Code(403);
+  quota.for_now = true;
+  quota.words = "exceeded quota";
+  JobLife life(false, false);
+  (void)life.Ready();
+  const Move move = life.Made(quota, {});
+  EXPECT_EQ(move.what, Do::kRefuse);
+  EXPECT_TRUE(move.transient);
+  EXPECT_EQ(move.message, "exceeded quota");
+  JobLife bad(false, false);
+  (void)bad.Ready();
+  EXPECT_FALSE(bad.Made(Code(422), {}).transient);
+}
+
+TEST(JobLife, CancelledInTime) {
+  JobLife life(false, false);
+  EXPECT_EQ(life.Cancel().what, Do::kEndUnstarted);
+  JobLife making(false, false);
+  (void)making.Ready();
+  EXPECT_EQ(making.Cancel().what, Do::kNothing) << "what becomes of it is on its way";
+  const Move move = making.Made(kOk, JobNamed());
+  EXPECT_TRUE(move.accepted && move.stop);
+  const Move gone = making.GoneJob(JobNamed());
+  EXPECT_EQ(gone.what, Do::kLater) << "its pod may be told of by the other stream";
+  EXPECT_EQ(making.IsDue().what, Do::kLook);
+  EXPECT_EQ(making.Looked(Code(404), std::nullopt, kNoPods).what, Do::kTell);
+}
+
+TEST(JobLife, CancelledWhileItRuns) {
+  JobLife life = Live();
+  (void)life.SeenPod(PodNamed("Running"));
+  EXPECT_TRUE(life.Cancel().stop);
+  EXPECT_TRUE(life.Cancel().stop) << "again without harm";
+  (void)life.GoneJob(JobNamed());
+  EXPECT_EQ(life.SeenPod(Leaving(PodNamed("Running"))).what, Do::kLater);
+  EXPECT_EQ(life.SeenPod(Leaving(PodNamed("Failed"))).what, Do::kReadLog);
+}
+
+TEST(JobLife, ANodeThatDoesNotAnswerIsNotWaitedForForEver) {
+  JobLife life = Live();
+  (void)life.SeenPod(PodNamed("Running"));
+  const Move move = life.SeenPod(Leaving(PodNamed("Running")));
+  EXPECT_EQ(move.wait, 33'000'000);
+  EXPECT_EQ(life.IsDue().what, Do::kLook);
+  EXPECT_EQ(life.Looked(Code(200), JobNamed(), std::vector<PodView>{Leaving(PodNamed("Running"))}).what, Do::kReadLog);
+  EXPECT_TRUE(life.silent());
+}
+
+TEST(JobLife, DeletedByOthers) {
+  JobLife life = Live();
+  (void)life.SeenPod(PodNamed("Running"));
+  EXPECT_EQ(life.GoneJob(JobNamed()).what, Do::kFollow) << "its pod runs on";
+  EXPECT_EQ(life.GonePod(PodNamed("Running")).what, Do::kReadLog);
+  EXPECT_TRUE(life.job_gone() && life.pod_gone());
+  JobLife unborn = Live();
+  (void)unborn.SeenPod(PodNamed("Pending"));
+  EXPECT_EQ(unborn.GonePod(PodNamed("Pending")).what, Do::kTell);
+}
+
+TEST(JobLife, APodThatIsNotTheJobsLastIsPassedOver) {
+  JobLife life = Live();
+  (void)life.SeenPod(PodNamed("Pending", "p2", 9));
+  EXPECT_EQ(life.SeenPod(PodNamed("Failed", "p1", 1)).what, Do::kNothing);
+  EXPECT_EQ(life.GonePod(PodNamed("Failed", "p1", 1)).what, Do::kNothing);
+  EXPECT_EQ(life.SeenPod(PodNamed("Running", "p2", 9)).what, Do::kFollow);
+}
+
+TEST(JobLife, Adopted) {
+  JobLife runs(true, false);
+  EXPECT_EQ(runs.SeenPod(PodNamed("Running")).what, Do::kNothing);
+  EXPECT_TRUE(runs.SeenJob(JobNamed()).accepted);
+  JobLife none(true, false);
+  EXPECT_EQ(none.Missing().what, Do::kLook);
+  EXPECT_EQ(none.Looked(Code(404), std::nullopt, kNoPods).what, Do::kNotFound);
+  JobLife stopping(true, true);
+  const Move move = stopping.SeenJob(JobNamed());
+  EXPECT_TRUE(move.stop);
+  JobLife jobless(true, true);
+  EXPECT_EQ(jobless.Looked(Code(404), std::nullopt, std::vector<PodView>{Leaving(PodNamed("Running"))}).what,
+            Do::kLater);
+  JobLife ended(true, false);
+  JobView failed = JobNamed();
+  failed.failed = true;
+  (void)ended.SeenJob(failed);
+  EXPECT_EQ(ended.SeenPod(PodNamed("Failed")).what, Do::kReadLog);
+}
+
+TEST(JobLife, AnAnswerThatIsNoneIsAskedForAgain) {
+  JobLife life(true, false);
+  (void)life.Missing();
+  EXPECT_EQ(life.Looked(Code(500), std::nullopt, std::nullopt).what, Do::kAway);
+  EXPECT_EQ(life.Looked(Code(200), JobNamed(), std::nullopt).what, Do::kAway);
+  EXPECT_EQ(life.Missing().what, Do::kLook);
+}
+
+// A double of an API server with one name, under a daemon whose answers get lost and which is killed at any moment.
+TEST(JobLife, HoweverTheAnswersGetLostThereIsOneJob) {
+  for (uint32_t seed = 0; seed < 3000; ++seed) {
+    std::minstd_rand random(seed);
+    const auto chance = [&](unsigned percent) { return random() % 100 < percent; };
+    std::optional<JobView> there;
+    int made = 0;
+    bool over = false;
+    std::optional<JobLife> life(std::in_place, false, false);
+    std::vector<Move> todo = {life->Ready()};
+    for (int step = 0; step < 200 && !over; ++step) {
+      if (chance(5)) {  // killed; what was asked for may still be done
+        if (!todo.empty() && todo.back().what == Do::kMake && chance(50) && !there) {
+          there = JobNamed("j" + std::to_string(++made));
+        }
+        life.emplace(true, false);
+        todo = {life->Missing()};
+        continue;
+      }
+      if (todo.empty()) {
+        if (life->phase() == Phase::kWaiting)
+          todo.push_back(life->Ready());
+        else if (there && chance(50))
+          todo.push_back(life->SeenJob(*there));
+        else if (life->known())
+          over = true;
+        else
+          todo.push_back(life->Missing());
+        continue;
+      }
+      const Move move = todo.back();
+      todo.pop_back();
+      if (move.what == Do::kMake) {
+        CallAnswer answer = Code(201);
+        if (chance(30)) {
+          answer = Code(0);
+          answer.unheard = chance(50);
+        }
+        if (!answer.unheard) {
+          if (there) {
+            answer = answer.code == 0 ? answer : Code(409);
+            answer.exists = answer.code == 409;
+          } else if (answer.code != 0 || chance(50)) {
+            there = JobNamed("j" + std::to_string(++made));
+          }
+        }
+        if (there && chance(30)) todo.push_back(life->SeenJob(*there));
+        todo.push_back(life->Made(answer, there.value_or(JobView())));
+      } else if (move.what == Do::kLook) {
+        if (chance(20))
+          todo.push_back(life->Looked(Code(0), std::nullopt, std::nullopt));
+        else if (there)
+          todo.push_back(life->Looked(Code(200), there, kNoPods));
+        else
+          todo.push_back(life->Looked(Code(404), std::nullopt, kNoPods));
+      } else if (move.what == Do::kUnknown || move.what == Do::kAway) {
+        if (life->phase() != Phase::kWaiting) todo.push_back(life->Missing());
+      } else if (move.what == Do::kNotFound) {
+        ASSERT_FALSE(there) << seed;
+        life.emplace(false, false);
+        todo.push_back(life->Ready());
+      }
+    }
+    EXPECT_TRUE(over) << seed;
+    EXPECT_EQ(made, 1) << seed;
+  }
+}
+
+}  // namespace
+}  // namespace orch::kubernetes

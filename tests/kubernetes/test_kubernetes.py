@@ -1,0 +1,311 @@
+"""The flavor on a real cluster: what the conformance suites do not ask of every platform. Faults of the API server, of rights, of others
+who delete; reasons; two daemons in one namespace; the walk-through of docs/kubernetes.md."""
+from __future__ import annotations
+
+import base64
+import json
+import re
+import shutil
+import signal
+import socket
+import tempfile
+import unittest
+from pathlib import Path
+from typing import Any
+
+from tests.crash.test_fault_points import points
+from tests.lib.certificates import Authority, flags
+from tests.lib.daemon import BIN, Daemon, wait_for
+from tests.lib.kubernetes import IMAGE, Cluster
+
+LABEL = "orchd.io/step"
+
+
+class OnACluster(unittest.TestCase):
+    cluster: Cluster
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.cluster = Cluster(launcher=BIN / "orch-launch")
+        cls.addClassCleanup(cls.cluster.down)
+        cls.cluster.up()
+        cls.folder = Path(tempfile.mkdtemp(prefix="orchd-k8s-"))
+        cls.addClassCleanup(shutil.rmtree, cls.folder, ignore_errors=True)
+        authority = Authority(cls.folder)
+        cls.ca = authority.certificate
+        cls.pair = authority.sign("daemon", f"IP:{cls.cluster.here}")
+
+    def setUp(self) -> None:
+        self.orchestrator = "k8s"
+        self.daemon = self.start()
+        self.addCleanup(self.nothing_is_left)
+
+    def start(self, config: str = "grace: 2s\n", **more: Any) -> Daemon:
+        with socket.create_server((self.cluster.here, 0)) as probe:
+            address = f"{self.cluster.here}:{probe.getsockname()[1]}"
+        daemon = Daemon(config, flags=[*flags(self.pair), "--http-listen", address, "--step-endpoint", f"https://{address}",
+                                       "--step-ca", str(self.ca)], ca=self.ca)
+        self.addCleanup(daemon.close)
+        daemon.start()
+        self.register(daemon, **more)
+        return daemon
+
+    def register(self, daemon: Daemon, name: str = "k8s", code: int = 0, **more: Any) -> str:
+        config = {"kubeconfig": str(self.cluster.kubeconfig), "image": IMAGE, "launcher_image": IMAGE, "pull": "missing", "cpu_request_percent": 2, **more}
+        return daemon.ctl("register-orchestrator", name, "--flavor", "kubernetes", "--config-file",
+                          daemon.file(json.dumps(config), f"{name}.json"), code=code).stderr
+
+    def other(self, **more: Any) -> None:
+        """What is submitted from now on goes to another one, configured so."""
+        self.register(self.daemon, "other", **more)
+        self.orchestrator = "other"
+
+    def nothing_is_left(self) -> None:
+        self.daemon.close()
+        for kind in ("jobs", "secrets", "resourcequotas"):
+            self.cluster.kubectl("-n", "orchd", "delete", kind, "--all", "--wait=false")
+
+    def submit(self, *steps: dict[str, Any], daemon: Daemon | None = None, **more: Any) -> str:
+        return (daemon or self.daemon).submit(json.dumps({"name": "p", "steps": list(steps), **more}), "--orchestrator", self.orchestrator)
+
+    def step(self, script: str = "true", name: str = "a", settings: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+        return {"name": name, "command": ["sh", "-c", script], **({"settings": {"kubernetes": settings}} if settings else {}), **more}
+
+    def wait(self, run: str, code: int | None = 0) -> dict[str, Any]:
+        self.daemon.ctl("wait-run", run, "--timeout", "400s", code=code, timeout=460)
+        return self.daemon.steps(run)["a"]
+
+    def ours(self, kind: str = "jobs") -> list[dict[str, Any]]:
+        return [o for o in self.cluster.list(kind) if LABEL in o["metadata"].get("labels", {})]
+
+    def wait_said(self, run: str, words: str) -> dict[str, Any]:
+        wait_for(f"`{words}`", lambda: words in self.daemon.steps(run).get("a", {}).get("message", ""), 180)
+        return self.daemon.steps(run)["a"]
+
+    def wait_state(self, run: str, state: str) -> None:
+        wait_for(state, lambda: self.daemon.steps(run).get("a", {}).get("state") == state, 180)
+
+    def wait_clean(self) -> None:
+        wait_for("the namespace to be clean", lambda: not [o for kind in ("jobs", "pods", "secrets") for o in self.ours(kind)], 180)
+
+
+class WalkThrough(OnACluster):
+    def test_register_run_watch_a_typo_cancel_and_clean_up(self) -> None:
+        said = self.daemon.json("check-orchestrator", "k8s")
+        self.assertTrue(said["good"], said)
+        self.assertIn("v1.34", json.dumps(said))
+        run = self.submit(self.step("echo out; echo err >&2; printf made > $ORCH_OUTPUT_X", outputs={"x": {}}))
+        self.assertEqual(self.wait(run)["state"], "SUCCEEDED")
+        self.assertEqual(self.daemon.ctl("logs", run, "a", "--stream", "stdout").stdout, "out\n")
+        self.assertEqual(self.daemon.ctl("logs", run, "a", "--stream", "stderr").stdout, "err\n")
+        run = self.submit(self.step(image="localhost/no-such-image:1", settings={}), name="typo")
+        step = self.wait_said(run, "no-such-image")
+        self.assertEqual((step["state"], step["reason"]), ("QUEUED", "IMAGE_PULL_FAILED"))
+        self.assertIn("no-such-image", self.daemon.ctl("why", run, "a").stdout)
+        self.daemon.ctl("cancel-run", run)
+        self.assertEqual(self.wait(run, code=5)["state"], "CANCELLED")
+        run = self.submit(self.step("trap 'echo stopping; exit 0' TERM; echo ready; while true; do sleep 0.1; done"), name="long")
+        wait_for("its word", lambda: self.daemon.ctl("logs", run, "a").stdout == "ready\n", 180)
+        self.daemon.ctl("cancel-run", run)
+        self.assertEqual(self.wait(run, code=5)["state"], "CANCELLED")
+        self.assertTrue(self.daemon.ctl("logs", run, "a").stdout.startswith("ready\nstopping\n"))
+        self.wait_clean()
+
+    def test_a_secret_is_owned_by_its_job_and_the_token_in_no_specification(self) -> None:
+        run = self.submit(self.step("while true; do sleep 0.1; done"))
+        self.wait_state(run, "RUNNING")
+        job, secret = self.ours("jobs")[0], self.ours("secrets")[0]
+        self.assertEqual(job["metadata"]["name"], secret["metadata"]["name"])
+        self.assertEqual([owner["uid"] for owner in secret["metadata"]["ownerReferences"]], [job["metadata"]["uid"]])
+        token = base64.b64decode(secret["data"]["token"]).decode()
+        self.assertNotIn(token, json.dumps(self.ours("jobs")) + json.dumps(self.ours("pods")) + json.dumps(self.cluster.list("events")))
+
+
+class Reasons(OnACluster):
+    def test_pending_is_explained_in_the_schedulers_words(self) -> None:
+        run = self.submit(self.step(settings={"node_selector": {"pool": "none"}}, timeout={"queue": "20s"}))
+        step = self.wait_said(run, "no node takes it")
+        self.assertEqual((step["state"], step["reason"]), ("QUEUED", "UNSCHEDULABLE"))
+        self.assertIn("didn't match", step["message"])
+        step = self.wait(run, code=1)
+        self.assertEqual(step["reason"], "QUEUE_TIMEOUT")
+
+    def test_a_quota_for_pods_is_told_by_events(self) -> None:
+        self.cluster.kubectl("-n", "orchd", "create", "quota", "no-pods", "--hard=pods=0")
+        wait_for("the quota to hold", lambda: any(q.get("status", {}).get("hard") for q in self.cluster.list("resourcequotas")), 120)
+        run = self.submit(self.step())
+        self.wait_said(run, "exceeded quota")
+        self.cluster.kubectl("-n", "orchd", "delete", "quota", "no-pods")
+        self.assertEqual(self.wait(run)["state"], "SUCCEEDED")
+
+    def test_an_image_that_is_not_there(self) -> None:
+        self.other(image_seconds=5)
+        run = self.submit(self.step(image="localhost/none:1", retry={"platform_attempts": 1}))
+        step = self.wait(run, code=1)
+        self.assertEqual(step["reason"], "IMAGE_PULL_FAILED")
+        self.assertIn("localhost/none:1", step["message"])
+        self.wait_clean()
+
+    def test_a_launcher_that_is_not_there(self) -> None:
+        self.other(launcher_image="", launcher_path="/none")
+        step = self.wait(self.submit(self.step(retry={"platform_attempts": 1})), code=1)
+        self.assertEqual(step["reason"], "COMMAND_NOT_FOUND")
+        self.assertIn("launcher_image", step["message"])
+
+    def test_a_deadline_of_the_pod(self) -> None:
+        run = self.submit(self.step("sleep 100", settings={"pod_template": {"spec": {"activeDeadlineSeconds": 3}}}))
+        self.assertEqual(self.wait(run, code=1)["reason"], "RUN_TIMEOUT")
+
+    def test_evicted(self) -> None:
+        run = self.submit(self.step("head -c 20000000 /dev/zero > /data/x; sleep 200", settings={
+            "volumes": [{"name": "data", "emptyDir": {"sizeLimit": "1Mi"}}], "volume_mounts": [{"name": "data", "mountPath": "/data"}]}))
+        step = self.wait(run, code=1)
+        self.assertEqual(step["reason"], "EVICTED")
+        self.assertIn("EmptyDir", step["message"])
+
+    def test_preempted(self) -> None:
+        for name, value in (("k8s-low", 1), ("k8s-high", 1000)):
+            self.cluster.kubectl("create", "priorityclass", name, f"--value={value}")
+            self.addCleanup(self.cluster.kubectl, "delete", "priorityclass", name)
+        self.other(cpu_request_percent=100)
+        cpus = int(next(n for n in self.cluster.list("nodes", "default"))["status"]["allocatable"]["cpu"])
+        low = self.submit(self.step("sleep 300", settings={"priority_class": "k8s-low"}, resources={"cpu": cpus * 0.8}))
+        self.wait_state(low, "RUNNING")
+        high = self.submit(self.step(settings={"priority_class": "k8s-high"}, resources={"cpu": cpus * 0.8}))
+        self.assertEqual(self.wait(low, code=1)["reason"], "PREEMPTED")
+        self.assertEqual(self.wait(high)["state"], "SUCCEEDED")
+
+    def test_deleted_by_others(self) -> None:
+        for kind, words in (("jobs", "its Job was deleted by somebody else"), ("pods", "its pod was deleted by somebody else")):
+            with self.subTest(kind):
+                run = self.submit(self.step("sleep 300"))
+                self.wait_state(run, "RUNNING")
+                name = self.ours(kind)[0]["metadata"]["name"]
+                self.cluster.kubectl("-n", "orchd", "delete", kind, name, "--wait=false")
+                step = self.wait(run, code=1)
+                self.assertEqual((step["reason"], step["message"]), ("LOST", words))
+                self.wait_clean()
+
+
+class Faults(OnACluster):
+    def test_the_api_server_is_killed_under_running_steps(self) -> None:
+        run = self.submit(self.step("echo begun; sleep 8; echo done"))
+        self.wait_state(run, "RUNNING")
+        self.cluster.part("restart", "apiserver")
+        self.assertEqual(self.wait(run)["state"], "SUCCEEDED")
+        self.assertEqual(self.daemon.ctl("logs", run, "a").stdout, "begun\ndone\n")
+        run = self.submit(self.step())
+        self.assertEqual(self.wait(run)["state"], "SUCCEEDED")
+        self.wait_clean()
+
+    def test_a_right_that_is_missing_is_named(self) -> None:
+        for resource, verb, words in (("jobs", "create", "create jobs"), ("pods", "watch", "watch pods"), ("pods/log", "get", "get pods/log")):
+            with self.subTest(words):
+                role = json.loads(self.cluster.kubectl("-n", "orchd", "get", "role", "orchd", "-o", "json"))
+                saved = json.dumps(role["rules"])
+                for rule in role["rules"]:
+                    if resource in rule["resources"]:
+                        rule["verbs"].remove(verb)
+                self.rules([rule for rule in role["rules"] if rule["verbs"]])
+                try:
+                    bad = [c for c in self.daemon.json("check-orchestrator", "k8s", code=8)["checks"] if not c.get("good")]
+                    self.assertEqual(len(bad), 1, bad)
+                    self.assertIn(words, bad[0]["text"])
+                    if words == "create jobs":
+                        step = self.wait(self.submit(self.step()), code=1)
+                        self.assertIn('cannot create resource "jobs"', step["message"])
+                finally:
+                    self.rules(json.loads(saved))
+                wait_for("all to be well", lambda: self.daemon.json("check-orchestrator", "k8s", code=None)["good"], 60)
+
+    def rules(self, rules: list[dict[str, Any]]) -> None:
+        self.cluster.kubectl("-n", "orchd", "patch", "role", "orchd", "--type=merge", "-p", json.dumps({"rules": rules}))
+
+    def test_a_token_that_does_not_do_any_more_is_renewed_in_its_file(self) -> None:
+        self.cluster.kubectl("-n", "orchd", "create", "rolebinding", "passing", "--role=orchd", "--serviceaccount=orchd:passing")
+        self.addCleanup(self.cluster.kubectl, "-n", "orchd", "delete", "rolebinding", "passing")
+        file = self.folder / "renewed"
+
+        def account() -> str:
+            self.cluster.kubectl("-n", "orchd", "create", "serviceaccount", "passing")
+            token = self.cluster.kubectl("-n", "orchd", "create", "token", "passing", "--duration=1h").strip()
+            return re.sub(r"token: [^}]+", f"token: {token}", self.cluster.kubeconfig.read_text())
+
+        file.write_text(account())
+        self.other(kubeconfig=str(file))
+        run = self.submit(self.step("sleep 15; echo end"))
+        self.wait_state(run, "RUNNING")
+        self.cluster.kubectl("-n", "orchd", "delete", "serviceaccount", "passing")  # its tokens are void
+        self.addCleanup(self.cluster.kubectl, "-n", "orchd", "delete", "serviceaccount", "passing")
+        renewed = account()
+        self.cluster.part("restart", "apiserver")  # which has the streams end
+        wait_for("the word of it", lambda: "renew what the kubeconfig has" in self.daemon.log(), 180)
+        file.write_text(renewed)
+        self.assertEqual(self.wait(run)["state"], "SUCCEEDED")
+        self.assertEqual(self.daemon.ctl("logs", run, "a").stdout, "end\n")
+        self.wait_clean()
+
+    def test_an_object_that_is_too_big_is_refused(self) -> None:
+        step = self.wait(self.submit(self.step(settings={"annotations": {"big": "x" * 300_000}})), code=1)
+        self.assertEqual(step["reason"], "SUBMIT_REFUSED")
+        self.assertIn("annotations", step["message"])
+
+    def test_a_namespace_that_is_being_deleted(self) -> None:
+        self.cluster.kubectl("create", "namespace", "going")
+        self.cluster.kubectl("-n", "going", "create", "configmap", "kept")
+        self.cluster.kubectl("-n", "going", "patch", "configmap", "kept", "-p", '{"metadata": {"finalizers": ["test/kept"]}}')
+        self.cluster.kubectl("-n", "going", "create", "rolebinding", "orchd", "--clusterrole=admin", "--serviceaccount=orchd:orchd")
+        self.cluster.kubectl("delete", "namespace", "going", "--wait=false")
+        try:
+            self.other(namespace="going")
+            step = self.wait(self.submit(self.step()), code=1)
+            self.assertEqual(step["reason"], "SUBMIT_REFUSED")
+        finally:
+            self.cluster.kubectl("-n", "going", "patch", "configmap", "kept", "-p", '{"metadata": {"finalizers": null}}')
+
+    def test_two_daemons_in_one_namespace(self) -> None:
+        other = self.start()
+        runs = [self.submit(self.step("sleep 5")), self.submit(self.step("sleep 5"), daemon=other)]
+        wait_for("both", lambda: len(self.ours()) == 2, 120)
+        self.daemon.restart(signal.SIGKILL)
+        other.restart(signal.SIGKILL)
+        for daemon, run in zip((self.daemon, other), runs):
+            daemon.ctl("wait-run", run, "--timeout", "300s", timeout=360)
+            self.assertEqual((daemon.steps(run)["a"]["state"], daemon.steps(run)["a"]["attempt"]), ("SUCCEEDED", 1))
+        self.wait_clean()
+
+    def test_killed_at_every_point_there_is_one_job(self) -> None:
+        marks = self.daemon.home / "marks"
+        marks.mkdir()
+        marks.chmod(0o777)
+        settings = {"volumes": [{"name": "m", "hostPath": {"path": str(marks)}}], "volume_mounts": [{"name": "m", "mountPath": "/m"}]}
+        for point in (p for p in points("orchd") if p.startswith("kubernetes.")):
+            with self.subTest(point):
+                stops = point == "kubernetes.delete"
+                name = point.replace(".", "-")
+                script = f"echo x >> /m/{name}; {'while true; do sleep 0.1; done' if stops else 'true'}"
+                file = self.daemon.file(json.dumps({"name": "p", "steps": [self.step(script, settings=settings)]}), "p.json")
+                once = self.daemon.home / "once"
+                once.touch()
+                self.daemon.stop()
+                self.daemon.faults = f"{point}=kill@{once}"
+                self.daemon.start()
+                self.daemon.ctl("submit", file, "--orchestrator", "k8s", "--name", name, code=None)
+                if stops:
+                    wait_for("it to run", lambda: (marks / name).exists(), 180)  # noqa: B023
+                    self.daemon.ctl("cancel-run", name, code=None)
+                wait_for("the fault", lambda: not once.exists(), 120)  # noqa: B023
+                assert self.daemon.process is not None
+                self.daemon.process.wait(30)
+                self.daemon.faults = ""
+                self.daemon.start()
+                step = self.wait(name, code=5 if stops else 0)
+                self.assertEqual((step["state"], step["attempt"]), ("CANCELLED" if stops else "SUCCEEDED", 1))
+                self.assertEqual((marks / name).read_text(), "x\n")
+                self.wait_clean()
+
+
+del OnACluster
+
+if __name__ == "__main__":
+    unittest.main()

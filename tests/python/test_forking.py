@@ -1,0 +1,176 @@
+"""A warm worker lives on when the system refuses it something, and a step does not wait for one that hangs. The processes
+are real; how they are cloned is not."""
+import contextlib
+import errno
+import os
+import pathlib
+import signal
+import socket
+import sys
+import tempfile
+import unittest
+from unittest import mock
+
+from orchd import _forking, _warm
+
+
+class Cloner:
+    def __init__(self, in_fork):
+        self._in_fork = in_fork
+
+    def fork(self, beside):
+        return os.fork()
+
+    def mark(self, environ):
+        self._in_fork()
+
+    def end_with_parent(self):
+        pass
+
+
+def closes_its_gate():
+    os.closerange(3, 256)
+    signal.pause()
+
+
+def has_no_room():
+    raise OSError("no room")
+
+
+def refused_once(real, number):
+    """Of the function `real`: whose first call the system refuses."""
+    answers = iter([OSError(number, os.strerror(number))])
+
+    def asked(*args):
+        for fault in answers:
+            raise fault
+        return real(*args)
+
+    return asked
+
+
+class Full(socket.socket):
+    """Has no descriptor for the first who comes."""
+
+    full = True
+
+    def accept(self):
+        if self.full:
+            self.full = False
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return super().accept()
+
+
+@unittest.skipUnless(sys.platform == "linux", "workers are Linux's")
+class Forking(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory(prefix="orchd-forking-")
+        self.addCleanup(folder.cleanup)
+        self.folder = pathlib.Path(folder.name)
+        self.path = str(self.folder / "worker.sock")
+        private = mock.patch.object(_warm, "FOLDER", f"{folder.name}/%d")
+        private.start()
+        self.addCleanup(private.stop)
+        os.mkdir(_warm.FOLDER % os.geteuid(), 0o700)
+        for number in (signal.SIGTERM, signal.SIGINT):  # which the step's first process hears for itself
+            self.addCleanup(signal.signal, number, signal.getsignal(number))
+
+    @contextlib.contextmanager
+    def worker(self, in_fork=lambda: None, listening=lambda listener: listener, **patches):
+        """A process that serves; a step is `exit N`."""
+        listener = _forking.listen(self.path)
+        pid = os.fork()
+        if pid == 0:
+            try:
+                for name, effect in patches.items():
+                    setattr(os, name, mock.Mock(side_effect=effect))
+                server = _forking.Server(Cloner(in_fork), listening(listener), self.path, lambda request: True)
+                os._exit(int(server.serve()[0]))
+            finally:
+                os._exit(99)
+        listener.close()
+        try:
+            yield pid
+            self.assertEqual(os.waitpid(pid, os.WNOHANG), (0, 0), "the worker has ended")
+        finally:
+            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+
+    def step(self, *words):
+        """How a step that is handed over has ended; None: the worker did not take it."""
+        return _warm._hand_over(words, self.path)
+
+    def test_a_step_ends_as_it_says(self):
+        with self.worker():
+            self.assertEqual([self.step("7"), self.step("0")], [(True, 7), (True, 0)])
+
+    def test_a_fork_that_is_gone_before_it_may_begin(self):
+        with self.worker(in_fork=closes_its_gate) as pid:
+            with socket.socket(socket.AF_UNIX) as peer:
+                peer.connect(self.path)
+                data = b"\0".join([os.fsencode(os.getcwd()), b"18", b"1", b"7"])
+                fds = [file.fileno() for file in (sys.__stdin__, sys.__stdout__, sys.__stderr__)]
+                socket.send_fds(peer, [len(data).to_bytes(8, "little") + data], fds)
+                word, _, fork = peer.recv(100).partition(b" ")
+                self.assertEqual(word, b"pid")
+                # Its end of the gate is closed once it waits for a signal.
+                while len(os.listdir(f"/proc/{int(fork)}/fd")) > 3:
+                    pass
+                peer.sendall(b"go\n")
+                # Whoever is answered next: the worker has written to the gate before.
+                self.assertEqual(_line_of(self.path), b"pid")
+                os.kill(int(fork), signal.SIGKILL)
+                self.assertEqual(peer.recv(100), b"signal 9\n")
+            self.assertEqual(os.waitpid(pid, os.WNOHANG), (0, 0))
+
+    def test_no_process_and_no_pipe(self):
+        for name, number in (("fork", errno.EAGAIN), ("pipe", errno.EMFILE)):
+            with self.subTest(name), self.worker(**{name: refused_once(getattr(os, name), number)}):
+                self.assertEqual([self.step("7"), self.step("8")], [None, (True, 8)])
+
+    def test_a_fork_that_cannot_become_the_step_says_why(self):
+        with self.worker(in_fork=has_no_room), tempfile.TemporaryFile() as said:
+            kept = os.dup(2)
+            os.dup2(said.fileno(), 2)
+            try:
+                ended = self.step("7")
+            finally:
+                os.dup2(kept, 2)
+                os.close(kept)
+            said.seek(0)
+            self.assertEqual((ended, said.read()),
+                             ((True, 127), b"orchd: the worker's fork cannot become the step: OSError('no room')\n"))  # fmt: skip
+
+    def test_no_descriptor_for_whoever_comes(self):
+        with self.worker(listening=lambda listener: Full(fileno=os.dup(listener.fileno()))):
+            self.assertEqual([self.step("7"), self.step("8")], [(True, 7), (True, 8)])
+
+    def test_no_descriptor_for_the_fork(self):
+        with self.worker(pidfd_open=refused_once(os.pidfd_open, errno.EMFILE)) as pid:
+            self.assertEqual([self.step("7"), self.step("8")], [None, (True, 8)])
+            # The fork that was refused is no process any more, not even a zombie.
+            self.assertEqual(pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text(), "")
+
+    def test_a_worker_that_hangs_is_not_waited_for(self):
+        listener = _forking.listen(self.path)
+        self.addCleanup(listener.close)
+        with mock.patch.object(_warm, "ANSWER_SECONDS", 0.2):
+            self.assertIsNone(self.step("7"))
+        peer, _ = listener.accept()  # as late as it likes: nobody is there
+        with peer:
+            while peer.recv(1 << 16):
+                pass
+
+
+def _line_of(path):
+    """The first word that a worker says to one more step, which then goes away."""
+    with socket.socket(socket.AF_UNIX) as peer:
+        peer.connect(path)
+        data = b"\0".join([os.fsencode(os.getcwd()), b"18", b"1", b"7"])
+        socket.send_fds(peer, [len(data).to_bytes(8, "little") + data], [0, 1, 2])
+        return peer.recv(100).partition(b" ")[0]
+
+
+if __name__ == "__main__":
+    unittest.main()

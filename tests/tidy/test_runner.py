@@ -1,0 +1,71 @@
+"""How the runner counts, and where it keeps what comes from PyPI."""
+import os
+import pathlib
+import subprocess
+import tempfile
+import unittest
+
+from tests.lib import suites
+
+# Makes a virtual environment whose pip writes down what it is asked for, and has no package `away`.
+PYTHON = """#!/bin/bash
+if [ "$1" = -V ]; then echo "Python $VERSION"; exit; fi
+mkdir -p "$3/bin"
+cat >"$3/bin/pip" <<'END'
+#!/bin/bash
+echo "$*" >>"$(dirname "$0")/asked"
+[[ "$*" != *away* ]]
+END
+chmod +x "$3/bin/pip"
+"""
+
+
+class Counting(unittest.TestCase):
+    def test_a_part_that_was_left_out_is_skipped(self):
+        text = "Ran 3 tests in 0.1s\n\nOK (skipped=1)\nSKIPPED: Python 3.9 is not here\nSKIPPED: no notebook\n"
+        found = suites.read_unittest(text)
+        self.assertEqual((found.passed, found.failed, found.skipped), (2, 0, 3))
+        self.assertEqual(found.reasons, ["Python 3.9 is not here", "no notebook"])
+        found = suites.read_unittest("SKIPPED: PyPI is not in reach\n")
+        self.assertEqual((found.passed, found.failed, found.skipped), (0, 0, 1))
+        self.assertEqual(suites.read_unittest("").failed, 1)
+
+
+class Environments(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory(prefix="orchd-environments-")
+        self.addCleanup(folder.cleanup)
+        self.folder = pathlib.Path(folder.name)
+        self.python = self.folder / "python"
+        self.python.write_text(PYTHON)
+        self.python.chmod(0o755)
+        (self.folder / "date").write_text('#!/bin/bash\necho "$MONTH"\n')
+        (self.folder / "date").chmod(0o755)
+
+    def environment(self, *words, version="3.1", month="2030-01"):
+        found = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", 'source "$0"; environment one "$@"', suites.ROOT / "tests/lib/environment.sh", self.python, *words],
+            env={"PATH": f"{self.folder}:{os.environ['PATH']}", "XDG_CACHE_HOME": str(self.folder), "VERSION": version, "MONTH": month},
+            capture_output=True, text=True, check=True, timeout=60,
+        )  # fmt: skip
+        return found.stdout.strip()
+
+    def test_it_is_made_once_for_what_is_asked(self):
+        first = self.environment("a", "b")
+        self.assertEqual(self.environment("a", "b"), first)
+        self.assertEqual(pathlib.Path(first, "bin/asked").read_text(), "install -q a b\n")
+        others = [self.environment("a"), self.environment("a", "b", version="3.2"), self.environment("a", "b", month="2030-02")]
+        self.assertEqual(len({first, *others}), 4)
+
+    def test_what_may_be_missing(self):
+        self.assertTrue(self.environment("a", "--", "away"))
+        self.assertEqual(self.environment("a", "away"), "")
+
+    def test_where_no_new_one_can_be_had_the_last_one_will_do(self):
+        first = self.environment("a")
+        self.python.write_text(PYTHON.replace("*away*", "*"))
+        self.assertEqual(self.environment("a", month="2030-02"), first)
+
+
+if __name__ == "__main__":
+    unittest.main()

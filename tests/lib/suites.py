@@ -10,8 +10,11 @@ tests/run crash --minutes M  kills for so long; --all-seeds: every fault point t
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import re
+import select
+import signal
 import subprocess
 import sys
 import time
@@ -40,7 +43,10 @@ class Suite:
     counts: str  # how its output is read: ctest, unittest, lines (`ok …`, `not ok …`), figures
     default: bool = True
     required_in_ci: bool = True
-    targets: list[str] = field(default_factory=list)  # empty: all
+
+    def limit(self) -> float:
+        """Seconds after which it is ended: one that hangs must say where, and leave time for those after it."""
+        return 60 * (10 + 3 * self.minutes)
 
 
 def ctest(preset: str, *more: str) -> list[str]:
@@ -165,18 +171,51 @@ def read_lines(text: str) -> Outcome:
     return Outcome(len(re.findall(r"^ok ", text, re.M)), len(faults), 0, faults[:5])
 
 
-def execute(suite: Suite, environment: dict[str, str]) -> Outcome:
-    say(f"\n== {suite.name}: {suite.what}")
-    started = time.monotonic()
-    process = subprocess.Popen(suite.command, cwd=ROOT, env=environment, text=True, errors="replace",
+def run_to_its_end(command: list[str], environment: dict[str, str], seconds: float | None) -> tuple[str, int | None]:
+    """Prints what `command` prints. Returns that and its exit code, or None where it had to be ended after `seconds`."""
+    # A session of its own, so that whatever it started can be ended with it. SIGABRT makes Python print its stacks.
+    process = subprocess.Popen(command, cwd=ROOT, env=dict(environment, PYTHONFAULTHANDLER="1"), start_new_session=True,
                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert process.stdout is not None
-    lines = []
-    for line in process.stdout:
-        lines.append(line)
-        print(line, end="", flush=True)
+    ends_at = None if seconds is None else time.monotonic() + seconds
+    endings = [signal.SIGABRT, signal.SIGKILL]
+    text = bytearray()
+    late = False
+    try:
+        while True:
+            left = None if ends_at is None else max(0.0, ends_at - time.monotonic())
+            readable, _, _ = select.select([process.stdout], [], [], left)
+            if readable:
+                chunk = os.read(process.stdout.fileno(), 1 << 16)
+                if not chunk:
+                    break
+                text += chunk
+                sys.stdout.buffer.write(chunk)
+                sys.stdout.buffer.flush()
+            if ends_at is not None and time.monotonic() >= ends_at:
+                if not endings:
+                    break  # what it left behind holds the pipe
+                late = True
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, endings.pop(0))
+                ends_at = time.monotonic() + 5
+    except KeyboardInterrupt:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGINT)
+        raise
+    finally:
+        process.stdout.close()
+        if late:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
     code = process.wait()
-    text = "".join(lines)
+    return text.decode(errors="replace"), None if late else code
+
+
+def execute(suite: Suite, environment: dict[str, str], limited: bool) -> Outcome:
+    say(f"\n== {suite.name}: {suite.what}")
+    started = time.monotonic()
+    text, code = run_to_its_end(suite.command, environment, suite.limit() if limited else None)
     if suite.counts == "ctest":
         outcome = read_ctest(text)
     elif suite.counts == "unittest":
@@ -185,7 +224,10 @@ def execute(suite: Suite, environment: dict[str, str]) -> Outcome:
         outcome = read_lines(text)
     else:
         outcome = Outcome(passed=1 if code == 0 else 0, failed=0 if code == 0 else 1)
-    if code != 0 and outcome.failed == 0:
+    if code is None:
+        outcome.failed = max(outcome.failed, 1)
+        outcome.reasons.append(f"it had not ended after {suite.limit() / 60:.0f} minutes; where it hung is above")
+    elif code != 0 and outcome.failed == 0:
         outcome.failed = 1
         outcome.reasons.append(f"it ended with exit code {code}")
     if outcome.failed == 0 and outcome.passed == 0 and CI and suite.required_in_ci:
@@ -257,7 +299,8 @@ def main() -> int:
         if not all(built.get(preset, True) for preset in suite.presets):
             notes.append(f"{suite.name}: not run, its build failed")
             continue
-        outcome = execute(suite, environment)
+        # A run that was asked to be long is.
+        outcome = execute(suite, environment, limited=not (args.kills or args.minutes or args.all_seeds))
         total.passed += outcome.passed
         total.failed += outcome.failed
         total.skipped += outcome.skipped

@@ -2,7 +2,9 @@
 import os
 import pathlib
 import subprocess
+import sys
 import tempfile
+import time
 import unittest
 
 from tests.lib import suites
@@ -29,6 +31,36 @@ class Counting(unittest.TestCase):
         found = suites.read_unittest("SKIPPED: PyPI is not in reach\n")
         self.assertEqual((found.passed, found.failed, found.skipped), (0, 0, 1))
         self.assertEqual(suites.read_unittest("").failed, 1)
+
+
+# Prints the pid of a child, in a session of its own where it is told so, and waits for ever.
+HANGS = """
+import subprocess, sys, threading
+print(subprocess.Popen(["sleep", "1000"], start_new_session=bool(int(sys.argv[1]))).pid, flush=True)
+threading.Event().wait()
+"""
+
+
+class Limits(unittest.TestCase):
+    def run_it(self, command, seconds):
+        return suites.run_to_its_end(command, dict(os.environ), seconds)
+
+    def test_one_that_ends_gives_its_code_and_its_words(self):
+        self.assertEqual(self.run_it(["sh", "-c", "echo here; exit 3"], 60), ("here\n", 3))
+
+    def test_one_that_hangs_says_where_and_ends_with_all_it_started(self):
+        text, code = self.run_it([sys.executable, "-c", HANGS, "0"], 1)
+        self.assertIsNone(code)
+        self.assertIn("in wait", text)  # the stack of its thread
+        child = pathlib.Path("/proc", text.split()[0], "stat")
+        self.assertTrue(not child.exists() or child.read_text().split()[2] == "Z")
+
+    def test_what_went_its_own_way_does_not_hold_the_run(self):
+        began = time.monotonic()
+        text, code = self.run_it([sys.executable, "-c", HANGS, "1"], 1)
+        os.kill(int(text.split()[0]), 9)
+        self.assertIsNone(code)
+        self.assertLess(time.monotonic() - began, 60)
 
 
 class Environments(unittest.TestCase):

@@ -1,5 +1,5 @@
 // One binary of all that makes a cluster of one node: etcd, the API server, the controller manager, the scheduler,
-// the kubelet and kubectl. Usage: kubebox COMPONENT [FLAG…], or by a link that has the component's name.
+// the kubelet, kube-proxy and kubectl. Usage: kubebox COMPONENT [FLAG…], or by a link that has the component's name.
 package main
 
 import (
@@ -17,6 +17,7 @@ import (
 	kubectl "k8s.io/kubectl/pkg/cmd"
 	apiserver "k8s.io/kubernetes/cmd/kube-apiserver/app"
 	kcm "k8s.io/kubernetes/cmd/kube-controller-manager/app"
+	proxy "k8s.io/kubernetes/cmd/kube-proxy/app"
 	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
 	kubelet "k8s.io/kubernetes/cmd/kubelet/app"
 )
@@ -24,6 +25,7 @@ import (
 var components = map[string]func() *cobra.Command{
 	"kube-apiserver":          apiserver.NewAPIServerCommand,
 	"kube-controller-manager": kcm.NewControllerManagerCommand,
+	"kube-proxy":              proxy.NewProxyCommand,
 	"kube-scheduler":          func() *cobra.Command { return scheduler.NewSchedulerCommand() },
 	"kubelet":                 func() *cobra.Command { return kubelet.NewKubeletCommand(context.Background()) },
 	"kubectl":                 func() *cobra.Command { return kubectl.NewDefaultKubectlCommand() },
@@ -45,7 +47,7 @@ func main() {
 	}
 	component, known := components[name]
 	if !known {
-		fmt.Fprintln(os.Stderr, "usage: kubebox etcd|kube-apiserver|kube-controller-manager|kube-scheduler|kubelet|kubectl [FLAG…]")
+		fmt.Fprintln(os.Stderr, "usage: kubebox etcd|kube-apiserver|kube-controller-manager|kube-scheduler|kube-proxy|kubelet|kubectl [FLAG…]")
 		os.Exit(2)
 	}
 	os.Exit(cli.Run(component()))

@@ -57,7 +57,12 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const config::Config& conf
   config::RemoveServerFile(config.data_dir);  // of one that was killed
 
   rpc::ApiOptions api;
-  ASSIGN_OR_RETURN(api.token, config::ReadOrMakeToken(config.data_dir));
+  if (config.token_file.empty()) {
+    ASSIGN_OR_RETURN(api.token, config::ReadOrMakeToken(config.data_dir));
+  } else {
+    ASSIGN_OR_RETURN(api.token, config::ReadGivenToken(config.token_file));
+    RETURN_IF_ERROR(config::KeepToken(config.data_dir, api.token));
+  }
   api.engine = daemon->engine_.get();
   api.version = ORCH_VERSION;
   api.data_dir = config.data_dir;

@@ -22,6 +22,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/string_view.h"
 #include "server/base/clock.h"
+#include "server/base/small_file.h"
 #include "server/base/status.h"
 
 namespace orch {
@@ -39,8 +40,9 @@ Bio Over(const std::string& text) { return {BIO_new_mem_buf(text.data(), static_
 class Faults {
  public:
   void Add(const char* field, const std::string& file, absl::string_view what) {
-    list_.push_back({field, absl::StrCat(file, " ", what), "TLS_FILES"});
+    Add(field, absl::StrCat(file, " ", what));
   }
+  void Add(const char* field, absl::string_view text) { list_.push_back({field, std::string(text), "TLS_FILES"}); }
   bool none() const { return list_.empty(); }
   const std::string& first() const { return list_.at(0).description; }
   absl::Status ToStatus() const {
@@ -53,44 +55,12 @@ class Faults {
   std::vector<Violation> list_;
 };
 
-// Nothing, with a fault, if it cannot be read. `secret`: nobody but its owner may be able to read it.
+// Nothing, with a fault, if it cannot be read.
 std::optional<std::string> Read(const char* field, const std::string& file, bool secret, Faults* faults) {
-  // Without O_NONBLOCK a pipe of that name would hold up the start.
-  const int fd = ::open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (fd < 0) {
-    faults->Add(field, file, absl::StrCat("cannot be read: ", std::strerror(errno)));
-    return std::nullopt;
-  }
-  const auto close_fd = absl::MakeCleanup([fd] { ::close(fd); });
-  struct stat info {};
-  if (::fstat(fd, &info) != 0 || !S_ISREG(info.st_mode) || info.st_size > kMaxBytes) {
-    faults->Add(field, file, "is no file of at most 1 MiB");
-    return std::nullopt;
-  }
-  const bool ours = info.st_uid == ::geteuid();
-  if (secret && !ours && info.st_uid != 0) {
-    faults->Add(field, file,
-                absl::StrCat("belongs to another user (uid ", info.st_uid,
-                             "), who can change it; it has to be ours or ", "root's: chown it"));
-    return std::nullopt;
-  }
-  const mode_t too_open = info.st_mode & (info.st_uid == 0 ? 0037 : 0077);
-  if (secret && too_open != 0) {
-    faults->Add(field, file,
-                absl::StrFormat("has mode %04o, so others can read the key: chmod 600 it (640 will do for root's)",
-                                info.st_mode & 07777));
-    return std::nullopt;
-  }
-  std::string text(static_cast<size_t>(info.st_size), '\0');
-  size_t have = 0;
-  while (have < text.size()) {
-    const ssize_t n = ::read(fd, text.data() + have, text.size() - have);
-    if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) break;
-    have += static_cast<size_t>(n);
-  }
-  text.resize(have);
-  return text;
+  absl::StatusOr<std::string> text = secret ? ReadSecretFile(file, kMaxBytes) : ReadSmallFile(file, kMaxBytes);
+  if (text.ok()) return *std::move(text);
+  faults->Add(field, text.status().message());
+  return std::nullopt;
 }
 
 std::string Day(const ASN1_TIME* time) {

@@ -23,6 +23,7 @@
 #include "server/base/status.h"
 #include "server/base/tls_files.h"
 #include "server/base/utf8.h"
+#include "server/config/data_dir.h"
 #include "server/http/listen.h"
 
 namespace orch::config {
@@ -264,6 +265,7 @@ class Reader {
          {"http_listen", Text(&config_.http_listen)},
          {"tls_cert", Text(&config_.tls_cert)},
          {"tls_key", Text(&config_.tls_key)},
+         {"token_file", Text(&config_.token_file)},
          {"step_endpoint", Text(&config_.step_endpoint)},
          {"step_ca", Text(&config_.step_ca)},
          {"public_url", Text(&config_.public_url)},
@@ -478,6 +480,10 @@ std::vector<std::string> Finish(Config* config) {
   CheckAddress("http_listen", config->http_listen, tls, &faults);
   CheckTls(config, &faults);
   CheckStepEndpoint(config, &faults);
+  if (!config->token_file.empty()) {
+    const absl::Status read = ReadGivenToken(config->token_file).status();
+    if (!read.ok()) faults.push_back(absl::StrCat("token_file: ", read.message()));
+  }
   std::string& url = config->public_url;
   while (!url.empty() && url.back() == '/') url.pop_back();
   bool good = url.empty() || absl::StartsWith(url, "http://") || absl::StartsWith(url, "https://");
@@ -492,10 +498,10 @@ std::string ToYaml(const Config& config) {
   std::string out =
       absl::StrCat("data_dir: ", YamlQuote(config.data_dir), "\nlisten: ", YamlQuote(config.listen),
                    "\nhttp_listen: ", YamlQuote(config.http_listen), "\ntls_cert: ", YamlQuote(config.tls_cert),
-                   "\ntls_key: ", YamlQuote(config.tls_key), "\nstep_endpoint: ", YamlQuote(config.step_endpoint),
-                   "\nstep_ca: ", YamlQuote(config.step_ca), "\npublic_url: ", YamlQuote(config.public_url),
-                   "\nlog_level: ", WordOf(config.log_level), "\ngrace: ", config.grace_micros / 1000,
-                   "ms\nreserve_after: ", config.reserve_after_micros / 1000,
+                   "\ntls_key: ", YamlQuote(config.tls_key), "\ntoken_file: ", YamlQuote(config.token_file),
+                   "\nstep_endpoint: ", YamlQuote(config.step_endpoint), "\nstep_ca: ", YamlQuote(config.step_ca),
+                   "\npublic_url: ", YamlQuote(config.public_url), "\nlog_level: ", WordOf(config.log_level),
+                   "\ngrace: ", config.grace_micros / 1000, "ms\nreserve_after: ", config.reserve_after_micros / 1000,
                    "ms\nflavors:\n  fake: ", config.fake_flavor ? "true" : "false", "\n");
   std::string rules;
   const auto field = [](absl::string_view name, int64_t value, absl::string_view unit, std::string* to) {

@@ -18,6 +18,8 @@ struct Config {
   // Both or none. With them every TCP port speaks TLS alone; addresses other than loopback need them.
   std::string tls_cert;
   std::string tls_key;
+  // A file with the owner's token, which somebody else makes; empty: the daemon makes one in its data directory.
+  std::string token_file;
   // What steps that do not share this machine's sockets reach the daemon by: `https://HOST:PORT`; empty: they do not.
   std::string step_endpoint;
   std::string step_ca;     // a file with the certificates that sign its

@@ -5,6 +5,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -16,6 +17,7 @@
 #include "absl/strings/str_cat.h"
 #include "server/base/digest.h"
 #include "server/base/json.h"
+#include "server/base/small_file.h"
 #include "server/base/status.h"
 
 namespace orch::config {
@@ -102,6 +104,25 @@ absl::StatusOr<std::string> ReadOrMakeToken(const std::string& dir) {
   const std::string token = absl::WebSafeBase64Escape(RandomBytes(32));
   RETURN_IF_ERROR(Replace(path, token + "\n"));
   return token;
+}
+
+absl::StatusOr<std::string> ReadGivenToken(const std::string& file) {
+  ASSIGN_OR_RETURN(const std::string text, ReadSecretFile(file, 1 << 10));
+  const std::string token(absl::StripAsciiWhitespace(text));
+  if (token.size() < 32) {
+    return Error(absl::StatusCode::kInvalidArgument, "TOKEN_WEAK",
+                 absl::StrCat(file, " holds less than 32 letters; `openssl rand -hex 32` makes a token"));
+  }
+  const bool fits = std::all_of(token.begin(), token.end(), [](char c) { return c > ' ' && c < '\x7f'; });
+  if (!fits || token.size() > 500) {
+    return Error(absl::StatusCode::kInvalidArgument, "TOKEN_INVALID",
+                 absl::StrCat(file, " holds no token: one line of ASCII, without blanks, of at most 500 letters"));
+  }
+  return token;
+}
+
+absl::Status KeepToken(const std::string& dir, const std::string& token) {
+  return Replace(dir + "/token", token + "\n");
 }
 
 absl::StatusOr<SocketPaths> PrepareSockets(const std::string& dir) {

@@ -14,6 +14,12 @@ absl::Status PrepareDataDir(const std::string& dir);
 
 // The owner's token from DIR/token; made once, 0600. 43 letters of base64url.
 absl::StatusOr<std::string> ReadOrMakeToken(const std::string& dir);
+// The owner's token from a file of somebody who makes it elsewhere, such as a cluster's secret: one line of 32 to 500
+// letters of the kind that fits a header. INVALID_ARGUMENT (FILE_UNUSABLE, TOKEN_WEAK, TOKEN_INVALID) begins with the
+// file's name.
+absl::StatusOr<std::string> ReadGivenToken(const std::string& file);
+// Puts such a token into DIR/token, where clients on this machine look.
+absl::Status KeepToken(const std::string& dir, const std::string& token);
 
 struct SocketPaths {
   std::string grpc;

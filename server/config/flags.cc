@@ -25,8 +25,8 @@ CommandLine Exit(int code, std::string message) {
 }  // namespace
 
 CommandLine ReadCommandLine(int argc, const char* const* argv, const std::string& version) {
-  std::string restore, salvage, data_dir, listen, http_listen, tls_cert, tls_key, step_endpoint, step_ca, file,
-      public_url, log_level;
+  std::string restore, salvage, data_dir, listen, http_listen, tls_cert, tls_key, token_file, step_endpoint, step_ca,
+      file, public_url, log_level;
   bool check = false;
   bool print = false;
   bool list_faults = false;
@@ -41,6 +41,9 @@ CommandLine ReadCommandLine(int argc, const char* const* argv, const std::string
   app.add_option("--http-listen", http_listen, "Address for HTTP (default 127.0.0.1:7434; port 0: any free one)");
   app.add_option("--tls-cert", tls_cert, "Certificate (PEM, with its chain) for both ports; needed beyond loopback");
   app.add_option("--tls-key", tls_key, "Its key (PEM, mode 0600); both files are read again when they change");
+  app.add_option(
+      "--token-file", token_file,
+      "The owner's token, made elsewhere: a file of one line, mode 0600 (default: made in the data directory)");
   app.add_option("--step-endpoint", step_endpoint,
                  "What steps elsewhere, in containers too, reach the HTTP port by: https://HOST:PORT");
   app.add_option("--step-ca", step_ca,
@@ -90,6 +93,7 @@ CommandLine ReadCommandLine(int argc, const char* const* argv, const std::string
   if (!http_listen.empty()) out.config.http_listen = http_listen;
   if (!tls_cert.empty()) out.config.tls_cert = tls_cert;
   if (!tls_key.empty()) out.config.tls_key = tls_key;
+  if (!token_file.empty()) out.config.token_file = token_file;
   if (!step_endpoint.empty()) out.config.step_endpoint = step_endpoint;
   if (!step_ca.empty()) out.config.step_ca = step_ca;
   if (!public_url.empty()) out.config.public_url = public_url;

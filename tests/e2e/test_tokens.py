@@ -294,5 +294,43 @@ class OfSteps(Case):
             self.assertEqual(self.reason(wrong, "RunService/GetRun", {"name": run}), "TOKEN_INVALID", wrong)
 
 
+class Given(Case):
+    """The owner's token made elsewhere."""
+
+    def restart(self, *more: str) -> None:
+        self.daemon.stop()
+        self.daemon.flags = [*flags(self.authority.sign("daemon")), *more]
+        self.daemon.start()
+
+    def test_it_counts_instead_of_the_daemons_own_and_changes_with_its_file(self) -> None:
+        own = (self.daemon.data / "token").read_text().strip()
+        file = self.folder / "given"
+        file.write_text("a" * 40 + "\n")
+        file.chmod(0o600)
+        self.restart("--token-file", str(file))
+        self.assertEqual(self.reason("a" * 40), "")
+        self.assertEqual(self.reason(own), "TOKEN_INVALID")
+        self.assertEqual((self.daemon.data / "token").read_text(), "a" * 40 + "\n")
+        self.daemon.ctl("list-runs")
+        file.write_text("b" * 40)
+        self.restart("--token-file", str(file))
+        self.assertEqual((self.reason("a" * 40), self.reason("b" * 40)), ("TOKEN_INVALID", ""))
+
+    def test_one_that_is_of_no_use_is_refused_at_start(self) -> None:
+        file = self.folder / "given"
+        for text, mode, words in (("short", 0o600, "less than 32 letters"), ("a b" * 20, 0o600, "holds no token"), ("a" * 501, 0o600, "holds no token"),
+                                  ("a" * 40, 0o644, "others can read it"), (None, 0, "cannot be read")):
+            with self.subTest(words):
+                file.unlink(missing_ok=True)
+                if text is not None:
+                    file.write_text(text)
+                    file.chmod(mode)
+                done = subprocess.run([BIN / "orchd", "--check-config", "--token-file", file], text=True, capture_output=True)
+                self.assertEqual(done.returncode, 2)
+                self.assertIn(f"token_file: {file} ", done.stderr)
+                self.assertIn(words, done.stderr)
+                self.assertNotIn("aaa", done.stderr)
+
+
 if __name__ == "__main__":
     unittest.main()

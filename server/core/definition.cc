@@ -19,14 +19,6 @@ bool SameOutputs(const StepSpec& a, const StepSpec& b) {
                     });
 }
 
-bool SameSecrets(const StepSpec& a, const StepSpec& b) {
-  const std::vector<SecretUse>& x = a.options().secrets;
-  const std::vector<SecretUse>& y = b.options().secrets;
-  return std::equal(x.begin(), x.end(), y.begin(), y.end(), [](const SecretUse& s, const SecretUse& t) {
-    return s.variable == t.variable && s.name == t.name && s.file == t.file;
-  });
-}
-
 }  // namespace
 
 bool SameForeach(const StepSpec& a, const StepSpec& b) {
@@ -41,7 +33,7 @@ bool SameDefinition(const StepSpec& a, const StepSpec& b) {
   const StepOptions& y = b.options();
   return a.command == b.command && SameInputs(a, b) && SameOutputs(a, b) && a.after == b.after && x.when == y.when &&
          x.trigger_rule == y.trigger_rule && x.params == y.params && x.image == y.image &&
-         x.image_build == y.image_build && x.working_dir == y.working_dir && x.env == y.env && SameSecrets(a, b) &&
+         x.image_build == y.image_build && x.working_dir == y.working_dir && x.env == y.env && x.secrets == y.secrets &&
          x.orchestrator == y.orchestrator && x.settings == y.settings && x.source_path == y.source_path &&
          x.source_ignore == y.source_ignore;
 }

@@ -70,6 +70,7 @@ struct RetryPolicy {
   bool on_lost = true;
   bool on_oom = false;
   std::vector<int> exit_codes;  // with on_failed: only these; empty: all
+  bool operator==(const RetryPolicy&) const = default;
 };
 
 // A variable of a step that is set from a secret.
@@ -77,6 +78,7 @@ struct SecretUse {
   std::string variable;
   std::string name;   // the secret's
   bool file = false;  // the variable holds the path of a file with the value
+  bool operator==(const SecretUse&) const = default;
 };
 
 // What is done when a step or run has ended.
@@ -84,11 +86,13 @@ struct HookSpec {
   std::vector<std::string> command;
   std::string webhook;
   bool empty() const { return command.empty() && webhook.empty(); }
+  bool operator==(const HookSpec&) const = default;
 };
 struct Hooks {
   HookSpec on_success;
   HookSpec on_failure;
   bool empty() const { return on_success.empty() && on_failure.empty(); }
+  bool operator==(const Hooks&) const = default;
 };
 
 // What most steps leave at its default.
@@ -117,27 +121,26 @@ struct StepOptions {
   Hooks hooks;
   std::string source_path;
   std::vector<std::string> source_ignore;
+  bool operator==(const StepOptions&) const = default;
 };
 
-// A value that is mostly not there, and then takes a pointer's room. Copies are deep.
+// A value that is mostly not there, and then takes a pointer's room; those that are equal can be one. A copy, and what
+// shares it, stays as it is when another is changed. Only one thread at a time may change those that share.
 template <typename T>
 class Boxed {
  public:
-  Boxed() = default;
-  Boxed(const Boxed& other) : value_(other.value_ ? std::make_unique<T>(*other.value_) : nullptr) {}
-  Boxed(Boxed&&) noexcept = default;
-  Boxed& operator=(Boxed other) noexcept {
-    value_ = std::move(other.value_);
-    return *this;
-  }
   const T* get() const { return value_.get(); }
   T& make() {
-    if (!value_) value_ = std::make_unique<T>();
+    if (value_ == nullptr) {
+      value_ = std::make_shared<T>();
+    } else if (value_.use_count() > 1) {
+      value_ = std::make_shared<T>(*value_);
+    }
     return *value_;
   }
 
  private:
-  std::unique_ptr<T> value_;
+  std::shared_ptr<T> value_;
 };
 
 struct StepSpec {

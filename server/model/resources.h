@@ -14,6 +14,8 @@ struct Resources {
   int64_t gpu = 0;            // whole GPUs
   std::string gpu_kind;       // empty: any
   std::map<std::string, int64_t> custom;
+
+  bool operator==(const Resources&) const = default;
 };
 
 }  // namespace orch

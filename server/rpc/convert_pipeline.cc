@@ -169,8 +169,17 @@ class Converter {
     Outputs(in, &out);
     Foreach(in, &out);
     out.after.assign(in.after().begin(), in.after().end());
-    if (HasOptions(in)) out.mutable_options() = Options(in);
+    if (HasOptions(in)) SetOptions(Options(in), &out);
     return out;
+  }
+
+  // Many steps of a pipeline say the same, mostly those that follow each other; then they share it.
+  void SetOptions(StepOptions options, StepSpec* out) {
+    if (last_options_.get() == nullptr || *last_options_.get() != options) {
+      last_options_ = {};
+      last_options_.make() = std::move(options);
+    }
+    out->set_options = last_options_;
   }
 
   void Command(const v1::StepSpec& in, StepSpec* out) {
@@ -429,6 +438,7 @@ class Converter {
   const Limits& limits_;
   Checks& checks_;
   std::string prefix_;
+  Boxed<StepOptions> last_options_;
 };
 
 }  // namespace

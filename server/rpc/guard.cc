@@ -22,6 +22,8 @@ namespace {
 
 // The longest is a step's: 20 letters, a dot, 64 digits.
 constexpr size_t kMaxToken = 256;
+constexpr size_t kLargeRequest = 4 << 20;
+constexpr int64_t kLongCallMicros = 50'000;  // a large request takes so long; no other is measured
 
 // The bare token, or nothing if it is no bearer.
 absl::string_view BearerOf(absl::string_view authorization) {
@@ -31,8 +33,11 @@ absl::string_view BearerOf(absl::string_view authorization) {
 
 }  // namespace
 
-Guard::Guard(Engine* engine, Metrics* metrics, std::string token)
-    : engine_(engine), metrics_(metrics), token_(std::move(token)) {}
+Guard::Guard(Engine* engine, Metrics* metrics, std::string token, std::function<void()> large_call_answered)
+    : engine_(engine),
+      metrics_(metrics),
+      token_(std::move(token)),
+      large_call_answered_(std::move(large_call_answered)) {}
 
 bool Guard::IsOwner(absl::string_view authorization) const {
   const absl::string_view bearer = BearerOf(authorization);
@@ -164,7 +169,9 @@ absl::Status Guard::Call(const Method& method, const CallContext& context, const
   }
   if (method.traits.mutates) ORCH_FAULT("answer.before");
   status = Seal(std::move(status), method.name);
-  method.metrics->Count(status.code(), Clock::Real().Now().mono - begin);
+  const int64_t took = Clock::Real().Now().mono - begin;
+  method.metrics->Count(status.code(), took);
+  if (took >= kLongCallMicros && request.ByteSizeLong() >= kLargeRequest) large_call_answered_();
   return status;
 }
 

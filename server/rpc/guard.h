@@ -29,7 +29,8 @@ enum class Transport : uint8_t {
 class Guard {
  public:
   // `engine` and `metrics` outlive the guard. `token` is the owner's.
-  Guard(Engine* engine, Metrics* metrics, std::string token);
+  // After a call whose request was so large that memory should be given back, `large_call_answered` is called.
+  Guard(Engine* engine, Metrics* metrics, std::string token, std::function<void()> large_call_answered);
 
   // Who it is, from an `authorization` value (`Bearer …`; empty: none). UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID,
   // TOKEN_EXPIRED, TOKEN_REVOKED) says where a good one is.
@@ -59,6 +60,7 @@ class Guard {
   Engine* engine_;
   Metrics* metrics_;
   const std::string token_;
+  const std::function<void()> large_call_answered_;
   std::atomic<bool> draining_{false};
   std::atomic<int64_t> running_{0};
 };

@@ -6,6 +6,7 @@
 #include "gmock/gmock.h"
 #include "server/base/status.h"
 #include "server/core/rules.h"
+#include "server/model/pipeline.h"
 #include "server/model/size_text.h"
 #include "server/model/template.h"
 #include "server/model/transitions.h"
@@ -31,6 +32,17 @@ TEST(SizeTextTest, UnitsOfTenAndOfTwo) {
   EXPECT_EQ(BytesOf("1.5Ki"), 1536);
   EXPECT_EQ(BytesOf("1Ti"), 1099511627776.0);
   for (const char* text : {"", "G", "1X", "1KiB", "-1", "1 G", "1Gb"}) EXPECT_LT(BytesOf(text), 0) << text;
+}
+
+TEST(StepSpecTest, WhatACopySaysStaysAsItIsWhenTheOtherIsChanged) {
+  StepSpec a;
+  EXPECT_EQ(a.options().when, "");
+  a.mutable_options().when = "a";
+  StepSpec b = a;
+  EXPECT_EQ(b.set_options.get(), a.set_options.get());
+  b.mutable_options().when = "b";
+  EXPECT_EQ(a.options().when, "a");
+  EXPECT_EQ(b.options().when, "b");
 }
 
 TEST(TransitionsTest, EveryStepStateAndEventIsInTheTableOrRefused) {

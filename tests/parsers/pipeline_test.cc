@@ -1,8 +1,11 @@
 // Pipelines that fuzzing found. Each ended the daemon, took its memory, or meant something else than it said.
+#include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
+#include "orch/v1/pipeline.pb.h"
 #include "server/core/compile.h"
 #include "server/engine/parameters.h"
 #include "server/engine/render.h"
+#include "server/rpc/convert_pipeline.h"
 
 namespace orch {
 namespace {
@@ -42,6 +45,23 @@ TEST(ItemOfAnUncountedFanOut, IsRefusedAndDividesByNothing) {
       Compile(ByItem({{"k", {"1", "2", "3"}, ""}, {"l", {}, ""}}, {{"k", {"1"}, ""}, {"l", {"1"}, ""}}), narrow);
   ASSERT_EQ(too_wide.violations.size(), 1U);
   EXPECT_EQ(too_wide.violations[0].reason, "TOO_LARGE");
+}
+
+TEST(StepsThatSayTheSame, ShareIt) {
+  v1::Pipeline pipeline;
+  pipeline.set_name("p");
+  for (const double cpu : {1.0, 1.0, 2.0, 1.0}) {
+    v1::StepSpec* step = pipeline.add_steps();
+    step->set_name(absl::StrCat("s", pipeline.steps_size()));
+    step->add_command("x");
+    step->mutable_resources()->set_cpu(cpu);
+  }
+  const absl::StatusOr<PipelineSpec> spec = rpc::ToSpec(pipeline, Limits());
+  ASSERT_TRUE(spec.ok()) << spec.status();
+  EXPECT_EQ(spec->steps[0].set_options.get(), spec->steps[1].set_options.get());
+  std::vector<int64_t> cpus;
+  for (const StepSpec& step : spec->steps) cpus.push_back(step.options().resources.cpu_millis);
+  EXPECT_THAT(cpus, testing::ElementsAre(1000, 1000, 2000, 1000));
 }
 
 TEST(OutputsOfARun, AreCountedBeforeThereIsMemoryForThem) {

@@ -6,9 +6,10 @@ from typing import Any
 
 import grpc
 
+from tests.bench.machine import memory_mib
 from tests.hostile.attack import SANITIZED, survives
 from tests.hostile.messages import calls
-from tests.lib.daemon import Daemon
+from tests.lib.daemon import Daemon, wait_for
 
 MB = 1 << 20
 TIMES = 4 if SANITIZED else 1
@@ -105,6 +106,24 @@ class Sizes(unittest.TestCase):
         data = message.SerializeToString()
         with survives(self.daemon, "a ring of 100,000 steps", 450 * MB * TIMES, SECONDS):
             self.refused(data, "wait for each other")
+
+    @unittest.skipIf(SANITIZED, "a sanitizer keeps what is freed")
+    def test_what_a_large_call_took_is_given_back(self) -> None:
+        message = self.pipeline()
+        message.validate_only = True
+        for n in range(100_000):
+            self.step(message, f"s{n}").env["N"] = f"{n:040}"
+        data = message.SerializeToString()
+        with Daemon("flavors: {fake: true}\n") as daemon:
+            daemon.ctl("register-orchestrator", "fake", "--flavor", "fake")
+            assert daemon.process is not None
+            pid = daemon.process.pid
+            before = memory_mib(pid)[0]
+            with grpc.insecure_channel("unix:" + daemon.server["grpc_unix"], [("grpc.max_receive_message_length", -1)]) as channel:
+                method = self.calls["SubmitRun"]
+                channel.unary_unary(method.name, lambda x: x, method.response.FromString)(data, timeout=120)
+            self.assertGreater(memory_mib(pid)[0], before + 150)
+            wait_for("most of it to be given back", lambda: memory_mib(pid)[0] < before + 60, 60)
 
     def test_a_fan_in_of_10000(self) -> None:
         message = self.pipeline()

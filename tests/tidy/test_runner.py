@@ -8,6 +8,7 @@ import time
 import unittest
 
 from tests.lib import suites
+from tests.lib.daemon import alive, wait_for
 
 # Makes a virtual environment whose pip writes down what it is asked for, and has no package `away`.
 PYTHON = """#!/bin/bash
@@ -52,8 +53,7 @@ class Limits(unittest.TestCase):
         text, code = self.run_it([sys.executable, "-c", HANGS, "0"], 1)
         self.assertIsNone(code)
         self.assertIn("in wait", text)  # the stack of its thread
-        child = pathlib.Path("/proc", text.split()[0], "stat")
-        self.assertTrue(not child.exists() or child.read_text().split()[2] == "Z")
+        wait_for("what it started to be gone", lambda: not alive(int(text.split()[0])))
 
     def test_what_went_its_own_way_does_not_hold_the_run(self):
         began = time.monotonic()

@@ -19,7 +19,7 @@ if(ORCH_SANITIZE)
   add_link_options(-fsanitize=${ORCH_SANITIZE})
 endif()
 
-option(ORCH_FUZZ "Build the fuzz targets of tests/fuzz, and everything with coverage for libFuzzer (clang)" OFF)
+option(ORCH_FUZZ "The fuzz targets of tests/fuzz too, and everything with coverage for libFuzzer (clang)" OFF)
 if(ORCH_FUZZ)
   add_compile_options(-fsanitize=fuzzer-no-link)
 endif()

@@ -25,11 +25,13 @@ endfunction()
 # orch_test(NAME [TSAN] SOURCES… DEPS… LABELS…): one GoogleTest binary per folder of tests.
 # TSAN marks a gRPC-free binary that the tsan preset builds and runs.
 add_custom_target(tsan_tests)
+add_custom_target(unit_tests)  # all of them, and nothing else
 function(orch_test name)
   cmake_parse_arguments(ARG "TSAN" "" "SOURCES;DEPS;LABELS" ${ARGN})
   add_executable(${name} ${ARG_SOURCES})
   target_include_directories(${name} PRIVATE ${CMAKE_SOURCE_DIR})
   target_link_libraries(${name} PRIVATE orch_warnings ${ARG_DEPS} GTest::gmock_main)
+  add_dependencies(unit_tests ${name})
   set(labels ${ARG_LABELS})
   if(ARG_TSAN)
     list(APPEND labels tsan)

@@ -49,15 +49,15 @@ class Server:
 class Wire:
     """Forwards to a server; the first `cuts` connections that send more than `after` bytes are cut there."""
 
-    def __init__(self, address: str, cuts: int = 0, after: int = 0, back: bool = False, port: int = 0) -> None:
+    def __init__(self, address: str, cuts: int = 0, after: int = 0, back: bool = False, port: int = 0, here: str = "127.0.0.1") -> None:
         host, at = address.removeprefix("http://").split(":")
         self.to = (host, int(at))
         self.cuts, self.after, self.back = cuts, after, back
         self.connections = 0
         self.lock = threading.Lock()
-        self.listener = socket.create_server(("127.0.0.1", port))
+        self.listener = socket.create_server((here, port))
         self.port = self.listener.getsockname()[1]
-        self.address = f"http://127.0.0.1:{self.port}"
+        self.address = f"http://{here}:{self.port}"
         threading.Thread(target=self.accept, daemon=True).start()
 
     def accept(self) -> None:

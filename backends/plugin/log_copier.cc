@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <filesystem>
 #include <memory>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -19,10 +20,9 @@ namespace orch::plugin {
 namespace {
 
 constexpr int64_t kIndexEvery = 100'000;
-constexpr int64_t kLongWait = 20'000'000;      // where every job has a stream of its own
-constexpr int64_t kAskAgain = 200'000;         // the same job
-constexpr int64_t kAfterFault = 1'000'000;     // the same
-constexpr int64_t kTailPatience = 30'000'000;  // for the rest of a log, after the end
+constexpr int64_t kLongWait = 20'000'000;   // where every job has a stream of its own
+constexpr int64_t kAskAgain = 200'000;      // the same job
+constexpr int64_t kAfterFault = 1'000'000;  // the same
 constexpr int kUsualStreams = 8;
 
 int64_t Mono() { return Clock::Real().Now().mono; }
@@ -84,8 +84,8 @@ bool LogFiles::Write(bool error, int64_t offset, const std::string& bytes) {
   return true;
 }
 
-LogCopier::LogCopier(CallLoop* loop, Session* session, v1::Origin origin, Handlers handlers)
-    : loop_(loop), session_(session), origin_(std::move(origin)), handlers_(std::move(handlers)) {}
+LogCopier::LogCopier(CallLoop* loop, Session* session, v1::Origin origin, int64_t patience, Handlers handlers)
+    : loop_(loop), session_(session), origin_(std::move(origin)), patience_(patience), handlers_(std::move(handlers)) {}
 
 void LogCopier::Follow(const std::string& key, const std::string& handle, const std::string& prefix, int64_t limit) {
   const auto [it, fresh] = jobs_.try_emplace(key);
@@ -101,7 +101,8 @@ void LogCopier::Finish(const std::string& key) {
   if (found == jobs_.end()) return handlers_.complete(key);
   Job& job = found->second;
   if (job.complete) return Complete(key);
-  job.give_up = Mono() + kTailPatience;
+  job.ended = Mono();
+  if (job.active) job.asked = job.ended;
   job.due = 0;
   Pump();
 }
@@ -121,18 +122,18 @@ int64_t LogCopier::bytes(const std::string& key, bool error) const {
 void LogCopier::Pump() {
   const int64_t now = Mono();
   int64_t next = 0;
-  std::vector<std::pair<int64_t, std::string>> due;  // when, which
+  std::vector<std::tuple<bool, int64_t, std::string>> due;  // it runs on, since or when, which
   size_t active = 0;
   std::vector<std::string> given_up;
   for (auto& [key, job] : jobs_) {
     if (job.active) ++active;
     if (job.complete || job.active) continue;
-    if (job.give_up != 0 && job.give_up <= now) {
+    if (job.ended != 0 && GiveUpAt(job) <= now) {
       given_up.push_back(key);
       continue;
     }
-    // Those that have ended first: somebody waits for them.
-    due.emplace_back(job.give_up != 0 ? 0 : job.due, key);
+    // Those that have ended first: somebody waits for them. None of them is passed by those that ended later.
+    due.emplace_back(job.ended == 0, job.ended != 0 ? job.ended : job.due, key);
   }
   for (const std::string& key : given_up) {
     Log(LogLevel::kWarning, "the rest of a log did not come", {{"key", key}, {"orchestrator", origin_.orchestrator()}});
@@ -142,7 +143,7 @@ void LogCopier::Pump() {
     const int streams = session_->capabilities().log_streams();
     const auto most = static_cast<size_t>(streams <= 0 ? kUsualStreams : std::min(streams, 1000));
     std::sort(due.begin(), due.end());
-    for (const auto& [when, key] : due) {
+    for (const auto& [runs, since, key] : due) {
       const auto found = jobs_.find(key);
       if (found == jobs_.end()) continue;
       if (found->second.due > now) {
@@ -154,7 +155,8 @@ void LogCopier::Pump() {
     }
   }
   for (const auto& [key, job] : jobs_) {
-    if (job.give_up != 0 && !job.complete) next = next == 0 ? job.give_up : std::min(next, job.give_up);
+    if (job.ended == 0 || job.complete || job.active) continue;
+    next = next == 0 ? GiveUpAt(job) : std::min(next, GiveUpAt(job));
   }
   if (next == 0 || (pump_at_ != 0 && pump_at_ <= next)) return;
   pump_at_ = next;
@@ -168,6 +170,7 @@ void LogCopier::Pump() {
 void LogCopier::Ask(const std::string& key, Job* job) {
   auto files = std::make_shared<LogFiles>();
   job->active = true;
+  if (job->ended != 0 && job->asked == 0) job->asked = Mono();
   const uint64_t call = job->call = ++calls_;
   const bool good = files->Open(job->prefix);
   for (const bool error : {false, true}) job->sizes[error] = files->size(error);
@@ -184,7 +187,7 @@ void LogCopier::Ask(const std::string& key, Job* job) {
   auto complete = std::make_shared<bool>(false);
   auto fault = std::make_shared<std::string>();
   session_->calls().Stream<v1::LogsRequest, v1::LogsResponse>(
-      &v1::BackendPlugin::Stub::AsyncLogs, request, kLongWait + 3 * kTailPatience,
+      &v1::BackendPlugin::Stub::AsyncLogs, request, kLongWait + 3 * patience_,
       [this, key, call, files, complete, fault](v1::LogsResponse& answer) -> int64_t {
         const auto found = jobs_.find(key);
         if (found == jobs_.end() || found->second.call != call) return -1;
@@ -225,13 +228,15 @@ void LogCopier::Answered(const std::string& key, const std::string& fault, bool 
   job.active = false;
   job.call = 0;
   job.due = Mono() + (fault.empty() ? kAskAgain : kAfterFault);
-  if (!fault.empty()) {
+  if (fault.empty()) {
+    heard_ = Mono();
+  } else {
     Log(LogLevel::kWarning, "a log cannot be read now",
         {{"orchestrator", origin_.orchestrator()}, {"key", key}, {"why", fault.substr(0, 300)}});
   }
   if (complete) {
     job.complete = true;
-    if (job.give_up != 0) Complete(key);
+    if (job.ended != 0) Complete(key);
   }
   Pump();
 }

@@ -47,7 +47,7 @@ PluginBackend::PluginBackend(BackendContext context, std::string flavor, const P
   LogCopier::Handlers logs;
   logs.complete = [this](const std::string& key) { ReportEnd(key); };
   logs.over_limit = [this](const std::string& key) { OverLimit(key); };
-  copier_ = std::make_unique<LogCopier>(&loop_, session_.get(), origin_, std::move(logs));
+  copier_ = std::make_unique<LogCopier>(&loop_, session_.get(), origin_, limits_.call_micros, std::move(logs));
 }
 
 absl::Status PluginBackend::Start(Listener* listener) {

@@ -45,7 +45,8 @@ class Rogue(plugin_pb2_grpc.BackendPluginServicer):
         name = "no good name" if self.vice == "bad-schema" else "rogue"
         return pb.DescribeResponse(protocols=protocols, flavor=name, config_schema_json=schema, settings_schema_json=SCHEMA,
                                    capabilities=pb.Capabilities(watches=self.vice.startswith("flood"), poll_micros=100_000,
-                                                                validates=self.vice == "validates"))
+                                                                validates=self.vice == "validates",
+                                                                log_streams=1 if self.vice == "slow-logs" else 0))
 
     def Configure(self, request: Any, context: Any) -> pb.ConfigureResponse:
         if self.vice == "hang-configure":
@@ -141,6 +142,10 @@ class Rogue(plugin_pb2_grpc.BackendPluginServicer):
     def Logs(self, request: Any, context: Any) -> Iterator[pb.LogsResponse]:
         if self.vice == "gap" and request.stdout_offset == 0:
             yield pb.LogsResponse(stream=pb.LogsResponse.STDOUT, offset=5, data=b"later")
+        if self.vice == "slow-logs":
+            time.sleep(0.15)  # as long as a file system takes that has much to do
+            if request.stdout_offset == 0:
+                yield pb.LogsResponse(stream=pb.LogsResponse.STDOUT, offset=0, data=b"its word\n")
         yield pb.LogsResponse(stream=pb.LogsResponse.STDOUT, offset=request.stdout_offset, data=b"")
         yield pb.LogsResponse(complete=True)
 

@@ -104,6 +104,15 @@ class Rogues(unittest.TestCase):
                 self.runs_once(vice)
         self.assertIn("did not answer within 2 s (limit plugin_call_seconds)", self.daemon.log())
 
+    def test_logs_that_come_slowly_are_whole(self) -> None:
+        """Of many that end together most wait for longer than one may be silent."""
+        self.register("slow-logs")
+        run = self.daemon.submit("name: p\nsteps:\n  - name: a\n    foreach: {i: " + str(list(range(40))) + "}\n    command: ['true']\n",
+                                 "--orchestrator", "slow-logs")
+        self.daemon.ctl("wait-run", run, "--timeout", "90s")
+        said = {i: self.daemon.ctl("logs", run, f"a[{i}]").stdout for i in range(40)}
+        self.assertEqual([i for i, text in said.items() if text != "its word\n"], [])
+
     def test_lies_are_told_plainly(self) -> None:
         for vice, words in (("unknown-phase", "is in phase 17, which its protocol does not have"),
                             ("unknown-outcome", "answered Submit with outcome 99"),

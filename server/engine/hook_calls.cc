@@ -95,7 +95,7 @@ absl::Status EngineImpl::AdoptHooks() {
   // Where hooks ever ran, the supervisor may have ends that were committed and not acknowledged.
   const bool ever = std::filesystem::exists(absl::StrCat(options_.data_dir, "/local/slots/", kHookOrchestrator), error);
   if (running.empty() && !ever) return absl::OkStatus();
-  return outbox_->AdoptHooks(running, options_.grace_micros);
+  return outbox_->AdoptHooks(running, options_.grace_micros, options_.limits.log_bytes);
 }
 
 absl::StatusOr<std::unique_ptr<LogReader>> EngineImpl::OpenHookLog(const store::RunRecord& run, const HookRow& hook,

@@ -328,7 +328,7 @@ absl::StatusOr<std::shared_ptr<Backend>> Outbox::HookBackend() {
   return FindBackend(kHookOrchestrator);
 }
 
-absl::Status Outbox::AdoptHooks(const std::vector<HookRow>& running, int64_t grace_micros) {
+absl::Status Outbox::AdoptHooks(const std::vector<HookRow>& running, int64_t grace_micros, int64_t log_limit_bytes) {
   std::vector<KnownAttempt> known;
   for (const HookRow& row : running) {
     MutexLock lock(&mutex_);
@@ -336,6 +336,7 @@ absl::Status Outbox::AdoptHooks(const std::vector<HookRow>& running, int64_t gra
     KnownAttempt& attempt = known.emplace_back();
     attempt.name.key = row.key;
     attempt.grace_micros = grace_micros;
+    attempt.log_limit_bytes = log_limit_bytes;
   }
   ASSIGN_OR_RETURN(const std::shared_ptr<Backend> backend, HookBackend());
   backend->Adopt(std::move(known));

@@ -64,7 +64,7 @@ class Outbox {
   // Made now if it is not there yet. Any thread.
   absl::StatusOr<std::shared_ptr<Backend>> HookBackend();
   // Once, after Adopt: where are these? Also with none, if there may be some that nobody waits for any more.
-  absl::Status AdoptHooks(const std::vector<HookRow>& running, int64_t grace_micros);
+  absl::Status AdoptHooks(const std::vector<HookRow>& running, int64_t grace_micros, int64_t log_limit_bytes);
 
   // How long it is asked for what a launcher may have left while that cannot be said. Before any other call.
   void SetLeftPatience(std::chrono::seconds patience) { judgements_.SetPatience(patience); }

@@ -157,6 +157,19 @@ steps:
         self.assertEqual(set(lines), {f"{name} {self.hook(run, name)['id']}" for name in "abc"})
         self.assertEqual(sorted(self.hook(run, name)["tries"] for name in "abc"), [1, 1, 2])
 
+    def test_the_limit_of_their_logs_holds_over_a_kill_of_the_daemon(self) -> None:
+        self.daemon.stop()
+        self.daemon.config = "grace: 200ms\nlimits: {log_bytes: 100K}\n"
+        self.daemon.start()
+        run = self.daemon.submit(
+            "name: p\nsteps:\n  - {name: a, command: ['true'], hooks: {on_success: {command: [sh, -c, "
+            f"'touch {self.out}; while [ ! -e {self.gate} ]; do sleep 0.02; done; while true; do echo a line of words that are not few; done']}}}}}}\n")
+        wait_for("the hook", self.out.exists)
+        self.daemon.restart(signal.SIGKILL)
+        self.gate.touch()
+        hook = self.wait_hook(run, "a", "FAILED")
+        self.assertIn("log_bytes", hook["message"])
+
     def test_each_is_run_once_if_the_daemon_dies_at_any_point(self) -> None:
         for point in ("commit.after", "hook.before", "hook.submitted", "commit.effects"):
             with self.subTest(point):

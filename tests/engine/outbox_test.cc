@@ -82,12 +82,17 @@ class BackendDouble : public Backend {
   void Cancel(absl::string_view key, CancelMode) override { calls_->push_back("cancel " + std::string(key)); }
   void Release(absl::string_view key) override { calls_->push_back("release " + std::string(key)); }
   void Adopt(std::vector<KnownAttempt> attempts) override {
-    for (const KnownAttempt& attempt : attempts) calls_->push_back("adopt " + attempt.name.key);
+    for (const KnownAttempt& attempt : attempts) {
+      calls_->push_back("adopt " + attempt.name.key);
+      adopted.push_back(attempt);
+    }
   }
   absl::Status RemoveLogs(const std::string&) override { return absl::OkStatus(); }
   absl::StatusOr<std::unique_ptr<LogReader>> OpenLog(const LogAddress&, LogStreamName) override {
     return absl::UnimplementedError("double");
   }
+
+  std::vector<KnownAttempt> adopted;
 
  private:
   Listener** const listener_;
@@ -158,6 +163,23 @@ TEST_F(OutboxTest, AnUnknownAnswerIsAskedAfter) {
   listener_->Unknown("k", "no answer");
   EXPECT_EQ(Calls(), (Strings{"submit k", "adopt k"}));
   EXPECT_EQ(mailbox_.depth(), 0u);
+}
+
+TEST_F(OutboxTest, HooksAreAdoptedWithTheLimitsOfAll) {
+  BackendDouble* hooks = nullptr;
+  outbox_.SetHookBackend([&]() -> absl::StatusOr<std::unique_ptr<Backend>> {
+    auto made = std::make_unique<BackendDouble>(&listener_, &calls_);
+    hooks = made.get();
+    return made;
+  });
+  HookRow row;
+  row.key = "h";
+  row.run = 1;
+  ASSERT_TRUE(outbox_.AdoptHooks({row}, 7, 4096).ok());
+  ASSERT_EQ(hooks->adopted.size(), 1u);
+  EXPECT_EQ(hooks->adopted[0].name.key, "h");
+  EXPECT_EQ(hooks->adopted[0].grace_micros, 7);
+  EXPECT_EQ(hooks->adopted[0].log_limit_bytes, 4096);
 }
 
 // --- what may have been left behind ---

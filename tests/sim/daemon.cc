@@ -293,7 +293,7 @@ SimDaemon::SimDaemon(Fate* fate, const Plan& plan, testing::StoreModel* tables, 
   for (HookRow& row : tables->OpenHooks()) core_.RestoreHook(std::move(row), fate->Now());
   outbox_.Adopt(core_.LiveAttempts(), 10'000'000, int64_t{4} << 30);
   outbox_.SetHookBackend([hooks]() -> absl::StatusOr<std::unique_ptr<Backend>> { return hooks->Connect(); });
-  const absl::Status adopted = outbox_.AdoptHooks(core_.RunningHooks(), 10'000'000);
+  const absl::Status adopted = outbox_.AdoptHooks(core_.RunningHooks(), 10'000'000, int64_t{4} << 30);
   if (!adopted.ok()) fate->Break(adopted.ToString());
 }
 

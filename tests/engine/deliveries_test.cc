@@ -1,15 +1,20 @@
 // What launchers deliver: uploads that go on, outputs made of them, ends, and what a restart finds.
 #include "server/engine/deliveries.h"
 
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <mutex>
 #include <set>
 #include <sstream>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
@@ -132,6 +137,8 @@ TEST_F(DeliveriesTest, LimitsAtAndPastThem) {
   one->reset();
   EXPECT_TRUE(deliveries_->Append("k", std::string(64, 'c'), 0, 10).ok());
   EXPECT_EQ(ReasonOf((*two)->Append("01234567890")), "UPLOAD_TOO_LONG");
+  EXPECT_EQ(ReasonOf(deliveries_->Append("k", std::string(64, 'c'), 11, 10).status()), "UPLOAD_INVALID");
+  EXPECT_EQ(ReasonOf(deliveries_->Append("k", std::string(64, 'c'), -1, 10).status()), "UPLOAD_INVALID");
   EXPECT_EQ(ReasonOf(deliveries_->Append("other", std::string(64, 'c'), 0, 10).status()), "TASK_NOT_FOUND");
 }
 
@@ -199,6 +206,116 @@ TEST_F(DeliveriesTest, AnOutputIsOnTheDiskOnceItIsMade) {
   EXPECT_TRUE(Synced(blobs));
   ASSERT_TRUE(deliveries_->PutOutput("k", "f", Hex(Sha256Of("received")), false).ok());
   EXPECT_TRUE(Synced(out + "/f"));
+}
+
+TEST_F(DeliveriesTest, WhatIsNotedOfAnAttemptIsOnTheDiskOnceItIsNoted) {
+  const std::string dir = dir_ + "/deliveries/k";
+  const auto noted = [&](const std::string& name, const std::function<absl::Status()>& note) {
+    {
+      const std::lock_guard<std::mutex> lock(synced_mutex);
+      synced.clear();
+    }
+    ASSERT_TRUE(note().ok()) << name;
+    EXPECT_TRUE(Synced(dir + "/" + name)) << name;
+    EXPECT_TRUE(Synced(dir)) << "the name of " << name;
+  };
+  noted("task.json", [&] { return deliveries_->PutTask("k", "task again"); });
+  EXPECT_TRUE(Synced(dir_ + "/deliveries")) << "the folder's own name";
+  noted("launcher", [&] { return deliveries_->Begin("k", "one").status(); });
+  noted("handed.json", [&] { return deliveries_->PutHanded("k", "all of it").status(); });
+  noted("end.json", [&] { return deliveries_->PutEnd("k", "end"); });
+}
+
+TEST_F(DeliveriesTest, APieceThatCouldNotBeWrittenLeavesNothing) {
+  const std::string hex = Hex(Sha256Of("abcd"));
+  ASSERT_EQ(Send(hex, 0, 4, "a")->offset, 1);
+  struct rlimit before {};
+  ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &before), 0);
+  const auto handler = signal(SIGXFSZ, SIG_IGN);
+  auto upload = deliveries_->Append("k", hex, 1, 4);
+  struct rlimit small = before;
+  small.rlim_cur = 2;  // one byte more is written, and then no other
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &small), 0);
+  const absl::Status failed = (*upload)->Append("bcd");
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &before), 0);
+  signal(SIGXFSZ, handler);
+  EXPECT_FALSE(failed.ok());
+  upload->reset();
+  EXPECT_EQ(deliveries_->ProgressOf("k", hex)->offset, 1);
+  const auto whole = Send(hex, 1, 4, "bcd");
+  ASSERT_TRUE(whole.ok()) << whole.status();
+  EXPECT_TRUE(whole->complete);
+}
+
+TEST_F(DeliveriesTest, BytesThatSomebodyElseAddedAreReadAgain) {
+  const std::string hex = Hex(Sha256Of("abcd"));
+  ASSERT_EQ(Send(hex, 0, 4, "ab")->offset, 2);
+  std::ofstream(absl::StrCat(dir_, "/deliveries/k/parts/", hex), std::ios::app) << "c";
+  const auto whole = Send(hex, 3, 4, "d");
+  ASSERT_TRUE(whole.ok()) << whole.status();
+  EXPECT_TRUE(whole->complete);
+}
+
+TEST_F(DeliveriesTest, NothingIsTakenOnceTheEndIsJudged) {
+  const std::string hex = Hex(Sha256Of("ab")), here = Put("here");
+  auto upload = deliveries_->Append("k", hex, 0, 2);
+  ASSERT_TRUE((*upload)->Append("a").ok());
+  auto whole = deliveries_->Append("k", Hex(Sha256Of("")), 0, 0);
+  deliveries_->Close("k");
+  EXPECT_EQ(ReasonOf((*upload)->Append("b")), "ATTEMPT_STALE");
+  EXPECT_EQ(ReasonOf((*whole)->Finish().status()), "ATTEMPT_STALE");
+  EXPECT_EQ(ReasonOf(deliveries_->ProgressOf("k", here).status()), "ATTEMPT_STALE");
+  EXPECT_EQ(ReasonOf(deliveries_->PutOutput("k", "o", here, false)), "ATTEMPT_STALE");
+  EXPECT_EQ(
+      ReasonOf(deliveries_->Receive("k", Hex(Sha256Of("x")), [](const std::string&) { return absl::OkStatus(); })),
+      "ATTEMPT_STALE");
+  EXPECT_FALSE(fs::exists(deliveries_->OutputDir("k") + "/o"));
+}
+
+TEST_F(DeliveriesTest, AnOutputThatIsMadeWhileTheEndIsJudgedIsNotTaken) {
+  const std::string hex = Put("bytes");
+  Open();
+  deliveries_->SetVouch([&](const std::string&, absl::string_view) { deliveries_->Close("k"); });
+  EXPECT_EQ(ReasonOf(deliveries_->PutOutput("k", "o", hex, false)), "ATTEMPT_STALE");
+  EXPECT_FALSE(fs::exists(deliveries_->OutputDir("k") + "/o"));
+  EXPECT_EQ(deliveries_->DigestOf("k", "o"), "");
+}
+
+TEST_F(DeliveriesTest, WhatHasJustBeenCheckedIsVouchedFor) {
+  std::vector<std::pair<std::string, std::string>> vouched;
+  const auto vouch = [&](const std::string& path, absl::string_view digest) {
+    vouched.emplace_back(path, std::string(digest));
+  };
+  deliveries_->SetVouch(vouch);
+  const std::string blobs = dir_ + "/deliveries/k/blobs/";
+  const std::string sent = Put("sent"), received = Hex(Sha256Of("received"));
+  ASSERT_TRUE(deliveries_
+                  ->Receive("k", received,
+                            [](const std::string& path) {
+                              std::ofstream(path) << "received";
+                              return absl::OkStatus();
+                            })
+                  .ok());
+  Open();
+  deliveries_->SetVouch(vouch);
+  EXPECT_TRUE(deliveries_->ProgressOf("k", sent)->complete);
+  EXPECT_THAT(vouched, testing::ElementsAre(testing::Pair(blobs + sent, Sha256Of("sent")),
+                                            testing::Pair(blobs + received, Sha256Of("received")),
+                                            testing::Pair(blobs + sent, Sha256Of("sent"))));
+}
+
+TEST_F(DeliveriesTest, AnAttemptThatComesAgainBeginsAnew) {
+  const std::string hex = Put("here"), part = Hex(Sha256Of("0123456789"));
+  auto upload = deliveries_->Append("k", part, 0, 10);
+  ASSERT_TRUE((*upload)->Append("0123").ok());
+  deliveries_->Remove("k");
+  ASSERT_TRUE(deliveries_->PutTask("k", "task").ok());
+  EXPECT_FALSE(deliveries_->ProgressOf("k", hex)->complete);
+  std::ofstream(absl::StrCat(dir_, "/deliveries/k/blobs/", hex)) << "other";  // it is not known to be whole
+  EXPECT_FALSE(deliveries_->ProgressOf("k", hex)->complete);
+  const auto whole = Send(part, 0, 10, "0123456789");
+  ASSERT_TRUE(whole.ok()) << whole.status();
+  EXPECT_TRUE(whole->complete);
 }
 
 TEST_F(DeliveriesTest, BytesOfAnEarlierLifeAreReadAgainBeforeTheyCount) {

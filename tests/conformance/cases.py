@@ -1,6 +1,7 @@
 """What both suites share: a class of tests for each flavor, and which cell of which table a test has filled."""
 from __future__ import annotations
 
+import fcntl
 import functools
 import inspect
 import json
@@ -65,15 +66,21 @@ class Cases(unittest.TestCase):
     def open(self, gate: str) -> None:
         (self.shared / f"gate-{gate}").touch()
 
+    def now(self, run: str) -> dict[str, dict[str, Any]]:
+        """The steps as they are, for those who look again and again: a call of orchctl for each look would leave the platform no time."""
+        status, answer = self.daemon.http("/orch.v1.RunService/ListSteps", {"run": run, "page_size": 1000})
+        self.assertEqual(status, 200, answer)
+        return {step["name"]: step for step in json.loads(answer)["steps"]}
+
     def state(self, run: str, step: str) -> str:
-        return str(self.daemon.steps(run).get(step, {}).get("state", "WAITING"))
+        return str(self.now(run).get(step, {}).get("state", "WAITING"))
 
     def wait_state(self, run: str, step: str, *states: str) -> None:
-        wait_for(f"{step} to be {' or '.join(states)}", lambda: self.state(run, step) in states, self.flavor.seconds, every=0.05)
+        wait_for(f"{step} to be {' or '.join(states)}", lambda: self.state(run, step) in states, self.flavor.seconds, every=0.02)
 
     def wait_begun(self, run: str, step: str) -> None:
         self.wait_state(run, step, "RUNNING")
-        wait_for(f"{step} to have begun", lambda: self.executions(step), self.flavor.seconds, every=0.05)
+        wait_for(f"{step} to have begun", lambda: self.executions(step), self.flavor.seconds, every=0.02)
 
     def executions(self, step: str) -> list[int]:
         return self.flavor.executions(self.daemon, step, self.shared)
@@ -122,9 +129,13 @@ def fill(suite: type[Cases], flavor: Flavor, row: str, word: str) -> None:
     """Where table.py finds it; a flavor whose platform is not here keeps what the page has."""
     RESULTS.mkdir(parents=True, exist_ok=True)
     path = RESULTS / f"{getattr(suite, 'table')}.{column(flavor)}.json"
-    cells = json.loads(path.read_text()) if path.exists() else {}
-    cells[row] = word
-    path.write_text(json.dumps(cells, indent=1))
+    with path.open("a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # one class's tests may be dealt to several processes
+        file.seek(0)
+        cells = json.loads(file.read() or "{}")
+        cells[row] = word
+        file.truncate(0)
+        file.write(json.dumps(cells, indent=1))
 
 
 def generate(base: type[Cases], into: dict[str, Any]) -> None:
@@ -133,7 +144,7 @@ def generate(base: type[Cases], into: dict[str, Any]) -> None:
     for flavor in flavors():
         if (chosen and flavor.name not in chosen) or not takes_part(base, flavor):
             continue
-        members = {"flavor": flavor, "__module__": into["__name__"]}
+        members = {"flavor": flavor, "__module__": into["__name__"], "slow": flavor.slow, "shares": flavor.shares}
         for row in rows(base):
             members[f"test_{row}"] = fills(row, getattr(base, f"test_{row}"))
         name = "_".join([base.__name__, *re.findall(r"\w+", f"{flavor.name} {flavor.variant}")])

@@ -43,6 +43,8 @@ class Flavor:
     daemon_config = "grace: 1s\n"
     daemon_flags: list[str] = []
     daemon_ca: Path | None = None  # who signs the certificate that these name
+    slow = 1.0  # how long a test takes here, beside a flavor of processes
+    shares = 1  # processes that share the tests of one suite, each with a platform of its own
     seconds = 60  # in which a step of nothing certainly ends on this platform
     # Killed here, the daemon has handed a submission over and does not know what became of it.
     lost_answer_point = "outbox.submitted"

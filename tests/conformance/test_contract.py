@@ -45,7 +45,7 @@ class Contract(Cases):
 
     def wait_clean(self) -> None:
         try:
-            wait_for("the platform to be clean", lambda: not self.flavor.jobs(self.daemon), self.flavor.seconds)
+            wait_for("the platform to be clean", lambda: not self.flavor.jobs(self.daemon), self.flavor.seconds, every=0.1)
         except AssertionError as error:
             raise AssertionError(f"{error}; left are {self.flavor.jobs(self.daemon)}") from None
 
@@ -55,8 +55,8 @@ class Contract(Cases):
         """submitted once, though a daemon that is killed again and again asks twice"""
         run = self.submit(*[self.step(f"s{i}", Does(outputs={"x": str(i)}), outputs={"x": {}}) for i in range(8)])
         for ended in (0, 2, 5):
-            wait_for(f"{ended} ends", lambda: sum(s["state"] == "SUCCEEDED" for s in self.daemon.steps(run).values()) >= ended,
-                     self.flavor.seconds * 2)
+            wait_for(f"{ended} ends", lambda: sum(s["state"] == "SUCCEEDED" for s in self.now(run).values()) >= ended,
+                     self.flavor.seconds * 2, every=0.02)
             self.daemon.restart(signal.SIGKILL)
         steps = self.wait(run)
         self.assertEqual({name: (s["state"], s["attempt"]) for name, s in steps.items()}, {f"s{i}": ("SUCCEEDED", 1) for i in range(8)})
@@ -124,7 +124,7 @@ class Contract(Cases):
             self.flavor.bring_back(self.daemon)
         bad = [check for check in said["checks"] if not check.get("good")]
         self.assertTrue(len(bad) == 1 and words in bad[0]["text"].lower() and bad[0]["fix"], said)
-        wait_for("it to be well again", lambda: self.daemon.json("check-orchestrator", self.orchestrator, code=None)["good"], self.flavor.seconds)
+        wait_for("it to be well again", lambda: self.daemon.json("check-orchestrator", self.orchestrator, code=None)["good"], self.flavor.seconds, every=0.2)
         self.wait(self.submit(self.step("a")))
 
     # --- observe ---
@@ -206,7 +206,7 @@ class Contract(Cases):
         file = self.file(step)
         self.daemon.ctl("submit", file, "--name", "secret", "--orchestrator", self.orchestrator)
         self.wait_begun("secret", "a")
-        wait_for("its words", lambda: "***" in self.stdout("secret", "a"), self.flavor.seconds)
+        wait_for("its words", lambda: "***" in self.stdout("secret", "a"), self.flavor.seconds, every=0.1)
         for when in ("while it runs", "over a restart", "after its end"):
             if when == "over a restart":
                 self.daemon.restart(signal.SIGKILL)
@@ -224,7 +224,7 @@ class Contract(Cases):
     def test_logs_are_live(self) -> None:
         """logs are there while the step runs, also over a restart of the daemon"""
         run = self.submit(self.step("a", Does(out="begun\n", gate="go", script="echo gone on")))
-        wait_for("its word", lambda: self.stdout(run, "a") == "begun\n", self.flavor.seconds)
+        wait_for("its word", lambda: self.stdout(run, "a") == "begun\n", self.flavor.seconds, every=0.1)
         self.daemon.restart(signal.SIGKILL)
         self.assertEqual(self.stdout(run, "a"), "begun\n")
         self.open("go")
@@ -257,7 +257,7 @@ class Contract(Cases):
     def test_cancel_reaches_the_process(self) -> None:
         """a cancel is SIGTERM, and what the step does then is its own"""
         run = self.submit(self.step("a", Does(on_term="say", out="ready\n", hold=True)))
-        wait_for("its word", lambda: self.stdout(run, "a") == "ready\n", self.flavor.seconds)
+        wait_for("its word", lambda: self.stdout(run, "a") == "ready\n", self.flavor.seconds, every=0.1)
         self.daemon.ctl("cancel-run", run)
         self.assertEqual(self.wait(run, code=5)["a"]["state"], "CANCELLED")
         self.assertEqual((self.shared / "terminated").read_text(), "terminated\n", "once")

@@ -178,7 +178,7 @@ class Pipelines(Cases):
         run = self.submit(self.step("a", Does(hold=True), timeout={"run": "1s"}), self.step("b"))
         steps = self.wait(run, code=1)
         self.assertEqual((steps["a"]["state"], steps["a"]["reason"], steps["b"]["state"]), ("FAILED", "RUN_TIMEOUT", "SUCCEEDED"))
-        wait_for("the platform to be clean", lambda: not self.flavor.jobs(self.daemon), self.flavor.seconds)
+        wait_for("the platform to be clean", lambda: not self.flavor.jobs(self.daemon), self.flavor.seconds, every=0.1)
 
     def test_time_outs_of_runs(self) -> None:
         """`timeout` of a run ends all that is left of it"""

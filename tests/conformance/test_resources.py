@@ -28,8 +28,8 @@ class Resources(Cases):
     def counted(self, what: str, resources: dict[str, Any]) -> None:
         """Of two steps that ask for more than half of what there is, one waits, and says for what."""
         run = self.submit(*[self.step(name, Does(gate="go"), resources=resources) for name in "ab"])
-        states = lambda: sorted(s["state"] for s in self.daemon.steps(run).values())  # noqa: E731
-        wait_for("one to run, the other to wait", lambda: states() == ["READY", "RUNNING"], self.flavor.seconds)
+        states = lambda: sorted(s["state"] for s in self.now(run).values())  # noqa: E731
+        wait_for("one to run, the other to wait", lambda: states() == ["READY", "RUNNING"], self.flavor.seconds, every=0.02)
         waiting = next(name for name, step in self.daemon.steps(run).items() if step["state"] == "READY")
         self.assertEqual(self.daemon.json("why", run, waiting)["causes"][0]["pool"], f"{self.orchestrator}/{what}")
         self.open("go")

@@ -7,6 +7,8 @@ from tests.slurm.test_slurm import Base
 
 
 class Accounting(Base):
+    shares, slow = 2, 60
+
     @classmethod
     def setUpClass(cls) -> None:
         cls.cluster = Cluster(cpus=16, accounting=True)

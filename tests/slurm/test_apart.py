@@ -11,6 +11,8 @@ SECRET = "very-secret-value-17"
 
 
 class Apart(unittest.TestCase):
+    slow = 20
+
     def setUp(self) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -77,7 +79,7 @@ class Apart(unittest.TestCase):
         run = self.submit(
             "name: p\nsteps:\n"
             "  - {name: a, command: [sh, -c, 'trap \"echo stopping; exit 0\" TERM; echo ready; while true; do sleep 0.1; done']}\n")
-        wait_for("its word", lambda: "ready" in self.daemon.ctl("logs", run, "a").stdout, 60)
+        wait_for("its word", lambda: "ready" in self.daemon.ctl("logs", run, "a").stdout, 60, every=0.1)
         self.daemon.ctl("cancel-run", run)
         self.daemon.ctl("wait-run", run, "--timeout", "120s", code=5)
         self.assertEqual(self.daemon.ctl("logs", run, "a", "--stream", "stdout").stdout, "ready\nstopping\n", "it is told once")
@@ -85,7 +87,7 @@ class Apart(unittest.TestCase):
         run = self.submit(
             f"name: p\nsteps:\n  - {{name: a, command: [sh, -c, 'echo ready; while [ ! -e {gate} ]; do sleep 0.1; done; seq 100000 > $ORCH_OUTPUT_F'], outputs: {{f: {{}}}}}}\n"
             "  - {name: b, command: [sh, -c, 'wc -l < $ORCH_INPUT_F'], inputs: {f: a.f}}\n")
-        wait_for("its word", lambda: "ready" in self.daemon.ctl("logs", run, "a").stdout, 60)
+        wait_for("its word", lambda: "ready" in self.daemon.ctl("logs", run, "a").stdout, 60, every=0.1)
         self.daemon.kill(signal.SIGKILL)
         gate.touch()  # it ends while nobody is there, and waits
         wait_for("its command to end", lambda: any((path / "output" / "f").exists() for path in self.work.iterdir()), 60)

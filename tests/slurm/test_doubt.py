@@ -11,6 +11,8 @@ sys.path.insert(0, str(PLUGIN.parent))
 
 
 class Doubt(Base):
+    shares, slow = 3, 15
+
     def folder(self, orchestrator: str = "hpc") -> Path:
         """Of the one job that there is."""
         return next((self.daemon.data / f"plugins/{orchestrator}/state/jobs").iterdir())
@@ -35,7 +37,7 @@ class Doubt(Base):
         self.register("waits", f"bin_dir={folder}", "settle_seconds=30")
         keep = self.saved()
         run = self.daemon.submit("name: p\nsteps:\n  - {name: a, command: ['true']}\n", "--orchestrator", "waits")
-        wait_for("it to wait", lambda: self.state(run, "a") == "QUEUED", 60)
+        wait_for("it to wait", lambda: self.state(run, "a") == "QUEUED", 60, every=0.1)
         ours = self.daemon.json("get-step", run, "a")["attempts"][0]["external_id"]
         self.cluster.kill_and_forget(keep)
         theirs = self.cluster.run("sbatch", "--parsable", "--job-name=theirs", "--output=/dev/null", "--wrap=sleep 1000").strip()
@@ -90,7 +92,7 @@ class Doubt(Base):
         self.register("strict", f"bin_dir={folder}", "settle_seconds=1")
         keep = self.saved()
         run = self.daemon.submit("name: p\nsteps:\n  - {name: a, command: ['true']}\n", "--orchestrator", "strict")
-        wait_for("it to wait", lambda: self.state(run, "a") == "QUEUED", 60)
+        wait_for("it to wait", lambda: self.state(run, "a") == "QUEUED", 60, every=0.1)
         held.unlink()
         self.cluster.kill_and_forget(keep)
         self.wait(run)
@@ -103,7 +105,7 @@ class Doubt(Base):
         self.register("slow", f"bin_dir={folder}", "settle_seconds=1")
         keep = self.saved()
         run = self.daemon.submit(f"name: p\nsteps:\n  - {{name: a, command: [touch, {mark}]}}\n", "--orchestrator", "slow")
-        wait_for("it to wait", lambda: self.state(run, "a") == "QUEUED", 60)
+        wait_for("it to wait", lambda: self.state(run, "a") == "QUEUED", 60, every=0.1)
         held.unlink()
         self.cluster.kill_and_forget(keep)
         wait_for("it to be submitted again", called.exists, 60)
@@ -121,7 +123,7 @@ class Doubt(Base):
         keep = self.saved()
         run = self.daemon.submit("name: p\nsteps:\n  - name: a\n    foreach: {i: " + str(list(range(20))) + "}\n    command: [sleep, '1000']\n",
                                  "--orchestrator", "many")
-        wait_for("them to run", lambda: sum(s["state"] == "RUNNING" for s in self.daemon.steps(run).values()) == 20, 120)
+        wait_for("them to run", lambda: sum(s["state"] == "RUNNING" for s in self.daemon.steps(run).values()) == 20, 120, every=0.1)
         calls.write_text("")
         self.cluster.kill_and_forget(keep)
         self.wait(run, code=1)

@@ -15,6 +15,8 @@ WHERE = {"ingest": "local", "check": "docker", "split": "hpc", "train": "docker"
 
 
 class Three(unittest.TestCase):
+    slow = 100
+
     def setUp(self) -> None:
         if subprocess.run(["/usr/bin/python3", "-c", "import sklearn, matplotlib"], capture_output=True).returncode != 0:
             self.skipTest("Debian's python3-sklearn and python3-matplotlib are not here")

@@ -34,6 +34,62 @@ class Counting(unittest.TestCase):
         self.assertEqual(suites.read_unittest("").failed, 1)
 
 
+TESTS = """
+import os, threading, unittest
+
+class Dealt(unittest.TestCase):
+    shares = 2
+    def test_a(self): open("a.pid", "w").write(str(os.getpid()))
+    def test_b(self): open("b.pid", "w").write(str(os.getpid()))
+
+class Wrong(unittest.TestCase):
+    slow = 9
+    def test_is(self): self.fail("as it should")
+
+class Away(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls): raise unittest.SkipTest("no platform")
+    def test_is(self): pass
+"""
+
+
+class SideBySide(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory(prefix="orchd-side-by-side-")
+        self.addCleanup(folder.cleanup)
+        self.folder = pathlib.Path(folder.name)
+
+    def command(self):
+        return [sys.executable, str(suites.ROOT / "tests/lib/side_by_side.py"), "--top", str(self.folder), str(self.folder)]
+
+    def run_it(self, text):
+        (self.folder / "test_it.py").write_text(text)
+        done = subprocess.run(self.command(), cwd=self.folder, capture_output=True, text=True, timeout=120)
+        return done.stdout + done.stderr, done.returncode
+
+    def test_each_class_has_a_process_or_several_and_all_are_counted(self):
+        text, code = self.run_it(TESTS)
+        self.assertEqual(code, 1)
+        found = suites.read_unittest(text)
+        self.assertEqual((found.passed, found.failed, found.skipped, found.reasons), (2, 1, 1, ["no platform"]), text)
+        self.assertNotEqual((self.folder / "a.pid").read_text(), (self.folder / "b.pid").read_text())
+        self.assertIn("as it should", text)
+        self.assertEqual(self.run_it(TESTS.replace('self.fail("as it should")', "pass"))[1], 0)
+
+    def test_what_cannot_be_loaded_fails_and_says_why(self):
+        text, code = self.run_it("import no_such_module")
+        self.assertEqual(code, 1)
+        self.assertIn("No module named 'no_such_module'", text)
+        self.assertEqual(suites.read_unittest(text).failed, 1, text)
+
+    def test_one_that_hangs_says_where(self):
+        (self.folder / "test_it.py").write_text(
+            "import threading, unittest\nclass Hangs(unittest.TestCase):\n    def test_for_ever(self): threading.Event().wait()\n")
+        text, code = suites.run_to_its_end(self.command(), dict(os.environ), 3)
+        self.assertIsNone(code)
+        self.assertIn("in test_for_ever", text)
+
+
 # Prints the pid of a child, in a session of its own where it is told so, and waits for ever.
 HANGS = """
 import subprocess, sys, threading

@@ -22,6 +22,7 @@ class Kubernetes(Flavor):
     name = "kubernetes"
     lost_answer_point = "kubernetes.created"
     seconds = 180
+    slow = 5.0
     image_needed = True
     jobs_survive = True
     words = {"cpu": KEPT, "memory": KEPT, "disk": ASKED}
@@ -86,11 +87,11 @@ class Kubernetes(Flavor):
 
         def counted() -> bool:
             return any(q["metadata"]["name"] == "none" and q.get("status", {}).get("hard") for q in self.cluster.list("resourcequotas"))
-        wait_for("the quota to hold", counted, self.seconds)
+        wait_for("the quota to hold", counted, self.seconds, every=0.1)
 
     def refuse_no_more(self, daemon: Daemon, state: Callable[[], str]) -> None:
         run = daemon.json("list-runs")["runs"][0]["name"]
-        wait_for("the word of it", lambda: "exceeded quota" in daemon.steps(run).get("a", {}).get("message", ""), self.seconds)
+        wait_for("the word of it", lambda: "exceeded quota" in daemon.steps(run).get("a", {}).get("message", ""), self.seconds, every=0.2)
         assert state() in ("WAITING", "READY", "SUBMITTING"), state()
         self.cluster.kubectl("-n", "orchd", "delete", "quota", "none")
 
@@ -110,7 +111,7 @@ class Kubernetes(Flavor):
                                 and f"ORCH_ENDPOINT={self.config['endpoint']}".encode() in environment and alive(int(entry.name))):
                             return True
             return False
-        wait_for("its end", lambda: not runs(), self.seconds)
+        wait_for("its end", lambda: not runs(), self.seconds, every=0.1)
 
     def shown(self, daemon: Daemon) -> dict[str, bytes]:
         out = {kind: json.dumps(self.cluster.list(kind), ensure_ascii=False).encode() for kind in ("jobs", "pods", "events", "secrets")}

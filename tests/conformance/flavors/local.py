@@ -44,7 +44,7 @@ class Local(Flavor):
         return self.step("a", Does(), shared, working_dir="/no/such/folder"), "/no/such/folder"
 
     def wait_ended(self, daemon: Daemon, step: str) -> None:
-        wait_for("its end", lambda: not [job for job in self.jobs(daemon) if job.startswith("process")])
+        wait_for("its end", lambda: not [job for job in self.jobs(daemon) if job.startswith("process")], every=0.05)
 
     def make_foreign(self, daemon: Daemon) -> str:
         other = subprocess.Popen(["sleep", "1000"], env={"ORCH_RUN_ID": "somebody-else", "ORCH_FENCE": "q" * 20})

@@ -15,6 +15,7 @@ class LocalDocker(Flavor):
     name = "local_docker"
     lost_answer_point = "docker.created"
     seconds = 120
+    slow = 1.5
     image_needed = True
 
     def up(self) -> None:
@@ -69,7 +70,7 @@ class LocalDocker(Flavor):
         self.engine.kill(signal.SIGTERM)
 
     def refuse_no_more(self, daemon: Daemon, state: Callable[[], str]) -> None:
-        wait_for("the word of it", lambda: "no Docker engine listens" in daemon.log(), self.seconds)
+        wait_for("the word of it", lambda: "no Docker engine listens" in daemon.log(), self.seconds, every=0.05)
         assert state() in ("WAITING", "READY", "SUBMITTING"), state()
         self.engine.up()
 

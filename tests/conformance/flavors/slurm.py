@@ -19,6 +19,8 @@ class Slurm(Flavor):
     name = "slurm"
     lost_answer_point = "plugin.submitted"
     seconds = 120
+    slow = 3.0
+    shares = 2
     jobs_survive = True
     words = {"what_a_step_finds": REFUSED, "custom": REFUSED}
     lacks = {"secrets_are_seen_by_nobody_else": "steps with secrets are refused at submit"}
@@ -61,7 +63,7 @@ class Slurm(Flavor):
         self.cluster.down("munged")
 
     def refuse_no_more(self, daemon: Daemon, state: Callable[[], str]) -> None:
-        wait_for("the word of it", lambda: "orchestrator is away" in daemon.log(), self.seconds)
+        wait_for("the word of it", lambda: "orchestrator is away" in daemon.log(), self.seconds, every=0.05)
         assert state() in ("WAITING", "READY", "SUBMITTING"), state()
         self.cluster.up("munged")
 

@@ -33,7 +33,7 @@ class SlurmDaemon(Slurm):
                         if f"ORCH_STEP={step}".encode() in environment and b"ORCH_ARTIFACTS=daemon" in environment and alive(int(entry.name)):
                             return True
             return False
-        wait_for("its end", lambda: not runs(), self.seconds)
+        wait_for("its end", lambda: not runs(), self.seconds, every=0.1)
 
     def jobs(self, daemon: Daemon) -> list[str]:
         return super().jobs(daemon) + [str(path) for path in daemon.home.iterdir() if len(path.name) == 20]  # workspaces are named by the key

@@ -415,10 +415,11 @@ absl::Status Deliveries::PutOutput(const std::string& key, const std::string& na
   }
   const std::string path = absl::StrCat(OutputDir(key), "/", name);
   const std::string staged = absl::StrCat(DirOf(key), "/parts/.", name, ".", Hex(RandomBytes(6)));
-  const std::string of = staged + ".of";
+  const std::string of = staged + ".of", old = staged + ".old";
   const auto clean = absl::MakeCleanup([&] {
     std::error_code error;
     fs::remove_all(staged, error);
+    fs::remove_all(old, error);
     unlink(of.c_str());
   });
   if (folder) {
@@ -428,11 +429,13 @@ absl::Status Deliveries::PutOutput(const std::string& key, const std::string& na
     RETURN_IF_ERROR(Sync(staged, O_RDONLY));
   }
   if (symlink(hex.c_str(), of.c_str()) != 0) return Failed("link", of);
-  std::error_code error;
-  fs::remove_all(path, error);
-  RETURN_IF_ERROR(CheckOpen(key));
-  if (rename(of.c_str(), absl::StrCat(blobs, "/of.", name).c_str()) != 0) return Failed("move to", blobs);
-  if (rename(staged.c_str(), path.c_str()) != 0) return Failed("move to", path);
+  {
+    MutexLock lock(&mutex_);  // what is being judged does not change any more
+    if (closed_.count(key) > 0) return Stale();
+    if (rename(path.c_str(), old.c_str()) != 0 && errno != ENOENT) return Failed("move away", path);
+    if (rename(of.c_str(), absl::StrCat(blobs, "/of.", name).c_str()) != 0) return Failed("move to", blobs);
+    if (rename(staged.c_str(), path.c_str()) != 0) return Failed("move to", path);
+  }
   ORCH_FAULT("upload.output");
   RETURN_IF_ERROR(Sync(blobs, O_RDONLY | O_DIRECTORY));  // it can be made again of what is here
   return Sync(OutputDir(key), O_RDONLY | O_DIRECTORY);

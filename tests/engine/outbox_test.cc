@@ -5,9 +5,11 @@
 #include <chrono>
 #include <deque>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "server/engine/judgements.h"
 #include "server/engine/worker_pool.h"
 
 namespace orch {
@@ -200,6 +202,34 @@ TEST_F(OutboxTest, OneKeyIsJudgedOnceAtATime) {
   EXPECT_EQ(mailbox_.depth(), 1u);
   listener_->Ended("k", {});  // after it was told: it is looked at again
   EXPECT_EQ(executor_.slow.size(), 1u);
+}
+
+TEST_F(OutboxTest, AJudgementTellsItsOwnEndAlone) {
+  Judgements judgements(&workshop_, &executor_);
+  std::vector<std::string> told;
+  const auto tell = [&](const std::string& name) {
+    return [&told, name](bool, const AttemptEnd& end) { told.push_back(name + end.message); };
+  };
+  AttemptEnd end;
+  end.message = " of the first";
+  judgements.Begin("k", end, tell("one"));
+  judgements.Begin("k", AttemptEnd(), tell("two"));
+  EXPECT_EQ(executor_.slow.size(), 1u);
+  // It is let go while it is asked for, and the key comes again.
+  bool once = true;
+  workshop_.meanwhile = [&] {
+    if (!std::exchange(once, false)) return;
+    judgements.Forget("k");
+    end.message = " of the next";
+    judgements.Begin("k", end, tell("three"));
+  };
+  executor_.DoSlow();
+  EXPECT_TRUE(told.empty());
+  EXPECT_TRUE(judgements.IsAt("k"));
+  ASSERT_EQ(executor_.slow.size(), 1u);
+  executor_.DoSlow();
+  EXPECT_EQ(told, Strings{"three of the next"});
+  EXPECT_FALSE(judgements.IsAt("k"));
 }
 
 TEST_F(OutboxTest, WhatMayBeLeftIsAskedForAgainAfterGrowingPausesUpToALimit) {

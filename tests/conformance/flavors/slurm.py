@@ -1,7 +1,6 @@
 """Jobs of a real Slurm cluster of one node, by the plug-in that comes with orchd."""
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import time
@@ -39,10 +38,12 @@ class Slurm(Flavor):
         return super().register(daemon)
 
     def restart(self, daemon: Daemon) -> None:
-        # Slurm itself keeps only what it has written by then, which it does every five seconds if there is something new.
-        saved, asked = self.cluster.folder / "state/job_state", time.time()
-        with contextlib.suppress(AssertionError):
-            wait_for("it to be saved", lambda: saved.exists() and saved.stat().st_mtime > asked, 12, every=0.1)
+        # Slurm itself keeps only what it has written by then, which it does every five seconds if there is something new: a mark
+        # that comes after all else, and so is written with it or later.
+        saved, mark = self.cluster.folder / "state/job_state", f"mark-{time.monotonic_ns()}"
+        for row in self.cluster.jobs("running"):
+            self.cluster.run("scontrol", "update", f"JobId={row[4]}", f"AdminComment={mark}")
+        wait_for("it to be saved", lambda: saved.exists() and mark.encode() in saved.read_bytes(), self.seconds, every=0.1)
         os.kill(int((self.cluster.folder / "slurmctld.pid").read_text()), signal.SIGKILL)
         self.cluster.down("slurmctld")
         self.cluster.up("slurmctld")

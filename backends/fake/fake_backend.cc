@@ -1,5 +1,7 @@
 #include "backends/fake/fake_backend.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
@@ -30,6 +32,11 @@ using fake::Refusal;
 using fake::Script;
 
 constexpr size_t kScriptsKept = 1000;
+constexpr int64_t kGateEvery = 10'000;  // micros between two looks at a gate
+
+bool IsShut(const Script& script) { return !script.gate.empty() && access(script.gate.c_str(), F_OK) != 0; }
+// Its end is not that of its submission.
+bool Lasts(const Script& script) { return script.duration_micros > 0 || !script.gate.empty(); }
 
 class EmptyLog : public LogReader {
  public:
@@ -233,7 +240,7 @@ class FakeBackend : public Backend {
         report.accepted = job.phase == Phase::kQueued;
         report.started_wall = job.started_wall;
         // The fast way: no thread, no file, all of its life in one call.
-        if (job.phase == Phase::kRunning && job.script->duration_micros == 0 && job.outputs.empty()) {
+        if (job.phase == Phase::kRunning && !Lasts(*job.script) && job.outputs.empty()) {
           End(job, EndOf(job), now.wall);
           report.end = job.end;
           report.lost = job.lost;
@@ -317,7 +324,7 @@ class FakeBackend : public Backend {
       const auto found = jobs_.find(key);
       if (found == jobs_.end() || found->second.phase == Phase::kEnded) return;
       Job& job = found->second;
-      if (job.phase == Phase::kQueued || job.script->duration_micros > 0) {
+      if (job.phase == Phase::kQueued || Lasts(*job.script)) {
         Schedule(key, job, Clock::Real().Now());
         return;
       }
@@ -328,9 +335,13 @@ class FakeBackend : public Backend {
   void Schedule(const std::string& key, Job& job, Now now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     const int64_t wall = job.phase == Phase::kQueued ? job.submitted_wall + job.script->start_delay_micros
                                                      : job.started_wall + job.script->duration_micros;
+    WakeAt(now.mono + wall - now.wall, key, job);
+  }
+
+  void WakeAt(int64_t mono, const std::string& key, Job& job) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     job.timer = next_timer_++;
-    const bool first = timers_.empty() || now.mono + wall - now.wall < timers_.top().due;
-    timers_.push({now.mono + wall - now.wall, job.timer, key});
+    const bool first = timers_.empty() || mono < timers_.top().due;
+    timers_.push({mono, job.timer, key});
     if (!timer_thread_.joinable() && !stopped_) timer_thread_ = std::thread([this] { RunTimers(); });
     if (first) due_changed_.NotifyAll();
   }
@@ -374,6 +385,8 @@ class FakeBackend : public Backend {
         job.phase = Phase::kRunning;
         job.started_wall = Clock::Real().Now().wall;
         if (!job.muted) report.started_wall = job.started_wall;
+      } else if (job.phase == Phase::kRunning && IsShut(*job.script)) {
+        return WakeAt(Clock::Real().Now().mono + kGateEvery, key, job);
       }
     }
     if (!starts) return Finish(key);

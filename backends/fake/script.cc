@@ -69,6 +69,12 @@ class Fields {
     if (!value->is_boolean()) return Fault(key, "must be true or false");
     *out = value->get<bool>();
   }
+  void Path(const std::string& key, std::string* out) {
+    const Json* value = Get(key);
+    if (value == nullptr) return;
+    if (!value->is_string()) return Fault(key, "must be the path of a file");
+    *out = value->get<std::string>();
+  }
   template <typename T>
   void Word(const std::string& key, const std::map<std::string, T>& words, T* out) {
     const Json* value = Get(key);
@@ -98,6 +104,7 @@ class Fields {
 void ReadScript(Fields& fields, Script* script) {
   fields.Duration("start_delay", &script->start_delay_micros);
   fields.Duration("duration", &script->duration_micros);
+  fields.Path("gate", &script->gate);
   fields.Word<Outcome>("outcome",
                        {{"success", Outcome::kSuccess},
                         {"fail", Outcome::kFail},
@@ -170,6 +177,7 @@ constexpr char kDuration[] = R"({"type":["string","integer"],"description":"10ms
 Json ScriptProperties() {
   Json p;
   p["duration"] = p["start_delay"] = Json::parse(kDuration);
+  p["gate"] = {{"type", "string"}, {"description", "a file: an attempt does not end before it is there"}};
   p["outcome"]["enum"] = {"success", "fail", "lost", "oom", "unschedulable"};
   p["exit_code"] = {{"type", "integer"}, {"minimum", 1}, {"maximum", 255}};
   p["fail_attempts"] = p["refuse_attempts"] = {{"type", "integer"}, {"minimum", 0}};
@@ -208,13 +216,7 @@ Config ParseConfig(absl::string_view json, Faults* faults) {
   Fields fields(object, "", faults);
   ReadScript(fields, &config.defaults);
   fields.Bool("survive", &config.survive);
-  if (const Json* down = fields.Get("down")) {
-    if (down->is_string()) {
-      config.down = down->get<std::string>();
-    } else {
-      fields.Fault("down", "must be the path of a file");
-    }
-  }
+  fields.Path("down", &config.down);
   if (const Json* capacity = fields.Get("capacity")) {
     if (capacity->is_object()) {
       config.capacity = ReadCapacity(*capacity, faults);

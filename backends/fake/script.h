@@ -18,6 +18,7 @@ enum class Refusal : uint8_t { kNone, kTransient, kPermanent };
 struct Script {
   int64_t start_delay_micros = 0;  // from the submission to the start; over 0: Accepted is reported too
   int64_t duration_micros = 0;     // from the start to the end
+  std::string gate;                // a file: the end waits for it too
   Outcome outcome = Outcome::kSuccess;
   int exit_code = 1;      // of an attempt that fails
   int fail_attempts = 0;  // over 0: attempts up to this one end as `outcome` (success: fail), later ones succeed

@@ -170,6 +170,25 @@ TEST_F(FakeTest, DelaysAreKept) {
   EXPECT_GE(std::chrono::steady_clock::now() - begin, std::chrono::milliseconds(50));
 }
 
+TEST_F(FakeTest, AnEndWaitsForItsGate) {
+  Make(R"({"survive": true})");
+  const std::string gate = absl::StrCat(dir_, "/gate");
+  const std::string settings = absl::StrCat(R"({"gate": ")", gate, R"("})");
+  for (const char* key : {"a", "stopped"}) Submit(key, settings);
+  Submit("other", R"({"duration": "50ms"})");
+  EXPECT_EQ(reports_.Wait("other", 2), "started, ended well 0");
+  backend_->Cancel("stopped", CancelMode::kGraceful);
+  EXPECT_EQ(reports_.Of("stopped"), "started, ended SIGNALED stopped");
+  EXPECT_EQ(reports_.Of("a"), "started");
+  Make(R"({"survive": true})");  // another life of the daemon
+  Adopt("a");
+  EXPECT_EQ(reports_.Of("a"), "started, accepted, started");
+  std::ofstream(gate) << "open";
+  EXPECT_EQ(reports_.Wait("a", 4), "started, accepted, started, ended well 0");
+  Submit("b", settings, 1, true);
+  EXPECT_EQ(reports_.Wait("b", 2), "started, ended well 0") << "it is open";
+}
+
 TEST_F(FakeTest, CancelStopsAndRepeatsNothing) {
   Make();
   Submit("a", R"({"duration": "1h"})");

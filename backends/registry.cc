@@ -8,6 +8,7 @@
 #include "backends/fake/fake_backend.h"
 #include "backends/kubernetes/kubernetes_backend.h"
 #include "backends/local/local_backend.h"
+#include "backends/tekton/tekton_backend.h"
 
 namespace orch {
 namespace {
@@ -46,10 +47,7 @@ std::vector<FlavorInfo> AllFlavors() {
                            "an Azure ML workspace, a compute target and credentials",
                            {"scheduling", "cancel", "submit by name", "its own run page"},
                            {"retries", "time-outs", "caching", "order without data"}));
-  flavors.push_back(Absent("tekton", "Tekton PipelineRuns, or a TaskRun for a step", {"run", "step"},
-                           "a cluster with Tekton Pipelines 0.53 or later",
-                           {"scheduling", "cancel", "live logs", "time-outs", "submit by name"},
-                           {"retries", "caching", "slots", "run page without its dashboard"}));
+  flavors.push_back(TektonFlavor());
   flavors.push_back(Absent("airflow", "a generated DAG on an Airflow deployment", {"run"},
                            "Airflow 3 (REST v2) or 2 (REST v1) and a DAG folder that the daemon can write",
                            {"scheduling", "cancel of a run", "submit by id", "its own run page"},

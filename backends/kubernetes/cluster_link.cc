@@ -55,8 +55,9 @@ absl::StatusOr<Cluster> FindCluster(const Config& config) {
   return found;
 }
 
-ClusterLink::ClusterLink(const Config* config, std::string selector, Calls calls)
+ClusterLink::ClusterLink(const Config* config, const JobKind* kind, std::string selector, Calls calls)
     : config_(config),
+      kind_(*kind),
       selector_(std::move(selector)),
       calls_(std::move(calls)),
       wake_fd_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
@@ -130,7 +131,7 @@ void ClusterLink::Begin() {
 std::string ClusterLink::Words(const Answer& answer) const {
   const std::string words = absl::StrCat("the API server at ", server_, ": ", answer.Words());
   if (answer.code == 401) return absl::StrCat(words, "; renew what the kubeconfig has of this user");
-  if (answer.code == 403) return absl::StrCat(words, "; docs/kubernetes.md has the rights that are needed");
+  if (answer.code == 403) return absl::StrCat(words, "; ", kind_.docs, " has the rights that are needed");
   return words;
 }
 

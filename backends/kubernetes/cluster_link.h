@@ -8,10 +8,12 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "backends/kubernetes/api/client.h"
 #include "backends/kubernetes/api/watch.h"
 #include "backends/kubernetes/config.h"
+#include "backends/kubernetes/job_kind.h"
 #include "server/base/mutex.h"
 
 namespace orch::kubernetes {
@@ -34,8 +36,8 @@ class ClusterLink {
     // News: it can (not) be reached, and why.
     std::function<void(bool healthy, const std::string& why)> told;
   };
-  // `selector`: of what is ours.
-  ClusterLink(const Config* config, std::string selector, Calls calls);
+  // `kind` outlives it. `selector`: of what is ours.
+  ClusterLink(const Config* config, const JobKind* kind, std::string selector, Calls calls);
   ~ClusterLink();
   ClusterLink(const ClusterLink&) = delete;
   ClusterLink& operator=(const ClusterLink&) = delete;
@@ -57,9 +59,12 @@ class ClusterLink {
   const std::string& space() const { return space_; }
   const std::string& context() const { return context_; }
   const std::string& selector() const { return selector_; }
-  std::string Jobs(absl::string_view name = "") const { return Path("/apis/batch/v1", "jobs", name); }
+  std::string Jobs(absl::string_view name = "") const { return Objects(kind_.api_version, kind_.resource, name); }
   std::string Pods(absl::string_view name = "") const { return Path("/api/v1", "pods", name); }
   std::string Secrets(absl::string_view name = "") const { return Path("/api/v1", "secrets", name); }
+  std::string Objects(absl::string_view api_version, absl::string_view resource, absl::string_view name = "") const {
+    return Path(absl::StrCat("/apis/", api_version), resource, name);
+  }
   std::string Events() const { return Path("/api/v1", "events", ""); }
 
  private:
@@ -74,6 +79,7 @@ class ClusterLink {
   std::string Words(const Answer& answer) const;
 
   const Config* const config_;
+  const JobKind& kind_;
   const std::string selector_;
   const Calls calls_;
   const int wake_fd_;

@@ -201,7 +201,7 @@ constexpr char kSettingFields[] = R"("affinity":{"type":"object","description":"
 
 }  // namespace
 
-absl::StatusOr<Config> ReadConfig(const std::string& text) {
+absl::StatusOr<Config> ReadConfig(const std::string& text, absl::string_view also) {
   Config config;
   config.gpu_resource = "nvidia.com/gpu";
   std::vector<Violation> faults;
@@ -222,7 +222,7 @@ absl::StatusOr<Config> ReadConfig(const std::string& text) {
                absl::StrCat("is unknown; there are kubeconfig, context, namespace, image, pull, launcher_image, "
                             "launcher_path, endpoint, ca_file, url, cpus, memory, gpus, gpu_kind, custom, "
                             "gpu_resource, cpu_request_percent, image_seconds, ttl_seconds, logs_at_once, ",
-                            SettingNames()),
+                            also, SettingNames()),
                "UNKNOWN_FIELD");
   }
   if (config.launcher_path.empty()) {

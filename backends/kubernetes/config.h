@@ -41,7 +41,8 @@ struct Config {
 };
 
 // `text` is a JSON object. INVALID_ARGUMENT (CONFIG_INVALID) with all faults.
-absl::StatusOr<Config> ReadConfig(const std::string& text);
+// `also`: the names of fields that its flavor has read already, for the words of a fault: `granularity, `.
+absl::StatusOr<Config> ReadConfig(const std::string& text, absl::string_view also = "");
 // A step's, over those of its orchestrator. What is wrong with them is appended to `faults`, with fields below them.
 Settings ReadSettings(const Settings& base, absl::string_view text, std::vector<Violation>* faults);
 

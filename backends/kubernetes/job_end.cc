@@ -73,6 +73,12 @@ bool Deleted(const PodView& pod, const JobFate& fate) {
          pod.reason != "DeadlineExceeded" && pod.main.reason != "OOMKilled";
 }
 
+// Who makes the pods has taken this one away, or never made one, and says why.
+bool HasVerdict(const std::optional<PodView>& pod, const std::optional<JobView>& job, const JobFate& fate) {
+  const bool gone = !pod || pod->deleting || fate.pod_gone;
+  return gone && !fate.stop_sent && job && job->failed && job->verdict != Reason::kNone;
+}
+
 void Exited(const PodView& pod, const JobFate& fate, AttemptEnd* end) {
   const ContainerView& main = pod.main;
   const int code = main.exit_code;
@@ -132,11 +138,11 @@ void Vanished(const std::optional<PodView>& pod, const std::optional<JobView>& j
   if (fate.silent) {
     end.message = absl::StrCat("its pod was deleted, and its node does not say what became of it");
   } else if (fate.job_gone) {
-    end.message = "its Job was deleted by somebody else";
+    end.message = absl::StrCat("its ", fate.word, " was deleted by somebody else");
   } else {
-    end.message =
-        absl::StrCat("its pod was deleted by somebody else",
-                     job && job->failed ? absl::StrCat(" (Job: ", Words(job->reason, job->message), ")") : "");
+    end.message = absl::StrCat(
+        "its pod was deleted by somebody else",
+        job && job->failed ? absl::StrCat(" (", fate.word, ": ", Words(job->reason, job->message), ")") : "");
   }
 }
 
@@ -160,9 +166,15 @@ JobEnd EndOf(const std::optional<PodView>& pod, const std::optional<JobView>& jo
   } else if (pod && (pod->succeeded() || (pod->main.ended() && pod->main.exit_code == 0))) {
     // Also if the kernel ended one of its children for want of memory: that was its own business.
     end.exit_code = 0;
+  } else if (HasVerdict(pod, job, fate)) {
+    end.reason = job->verdict;
+    out.lost = job->verdict == Reason::kLost;
+    end.message = Words(job->reason, job->message);
+    end.never_started = !pod || !pod->began();
   } else if (pod && pod->over() && Deleted(*pod, fate)) {
     out.lost = true;
-    end.message = fate.job_gone ? "its Job was deleted by somebody else" : "its pod was deleted by somebody else";
+    end.message = fate.job_gone ? absl::StrCat("its ", fate.word, " was deleted by somebody else")
+                                : "its pod was deleted by somebody else";
   } else if (pod && pod->main.ended()) {
     Exited(*pod, fate, &end);
   } else if (pod && pod->failed()) {

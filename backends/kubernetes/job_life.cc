@@ -152,16 +152,19 @@ Move JobLife::Next(Move move, bool looked) {
   if (pod_ && pod_->began() && !std::exchange(began_, true)) move.started = true;
   const bool over = pod_ && (pod_->over() || pod_gone_ || silent_);
   const bool podless = !pod_ && (job_gone_ || (job_ && (job_->failed || job_->complete)));
-  if (over || (podless && looked)) {
+  const bool taken = pod_ && (pod_->deleting || pod_gone_);
+  const bool judged = looked || cancelled_ || job_gone_ || (job_ && (job_->failed || job_->complete));
+  const bool awaits = verdicts_ && over && taken && !judged;
+  if ((over && !awaits) || (podless && looked)) {
     phase_ = Phase::kEnding;
     move.what = began_ ? Do::kReadLog : Do::kTell;
     return move;
   }
   move.stop = cancelled_;
   const bool deleted = pod_ && pod_->deleting && !std::exchange(deleted_, true);
-  if ((deleted || podless) && !std::exchange(waits_, true)) {
+  if ((deleted || podless || awaits) && !std::exchange(waits_, true)) {
     move.what = Do::kLater;
-    move.wait = deleted ? pod_->grace_seconds * kSecond + kSilence : kOtherStream;
+    move.wait = deleted && !awaits ? pod_->grace_seconds * kSecond + kSilence : kOtherStream;
   } else if (began_) {
     move.what = Do::kFollow;
   }

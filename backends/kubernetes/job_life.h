@@ -60,7 +60,9 @@ struct CallAnswer {
 class JobLife {
  public:
   // `adopted`: of an attempt that is on record, perhaps being stopped (`cancelled`).
-  JobLife(bool adopted, bool cancelled) : phase_(adopted ? Phase::kAdopted : Phase::kWaiting), cancelled_(cancelled) {}
+  // `verdicts`: who makes the pods may take them away, and says why in the object that they were made for.
+  JobLife(bool adopted, bool cancelled, bool verdicts = false)
+      : phase_(adopted ? Phase::kAdopted : Phase::kWaiting), cancelled_(cancelled), verdicts_(verdicts) {}
 
   Phase phase() const { return phase_; }
   bool cancelled() const { return cancelled_; }
@@ -105,6 +107,7 @@ class JobLife {
   std::optional<JobView> job_;
   std::optional<PodView> pod_;
   bool cancelled_;
+  bool verdicts_;
   bool began_ = false;
   bool job_gone_ = false;
   bool pod_gone_ = false;

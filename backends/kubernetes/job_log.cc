@@ -55,8 +55,10 @@ bool ReadProgress(absl::string_view text, LogProgress* out) {
 
 void ForgetProgress(const std::string& prefix) { (void)unlink(ProgressFile(prefix).c_str()); }
 
-JobLog::JobLog(Client* client, std::string prefix, const std::string& fence, int64_t limit, Calls calls)
+JobLog::JobLog(Client* client, std::string container, std::string prefix, const std::string& fence, int64_t limit,
+               Calls calls)
     : client_(client),
+      container_(std::move(container)),
       prefix_(std::move(prefix)),
       fence_(fence),
       limit_(limit),
@@ -96,7 +98,7 @@ void JobLog::Open(const std::string& pod) {
     Done();
   };
   calls.moved = [this] { Save(); };
-  log_ = std::make_unique<PodLog>(client_, pod, "main", from_, std::move(calls));
+  log_ = std::make_unique<PodLog>(client_, pod, container_, from_, std::move(calls));
 }
 
 void JobLog::Follow(const std::string& pod) {

@@ -38,7 +38,8 @@ class JobLog {
   };
   // `prefix`: the files are PREFIX.out and PREFIX.err. `fence`: the attempt's, which is in its marks. `limit`: bytes;
   // 0: none.
-  JobLog(Client* client, std::string prefix, const std::string& fence, int64_t limit, Calls calls);
+  JobLog(Client* client, std::string container, std::string prefix, const std::string& fence, int64_t limit,
+         Calls calls);
   ~JobLog();
   JobLog(const JobLog&) = delete;
   JobLog& operator=(const JobLog&) = delete;
@@ -63,7 +64,7 @@ class JobLog {
   void Save();
 
   Client* const client_;
-  const std::string prefix_, fence_;
+  const std::string container_, prefix_, fence_;
   const int64_t limit_;
   const Calls calls_;
   local::LogPair files_;

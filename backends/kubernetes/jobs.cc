@@ -21,10 +21,11 @@ constexpr int kLongestWait = 60'000;  // milliseconds
 
 }  // namespace
 
-Jobs::Jobs(const BackendContext* context, const Config* config)
+Jobs::Jobs(const BackendContext* context, const Config* config, const JobKind* kind)
     : context_(context),
       config_(config),
-      link_(config, LabelSelector(context->instance, context->orchestrator),
+      kind_(*kind),
+      link_(config, kind, LabelSelector(context->instance, context->orchestrator),
             {[this] { OnAnew(); }, [this](const json& job) { OnJob(job, false); },
              [this](const json& job) { OnJob(job, true); }, [this](const json& pod) { OnPod(pod, false); },
              [this](const json& pod) { OnPod(pod, true); }, [this](bool pods) { OnListing(pods); },
@@ -54,7 +55,7 @@ std::vector<std::string> Jobs::Keys() const {
 
 void Jobs::Begin(AttemptWork& work) {
   const std::string key = work.name.key;
-  const auto [it, fresh] = jobs_.try_emplace(key, /*adopted=*/false, /*cancelled=*/false);
+  const auto [it, fresh] = jobs_.try_emplace(key, /*adopted=*/false, /*cancelled=*/false, kind_.has_verdict);
   Job& job = it->second;
   if (!fresh) {  // what is known of it
     if (job.life.known()) listener_->Accepted(key, job.life.uid(), job.name, "");
@@ -76,7 +77,7 @@ void Jobs::Cancel(const std::string& key, bool forced) {
 
 void Jobs::Adopt(const std::vector<KnownAttempt>& attempts) {
   for (const KnownAttempt& known : attempts) {
-    const auto [it, fresh] = jobs_.try_emplace(known.name.key, /*adopted=*/true, known.stopping);
+    const auto [it, fresh] = jobs_.try_emplace(known.name.key, /*adopted=*/true, known.stopping, kind_.has_verdict);
     Job& job = it->second;
     if (fresh) {
       job.name = JobName(known.name);
@@ -165,7 +166,7 @@ void Jobs::OnListed(bool pods) {
 }
 
 void Jobs::OnJob(const json& object, bool gone) {
-  const JobView view = ReadJob(object, link_.selector());
+  const JobView view = kind_.read(object, link_.selector());
   if (gone) removing_.erase(view.uid);
   Job* job = Find(view.key);
   if (job == nullptr) {
@@ -178,7 +179,7 @@ void Jobs::OnJob(const json& object, bool gone) {
 }
 
 void Jobs::OnPod(const json& object, bool gone) {
-  const PodView view = ReadPod(object);
+  const PodView view = ReadPod(object, kind_.pod);
   Job* job = Find(view.key);
   if (job == nullptr) return;
   job->listed_pod = true;
@@ -188,8 +189,8 @@ void Jobs::OnPod(const json& object, bool gone) {
 
 void Jobs::RemoveStranger(const JobView& job) {
   if (!adopted_ || !job.ours || job.deleting || removing_.count(job.uid) > 0) return;
-  Log(LogLevel::kInfo, "a Job of an attempt that is over is removed",
-      {{"orchestrator", context_->orchestrator}, {"job", job.name}});
+  Log(LogLevel::kInfo, absl::StrCat("a ", kind_.word, " of an attempt that is over is removed"),
+      {{"orchestrator", context_->orchestrator}, {"name", job.name}});
   Remove(job.name, job.uid);
 }
 
@@ -284,6 +285,9 @@ void Jobs::Explain(const std::string& key) {
   if (job == nullptr || job->life.over() || job->life.began() || job->life.phase() != Phase::kLive) return;
   Pending pending;
   if (job->life.pod()) pending = PendingOf(*job->life.pod(), config_->image_seconds);
+  if (!job->life.pod() && job->life.job() && !job->life.job()->waits_for.empty()) {
+    pending = {Reason::kUnschedulable, job->life.job()->waits_for};
+  }
   if (pending.reason != Reason::kNone) return TellPending(key, std::move(pending));
   // What neither Job nor pod says, the cluster's events may: no room in a quota, a volume that cannot be mounted.
   constexpr int64_t kFirstLook = 5'000'000;
@@ -352,7 +356,8 @@ JobLog& Jobs::LogOf(const std::string& key) {
     Log(LogLevel::kWarning, "a log cannot be written",
         {{"orchestrator", context_->orchestrator}, {"key", key}, {"why", fault}});
   };
-  job.log = std::make_unique<JobLog>(link_.client(), job.log_prefix, key, job.work.log_limit_bytes, std::move(calls));
+  job.log = std::make_unique<JobLog>(link_.client(), kind_.pod.main, job.log_prefix, key, job.work.log_limit_bytes,
+                                     std::move(calls));
   return *job.log;
 }
 
@@ -391,6 +396,7 @@ void Jobs::Tell(const std::string& key) {
   Job& job = jobs_.at(key);
   if (job.end.has_value()) return;
   JobFate fate;
+  fate.word = kind_.word;
   fate.memory = job.work.resources.memory;
   fate.stop_sent = job.stop_sent || job.kill_sent || job.stop_unknown;
   fate.job_gone = job.life.job_gone();

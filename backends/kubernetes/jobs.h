@@ -1,4 +1,5 @@
-// The attempts that a cluster has Jobs of, or will have: the hands to what JobLife decides.
+// The attempts that a cluster has Jobs of (or what a JobKind has instead), or will have: the hands to what JobLife
+// decides.
 #pragma once
 
 #include <cstdint>
@@ -17,6 +18,7 @@
 #include "backends/api/registry.h"
 #include "backends/kubernetes/cluster_link.h"
 #include "backends/kubernetes/config.h"
+#include "backends/kubernetes/job_kind.h"
 #include "backends/kubernetes/job_life.h"
 #include "backends/kubernetes/job_log.h"
 #include "backends/kubernetes/manifest.h"
@@ -28,8 +30,8 @@ namespace orch::kubernetes {
 // backends/api/backend.h says it.
 class Jobs {
  public:
-  // Both outlive it.
-  Jobs(const BackendContext* context, const Config* config);
+  // All of them outlive it.
+  Jobs(const BackendContext* context, const Config* config, const JobKind* kind);
 
   // Before anything else.
   void Connect(Listener* listener);
@@ -52,7 +54,7 @@ class Jobs {
 
  private:
   struct Job {
-    Job(bool adopted, bool cancelled) : life(adopted, cancelled) {}
+    Job(bool adopted, bool cancelled, bool verdicts) : life(adopted, cancelled, verdicts) {}
 
     JobLife life;
     AttemptWork work;  // of one that was adopted only its limits
@@ -110,12 +112,14 @@ class Jobs {
   void Stop(const std::string& key);
   void Tell(const std::string& key);
   void End(const std::string& key, AttemptEnd end);
+  void StopJob(const std::string& key);
   void DeleteJob(const std::string& name, const std::string& uid, std::function<void(const Answer&)> done);
   void DeletePod(const std::string& name, const std::string& uid, int64_t grace_seconds);
   void DeleteSecret(const std::string& name);
 
   const BackendContext* const context_;
   const Config* const config_;
+  const JobKind& kind_;
   Listener* listener_ = nullptr;
   ClusterLink link_;
   std::unordered_map<std::string, Job> jobs_;    // by key

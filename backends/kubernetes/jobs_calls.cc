@@ -19,20 +19,20 @@ constexpr char kMergePatch[] = "application/merge-patch+json";
 std::string Dump(const json& object) { return object.dump(-1, ' ', false, json::error_handler_t::replace); }
 
 // In words for people, with what to do.
-std::string Refusal(const Answer& answer) {
+std::string Refusal(const Answer& answer, const std::string& docs) {
   const std::string words = answer.Words();
   if (answer.code == 403 && absl::StrContains(answer.message, "cannot ")) {
-    return absl::StrCat(words, "; docs/kubernetes.md has the rights that are needed");
+    return absl::StrCat(words, "; ", docs, " has the rights that are needed");
   }
   return words;
 }
 
-CallAnswer Told(const Answer& answer) {
+CallAnswer Told(const Answer& answer, const std::string& docs) {
   CallAnswer out;
   out.code = answer.code;
   out.unheard = answer.unheard;
   out.exists = answer.reason == "AlreadyExists";
-  out.words = Refusal(answer);
+  out.words = Refusal(answer, docs);
   const bool quota = answer.code == 403 && absl::StrContains(answer.message, "exceeded quota");
   const bool webhook = answer.code == 500 && absl::StrContains(answer.message, "webhook");
   out.for_now = quota || webhook || answer.code == 429;
@@ -89,7 +89,7 @@ void Jobs::MakeSecret(const std::string& key) {
 
 // Its Secret could not be had: certainly there is no Job.
 void Jobs::NotMade(const std::string& key, const Answer& answer) {
-  CallAnswer told = Told(answer);
+  CallAnswer told = Told(answer, kind_.docs);
   if (told.code == 0 || told.code >= 500) {
     if (told.code == 0) {
       told.unheard = true;
@@ -110,7 +110,7 @@ void Jobs::MakeJob(const std::string& key) {
     return Do(key, move);
   }
   Request request{"POST", absl::StrCat(link_.Jobs(), "?fieldManager=orchd&fieldValidation=Strict"),
-                  Dump(JobOf(job.work, *config_, FactsOf(job)))};
+                  Dump(kind_.make(job.work, *config_, FactsOf(job)))};
   request.tries = 1;  // after an answer that was lost it is looked for
   ORCH_FAULT("kubernetes.create");
   link_.client()->Call(std::move(request), [this, key](const Answer& answer) {
@@ -121,7 +121,8 @@ void Jobs::MakeJob(const std::string& key) {
     Job* j = Find(key);
     if (j == nullptr) return;  // it was released meanwhile; what was made is nobody's
     ORCH_FAULT("kubernetes.created");
-    Do(key, j->life.Made(Told(answer), answer.ok() ? ReadJob(answer.object, link_.selector()) : JobView()));
+    Do(key,
+       j->life.Made(Told(answer, kind_.docs), answer.ok() ? kind_.read(answer.object, link_.selector()) : JobView()));
     if (answer.code == 0 || answer.code == 401) link_.Away(answer);
   });
 }
@@ -130,7 +131,8 @@ void Jobs::MakeJob(const std::string& key) {
 void Jobs::Own(const std::string& key) {
   const Job& job = jobs_.at(key);
   if (!job.secret || link_.client() == nullptr) return;
-  link_.client()->Call({"PATCH", link_.Secrets(job.name), Dump(OwnerPatch(job.name, job.life.uid())), kMergePatch},
+  link_.client()->Call({"PATCH", link_.Secrets(job.name),
+                        Dump(OwnerPatch(kind_.api_version, kind_.word, job.name, job.life.uid())), kMergePatch},
                        [this, key](const Answer& answer) {
                          Job* j = Find(key);
                          if (j == nullptr) return;
@@ -151,10 +153,10 @@ void Jobs::Look(const std::string& key) {
   link_.client()->Call(std::move(request), [this, key](const Answer& answer) {
     Job* j = Find(key);
     if (j == nullptr) return;
-    CallAnswer told = Told(answer);
+    CallAnswer told = Told(answer, kind_.docs);
     std::optional<JobView> seen;
     if (answer.ok()) {
-      seen = ReadJob(answer.object, link_.selector());
+      seen = kind_.read(answer.object, link_.selector());
       seen->ours = seen->ours && seen->key == key;
     }
     if (answer.ok() || answer.code == 404) return LookAtPods(key, std::move(told), std::move(seen));
@@ -177,7 +179,7 @@ void Jobs::LookAtPods(const std::string& key, CallAnswer found, std::optional<Jo
                          if (answer.ok()) {
                            pods.emplace();
                            for (const json& pod : answer.object.value("items", json::array())) {
-                             pods->push_back(ReadPod(pod));
+                             pods->push_back(ReadPod(pod, kind_.pod));
                            }
                          }
                          Do(key, j->life.Looked(found, job, pods));
@@ -199,6 +201,7 @@ void Jobs::Stop(const std::string& key) {
     return;
   }
   ORCH_FAULT("kubernetes.delete");
+  if (!kind_.stop_patch.empty()) return StopJob(key);
   DeleteJob(job.name, job.life.uid(), [this, key](const Answer& answer) {
     Job* j = Find(key);
     if (j == nullptr || answer.ok()) return;
@@ -206,6 +209,24 @@ void Jobs::Stop(const std::string& key) {
     j->stop_sent = j->kill_sent = false;  // when it is back
     link_.Away(answer);
   });
+}
+
+// Its maker ends it. Its pod is told by us, with the grace that the step has.
+void Jobs::StopJob(const std::string& key) {
+  const Job& job = jobs_.at(key);
+  const std::optional<PodView>& pod = job.life.pod();
+  if (pod && !job.life.pod_gone() && !pod->deleting && !job.forced) {
+    DeletePod(pod->name, pod->uid, GraceSeconds(job.work.grace_micros));
+  }
+  link_.client()->Call({"PATCH", link_.Jobs(job.name), kind_.stop_patch, kMergePatch},
+                       [this, key](const Answer& answer) {
+                         Job* j = Find(key);
+                         // It refuses to change one that has ended.
+                         if (j == nullptr || answer.ok() || answer.code == 400) return;
+                         if (answer.code == 404 || answer.code == 409) return Look(key);
+                         j->stop_sent = j->kill_sent = false;  // when it is back
+                         link_.Away(answer);
+                       });
 }
 
 void Jobs::DeleteJob(const std::string& name, const std::string& uid, std::function<void(const Answer&)> done) {
@@ -225,7 +246,7 @@ void Jobs::DeletePod(const std::string& name, const std::string& uid, int64_t gr
   link_.client()->Call({"DELETE", link_.Pods(name), Dump(options)}, [this, name](const Answer& answer) {
     if (answer.ok() || answer.code == 404 || answer.code == 409) return;
     Log(LogLevel::kWarning, "a pod cannot be deleted",
-        {{"orchestrator", context_->orchestrator}, {"pod", name}, {"why", Refusal(answer)}});
+        {{"orchestrator", context_->orchestrator}, {"pod", name}, {"why", Refusal(answer, kind_.docs)}});
   });
 }
 
@@ -234,7 +255,7 @@ void Jobs::DeleteSecret(const std::string& name) {
   link_.client()->Call({"DELETE", link_.Secrets(name)}, [this, name](const Answer& answer) {
     if (answer.ok() || answer.code == 404) return;
     Log(LogLevel::kWarning, "a Secret of an attempt cannot be removed",
-        {{"orchestrator", context_->orchestrator}, {"secret", name}, {"why", Refusal(answer)}});
+        {{"orchestrator", context_->orchestrator}, {"secret", name}, {"why", Refusal(answer, kind_.docs)}});
   });
 }
 

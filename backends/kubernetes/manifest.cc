@@ -20,52 +20,27 @@ constexpr char kBinVolume[] = "orch-bin";
 constexpr char kWorkVolume[] = "orch-work";
 constexpr char kShmVolume[] = "orch-shm";
 constexpr char kTokenVariable[] = "ORCH_TOKEN";
+constexpr char kTaskVariable[] = "ORCH_TASK";
+constexpr char kPlaceVariable[] = "ORCH_PLACE";
 constexpr char kTokenKey[] = "token";
 constexpr size_t kLongestName = 63;
 constexpr size_t kLongestRun = 20;
 // Between the stop of a step and that of its pod: the launcher ends what is left, and tells the daemon.
 constexpr int64_t kLauncherSeconds = 5;
 
-// Small letters and digits, everything else as single dashes between them.
-std::string Slug(absl::string_view text, size_t longest) {
-  std::string out;
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (absl::ascii_isalnum(byte)) {
-      out.push_back(absl::ascii_tolower(byte));
-    } else if (!out.empty() && out.back() != '-') {
-      out.push_back('-');
-    }
-    if (out.size() == longest) break;
-  }
-  while (!out.empty() && out.back() == '-') out.pop_back();
-  return out.empty() ? "x" : out;
-}
-
-// What a label can hold of it.
-std::string LabelValue(absl::string_view text) {
-  std::string out;
-  for (const char c : text.substr(0, kLongestName)) {
-    const auto byte = static_cast<unsigned char>(c);
-    out.push_back(absl::ascii_isalnum(byte) || c == '-' || c == '_' || c == '.' ? c : '-');
-  }
-  const auto edge = [](char c) { return absl::ascii_isalnum(static_cast<unsigned char>(c)); };
-  while (!out.empty() && !edge(out.back())) out.pop_back();
-  const size_t begin = static_cast<size_t>(std::find_if(out.begin(), out.end(), edge) - out.begin());
-  return out.substr(begin);
-}
-
 // The cluster puts variables in where it finds `$(NAME)`.
 std::string Escaped(const std::string& text) { return absl::StrReplaceAll(text, {{"$(", "$$("}}); }
 
 json Labels(const AttemptName& name, const JobFacts& facts) {
-  return {{"app.kubernetes.io/managed-by", "orchd"},
-          {kInstanceLabel, facts.instance},
-          {kOrchestratorLabel, LabelValue(facts.orchestrator)},
-          {kKeyLabel, name.key},
-          {"orchd.io/run", LabelValue(name.run_name)},
-          {"orchd.io/step", LabelValue(name.step)},
-          {"orchd.io/attempt", absl::StrCat(name.attempt)}};
+  json out = {{"app.kubernetes.io/managed-by", "orchd"},
+              {kInstanceLabel, facts.instance},
+              {kOrchestratorLabel, LabelValue(facts.orchestrator)},
+              {"orchd.io/run", LabelValue(name.run_name)},
+              {"orchd.io/step", LabelValue(name.step)}};
+  if (!name.key.empty()) out[kKeyLabel] = name.key;
+  if (name.attempt > 0) out["orchd.io/attempt"] = absl::StrCat(name.attempt);
+  for (const auto& [label, value] : facts.more_labels) out[label] = value;
+  return out;
 }
 
 json Field(const Settings& settings, const char* name) { return settings.fields.value(name, json()); }
@@ -99,12 +74,17 @@ json EnvOf(const AttemptWork& work, const Config& config, const JobFacts& facts)
     env.push_back({{"name", name}, {"value", Escaped(ToUtf8(value))}});
   };
   for (const auto& [name, value] : work.env) {
-    if (name != kTokenVariable) {
+    if (name == kPlaceVariable) {
+      env.push_back({{"name", name}, {"valueFrom", {{"fieldRef", {{"fieldPath", "metadata.name"}}}}}});
+      continue;
+    }
+    if (name != kTokenVariable && name != kTaskVariable) {
       put(name, value);
       continue;
     }
-    env.push_back(
-        {{"name", name}, {"valueFrom", {{"secretKeyRef", {{"name", JobName(work.name)}, {"key", kTokenKey}}}}}});
+    const json key = {{"name", facts.secret.empty() ? JobName(work.name) : facts.secret},
+                      {"key", facts.secret_key.empty() ? kTokenKey : facts.secret_key}};
+    env.push_back({{"name", name}, {"valueFrom", {{"secretKeyRef", key}}}});
   }
   if (!config.ca_pem.empty()) put("ORCH_CA_PEM", config.ca_pem);
   put(kStreamsVariable, kStreamsInOne);
@@ -137,7 +117,7 @@ json PodSpecOf(const AttemptWork& work, const Config& config, const JobFacts& fa
   json spec = {{"restartPolicy", "Never"},
                {"enableServiceLinks", false},
                {"automountServiceAccountToken", settings.fields.contains("service_account")},
-               {"terminationGracePeriodSeconds", (work.grace_micros + 999'999) / 1'000'000 + kLauncherSeconds}};
+               {"terminationGracePeriodSeconds", GraceSeconds(work.grace_micros)}};
   if (!config.launcher_image.empty()) {
     volumes.push_back({{"name", kBinVolume}, {"emptyDir", json::object()}});
     mounts.push_back({{"name", kBinVolume}, {"mountPath", kPrograms}, {"readOnly", true}});
@@ -176,6 +156,35 @@ json PodSpecOf(const AttemptWork& work, const Config& config, const JobFacts& fa
 
 }  // namespace
 
+std::string Slug(absl::string_view text, size_t longest) {
+  std::string out;
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (absl::ascii_isalnum(byte)) {
+      out.push_back(absl::ascii_tolower(byte));
+    } else if (!out.empty() && out.back() != '-') {
+      out.push_back('-');
+    }
+    if (out.size() == longest) break;
+  }
+  while (!out.empty() && out.back() == '-') out.pop_back();
+  return out.empty() ? "x" : out;
+}
+
+std::string LabelValue(absl::string_view text) {
+  std::string out;
+  for (const char c : text.substr(0, kLongestName)) {
+    const auto byte = static_cast<unsigned char>(c);
+    out.push_back(absl::ascii_isalnum(byte) || c == '-' || c == '_' || c == '.' ? c : '-');
+  }
+  const auto edge = [](char c) { return absl::ascii_isalnum(static_cast<unsigned char>(c)); };
+  while (!out.empty() && !edge(out.back())) out.pop_back();
+  const size_t begin = static_cast<size_t>(std::find_if(out.begin(), out.end(), edge) - out.begin());
+  return out.substr(begin);
+}
+
+int64_t GraceSeconds(int64_t grace_micros) { return (grace_micros + 999'999) / 1'000'000 + kLauncherSeconds; }
+
 std::string JobName(const AttemptName& name) {
   const std::string end = absl::StrCat("-", name.attempt, "-", name.key);
   const std::string run = Slug(name.run_name, kLongestRun);
@@ -191,7 +200,7 @@ std::string LauncherCommand(const Config& config) {
   return config.launcher_image.empty() ? config.launcher_path : absl::StrCat(kPrograms, "/orch-launch");
 }
 
-json JobOf(const AttemptWork& work, const Config& config, const JobFacts& facts) {
+json PodTemplateOf(const AttemptWork& work, const Config& config, const JobFacts& facts) {
   json labels = Field(facts.settings, "labels");
   if (!labels.is_object()) labels = json::object();
   labels.update(Labels(work.name, facts));
@@ -200,18 +209,30 @@ json JobOf(const AttemptWork& work, const Config& config, const JobFacts& facts)
   annotations.update(json{{"orchd.io/run", ToUtf8(work.name.run_name)},
                           {"orchd.io/run-id", work.name.run_id},
                           {"orchd.io/step", ToUtf8(work.name.step)}});
-  json template_ = {{"metadata", {{"labels", labels}, {"annotations", annotations}}},
-                    {"spec", PodSpecOf(work, config, facts)}};
-  for (const json& patch : facts.settings.pod_templates) MergePod("PodTemplateSpec", patch, &template_);
+  json out = {{"metadata", {{"labels", std::move(labels)}, {"annotations", std::move(annotations)}}},
+              {"spec", PodSpecOf(work, config, facts)}};
+  return out;
+}
+
+json JobOf(const AttemptWork& work, const Config& config, const JobFacts& facts) {
+  json template_ = PodTemplateOf(work, config, facts);
+  const json metadata = {{"name", JobName(work.name)},
+                         {"labels", template_["metadata"]["labels"]},
+                         {"annotations", template_["metadata"]["annotations"]}};
+  PatchPod(facts.settings, &template_);
   return {{"apiVersion", "batch/v1"},
           {"kind", "Job"},
-          {"metadata", {{"name", JobName(work.name)}, {"labels", labels}, {"annotations", annotations}}},
+          {"metadata", metadata},
           {"spec",
            {{"parallelism", 1},
             {"completions", 1},
             {"backoffLimit", 0},  // what is tried again is a further attempt, and a Job of its own
             {"ttlSecondsAfterFinished", config.ttl_seconds},
             {"template", std::move(template_)}}}};
+}
+
+void PatchPod(const Settings& settings, json* pod_template) {
+  for (const json& patch : settings.pod_templates) MergePod("PodTemplateSpec", patch, pod_template);
 }
 
 json SecretOf(const AttemptWork& work, const JobFacts& facts) {
@@ -226,12 +247,13 @@ json SecretOf(const AttemptWork& work, const JobFacts& facts) {
           {"stringData", std::move(data)}};
 }
 
-json OwnerPatch(const std::string& job_name, const std::string& job_uid) {
+json OwnerPatch(const std::string& api_version, const std::string& kind, const std::string& name,
+                const std::string& uid) {
   return {{"metadata",
-           {{"ownerReferences", json::array({{{"apiVersion", "batch/v1"},
-                                              {"kind", "Job"},
-                                              {"name", job_name},
-                                              {"uid", job_uid},
+           {{"ownerReferences", json::array({{{"apiVersion", api_version},
+                                              {"kind", kind},
+                                              {"name", name},
+                                              {"uid", uid},
                                               {"controller", false},
                                               {"blockOwnerDeletion", false}}})}}}};
 }

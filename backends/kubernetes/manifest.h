@@ -3,6 +3,8 @@
 
 #include <nlohmann/json.hpp>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "backends/api/backend.h"
 #include "backends/kubernetes/config.h"
@@ -31,14 +33,28 @@ struct JobFacts {
   std::string orchestrator;
   std::string image;
   Settings settings;  // the step's, over its orchestrator's
+  // The Secret with its token, and what it is called there; empty: the attempt's own.
+  std::string secret, secret_key;
+  std::vector<std::pair<std::string, std::string>> more_labels;
 };
 
 // The command that a pod is started with, which is in the launcher's image or the step's.
 std::string LauncherCommand(const Config& config);
+// How long its pod has between SIGTERM and SIGKILL, for a step's own time: the launcher ends what is left.
+int64_t GraceSeconds(int64_t grace_micros);
+// A pod's template (PodTemplateSpec), with all that settings say but for their own patches of it.
+nlohmann::json PodTemplateOf(const AttemptWork& work, const Config& config, const JobFacts& facts);
+void PatchPod(const Settings& settings, nlohmann::json* pod_template);
 nlohmann::json JobOf(const AttemptWork& work, const Config& config, const JobFacts& facts);
 // With what nobody may see; without an owner: that is the Job, once it is there.
 nlohmann::json SecretOf(const AttemptWork& work, const JobFacts& facts);
-// A merge patch that makes the Job its owner, so that it goes with it.
-nlohmann::json OwnerPatch(const std::string& job_name, const std::string& job_uid);
+// A merge patch that makes an object, such as the Job, its owner, so that it goes with it.
+nlohmann::json OwnerPatch(const std::string& api_version, const std::string& kind, const std::string& name,
+                          const std::string& uid);
+
+// Small letters and digits of a text, everything else as single dashes between them: for names of objects.
+std::string Slug(absl::string_view text, size_t longest);
+// What a label can hold of it.
+std::string LabelValue(absl::string_view text);
 
 }  // namespace orch::kubernetes

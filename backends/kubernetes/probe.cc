@@ -14,14 +14,15 @@
 
 namespace orch::kubernetes {
 
-const Right kRights[] = {
-    {"batch", "jobs", "create", true}, {"batch", "jobs", "get", true},    {"batch", "jobs", "list", true},
-    {"batch", "jobs", "watch", true},  {"batch", "jobs", "delete", true}, {"", "pods", "get", true},
-    {"", "pods", "list", true},        {"", "pods", "watch", true},       {"", "pods", "delete", true},
-    {"", "pods/log", "get", true},     {"", "secrets", "create", true},   {"", "secrets", "patch", true},
-    {"", "secrets", "delete", true},   {"", "events", "list", false},
-};
-const int kRightCount = sizeof(kRights) / sizeof(kRights[0]);
+std::vector<Right> RightsForJobs() {
+  return {
+      {"batch", "jobs", "create", true}, {"batch", "jobs", "get", true},    {"batch", "jobs", "list", true},
+      {"batch", "jobs", "watch", true},  {"batch", "jobs", "delete", true}, {"", "pods", "get", true},
+      {"", "pods", "list", true},        {"", "pods", "watch", true},       {"", "pods", "delete", true},
+      {"", "pods/log", "get", true},     {"", "secrets", "create", true},   {"", "secrets", "patch", true},
+      {"", "secrets", "delete", true},   {"", "events", "list", false},
+  };
+}
 
 namespace {
 
@@ -73,27 +74,27 @@ std::string Text(const json& object, const char* name) {
   return object.is_object() && found != object.end() && found->is_string() ? found->get<std::string>() : "";
 }
 
-void CheckRights(Prober& prober, const std::string& space, ProbeReport* report) {
+void CheckRights(Prober& prober, const ProbeSubject& subject, const std::string& space, ProbeReport* report) {
   std::vector<Request> requests;
-  for (const Right& right : kRights) requests.push_back(ReviewOf(right, space));
+  for (const Right& right : subject.rights) requests.push_back(ReviewOf(right, space));
   const std::vector<Answer> answers = prober.Ask(std::move(requests));
   std::vector<std::string> missing;
   std::vector<std::string> wanted;
-  for (int i = 0; i < kRightCount; ++i) {
-    const Answer& answer = answers[static_cast<size_t>(i)];
+  for (size_t i = 0; i < answers.size(); ++i) {
+    const Answer& answer = answers[i];
     if (!answer.ok()) {
       report->checks.push_back({"rights", false, absl::StrCat("what may be done cannot be asked: ", answer.Words()),
                                 "let the account create selfsubjectaccessreviews, as everybody may by default"});
       return;
     }
     if (answer.object.value("/status/allowed"_json_pointer, false)) continue;
-    const Right& right = kRights[i];
+    const Right& right = subject.rights[i];
     (right.needed ? missing : wanted).push_back(absl::StrCat(right.verb, " ", right.resource));
   }
   if (!missing.empty()) {
     report->checks.push_back(
         {"rights", false, absl::StrCat("in namespace ", space, " this account may not ", absl::StrJoin(missing, ", ")),
-         "give it the Role of docs/kubernetes.md"});
+         absl::StrCat("give it the Role of ", subject.kind->docs)});
     return;
   }
   report->checks.push_back({"rights", true,
@@ -105,7 +106,8 @@ void CheckRights(Prober& prober, const std::string& space, ProbeReport* report) 
 
 }  // namespace
 
-ProbeReport ProbeCluster(const Config& config, const std::string& instance, const std::string& orchestrator) {
+ProbeReport ProbeCluster(const ProbeSubject& subject, const Config& config, const std::string& instance,
+                         const std::string& orchestrator) {
   ProbeReport report;
   const absl::StatusOr<Cluster> cluster = FindCluster(config);
   if (!cluster.ok()) {
@@ -117,8 +119,9 @@ ProbeReport ProbeCluster(const Config& config, const std::string& instance, cons
   Prober prober(*cluster);
   const std::string& space = cluster->space;
   Request list;
-  list.path = absl::StrCat("/apis/batch/v1/namespaces/", UrlEscape(space),
-                           "/jobs?limit=1&labelSelector=", UrlEscape(LabelSelector(instance, orchestrator)));
+  list.path =
+      absl::StrCat("/apis/", subject.kind->api_version, "/namespaces/", UrlEscape(space), "/", subject.kind->resource,
+                   "?limit=1&labelSelector=", UrlEscape(LabelSelector(instance, orchestrator)));
   const std::vector<Answer> answers = prober.Ask({{"GET", "/version"}, list});
   const Answer& version = answers[0];
   if (!version.ok() && version.code != 403) {
@@ -133,6 +136,10 @@ ProbeReport ProbeCluster(const Config& config, const std::string& instance, cons
        absl::StrCat(version.ok() ? Text(version.object, "gitVersion") : "of a version that it does not tell", " at ",
                     cluster->server.url, ", context ", cluster->context),
        ""});
+  if (answers[1].code == 404 && !subject.absent.empty()) {
+    report.checks.push_back({"kind", false, subject.absent, subject.absent_fix});
+    return report;
+  }
   if (!answers[1].ok() && answers[1].code != 403) {
     report.checks.push_back({"server", false,
                              absl::StrCat("the API server at ", cluster->server.url, ": ", answers[1].Words()),
@@ -141,7 +148,7 @@ ProbeReport ProbeCluster(const Config& config, const std::string& instance, cons
     return report;
   }
   report.checks.push_back({"namespace", true, space, ""});
-  CheckRights(prober, space, &report);
+  CheckRights(prober, subject, space, &report);
   const std::string image = config.image.empty() ? "each step names its own" : config.image;
   report.checks.push_back(
       {"images", true,

@@ -2,9 +2,11 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "backends/api/backend.h"
 #include "backends/kubernetes/config.h"
+#include "backends/kubernetes/job_kind.h"
 
 namespace orch::kubernetes {
 
@@ -15,10 +17,17 @@ struct Right {
   const char* verb;
   bool needed;  // false: without it something is told less well
 };
-extern const Right kRights[];
-extern const int kRightCount;
+std::vector<Right> RightsForJobs();
+
+// Of a flavor.
+struct ProbeSubject {
+  const JobKind* kind = nullptr;
+  std::vector<Right> rights;
+  std::string absent, absent_fix;  // where the cluster does not know its kind
+};
 
 // Changes nothing; at most ten seconds.
-ProbeReport ProbeCluster(const Config& config, const std::string& instance, const std::string& orchestrator);
+ProbeReport ProbeCluster(const ProbeSubject& subject, const Config& config, const std::string& instance,
+                         const std::string& orchestrator);
 
 }  // namespace orch::kubernetes

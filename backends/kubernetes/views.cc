@@ -1,6 +1,7 @@
 #include "backends/kubernetes/views.h"
 
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -56,6 +57,18 @@ ContainerView ReadContainer(const json& status) {
   return out;
 }
 
+// All containers of the pod are started at once, and the main one waits for the one that brings the launcher.
+void ReadBrought(const ContainerView& bring, PodView* out) {
+  if (bring.ended() && bring.exit_code == 0) {
+    if (out->main.started_wall > 0 && bring.ended_wall > out->main.started_wall)
+      out->main.started_wall = bring.ended_wall;
+    return;
+  }
+  const bool runs = bring.state == ContainerView::State::kRunning;
+  if (bring.state != ContainerView::State::kNone && !runs && bring.reason != "PodInitializing") out->init = bring;
+  if (out->main.state != ContainerView::State::kWaiting) out->main = ContainerView();
+}
+
 bool IsTrue(const json& condition) { return Text(condition, "status") == "True"; }
 
 }  // namespace
@@ -67,7 +80,7 @@ int64_t WallOf(const std::string& text) {
   return absl::ToUnixMicros(time) > 0 ? absl::ToUnixMicros(time) : 0;
 }
 
-PodView ReadPod(const json& pod) {
+PodView ReadPod(const json& pod, const PodShape& shape) {
   PodView out;
   const json& metadata = At(pod, "metadata");
   out.name = Text(metadata, "name");
@@ -78,9 +91,10 @@ PodView ReadPod(const json& pod) {
   out.grace_seconds = Number(metadata, "deletionGracePeriodSeconds");
   out.node = Text(At(pod, "spec"), "nodeName");
   for (const json& container : At(At(pod, "spec"), "containers")) {
-    if (Text(container, "name") == kMainContainer) out.main_image = Text(container, "image");
+    if (Text(container, "name") == shape.main) out.main_image = Text(container, "image");
   }
   const json& status = At(pod, "status");
+  std::optional<ContainerView> bring;
   out.phase = Text(status, "phase");
   out.reason = Text(status, "reason");
   out.message = Text(status, "message");
@@ -95,8 +109,10 @@ PodView ReadPod(const json& pod) {
     }
   }
   for (const json& container : At(status, "containerStatuses")) {
-    if (Text(container, "name") == kMainContainer) out.main = ReadContainer(container);
+    if (Text(container, "name") == shape.main) out.main = ReadContainer(container);
+    if (!shape.bring.empty() && Text(container, "name") == shape.bring) bring = ReadContainer(container);
   }
+  if (bring) ReadBrought(*bring, &out);
   for (const json& container : At(status, "initContainerStatuses")) {
     ContainerView view = ReadContainer(container);
     const bool bad = view.state == ContainerView::State::kWaiting || (view.ended() && view.exit_code != 0);

@@ -5,6 +5,8 @@
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 
+#include "server/model/states.h"
+
 namespace orch::kubernetes {
 
 struct ContainerView {
@@ -46,10 +48,20 @@ struct JobView {
   bool complete = false;
   bool failed = false;
   std::string reason, message;  // of a failure
+  // Of one that has a say in what becomes of its pod: why there is none yet; how an end without the pod is to be taken.
+  std::string waits_for;
+  Reason verdict = Reason::kNone;
+};
+
+// How a pod's containers are called.
+struct PodShape {
+  std::string main = "main";
+  // The container that brings the launcher, if it is none of the init containers: `main` runs nothing before its end.
+  std::string bring;
 };
 
 // What is no such object gives one without a name.
-PodView ReadPod(const nlohmann::json& pod);
+PodView ReadPod(const nlohmann::json& pod, const PodShape& shape = {});
 // `instance` and `orchestrator`: as the label selector has them.
 JobView ReadJob(const nlohmann::json& job, const std::string& selector);
 

@@ -98,7 +98,7 @@ class JobLogTest : public ::testing::Test {
     calls.finished = [this] { ++finished_; };
     calls.over_limit = [this] { ++over_limit_; };
     calls.unwritable = [](const std::string& fault) { ADD_FAILURE() << fault; };
-    return std::make_unique<JobLog>(client_.get(), folder_ + "/run/4.1", kFence, limit, std::move(calls));
+    return std::make_unique<JobLog>(client_.get(), "main", folder_ + "/run/4.1", kFence, limit, std::move(calls));
   }
   void Poll(int times = 20) {
     for (int i = 0; i < times; ++i) client_->Poll(0);

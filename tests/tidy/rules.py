@@ -18,6 +18,7 @@ LAYERS = {
     "backends/local": {"server/base", "server/model", "backends/api", "backends/local"},
     "backends/kubernetes": {"server/base", "server/model", "backends/api", "backends/local", "backends/kubernetes"},
     "backends/kubernetes/api": {"server/base", "backends/kubernetes/api"},
+    "backends/tekton": {"server/base", "server/model", "backends/api", "backends/kubernetes", "backends/tekton"},
     "backends/plugin": {"proto", "server/base", "server/model", "backends/api", "backends/local", "backends/plugin"},
     "backends/fake": {"server/base", "server/model", "backends/api", "backends/fake"},
     "server/engine": {"server/base", "server/model", "server/core", "server/store", "backends/api", "server/jq", "server/s3", "server/engine"},

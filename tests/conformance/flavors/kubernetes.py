@@ -25,10 +25,12 @@ class Kubernetes(Flavor):
     slow = 5.0
     image_needed = True
     jobs_survive = True
+    platform = Cluster
+    kind = "jobs"
     words = {"cpu": KEPT, "memory": KEPT, "disk": ASKED}
 
     def up(self) -> None:
-        self.cluster = Cluster(launcher=BIN / "orch-launch")
+        self.cluster = self.platform(launcher=BIN / "orch-launch")
         self.cluster.up()
         # The node says that it has GPUs, so that the scheduler counts them.
         self.cluster.kubectl("patch", "node", "n1", "--subresource=status", "--type=merge", "-p", '{"status": {"capacity": {"nvidia.com/gpu": "8"}}}')
@@ -65,12 +67,15 @@ class Kubernetes(Flavor):
 
     def jobs(self, daemon: Daemon) -> list[str]:
         runs = {run["name"] for run in daemon.json("list-runs").get("runs", [])}  # the cluster is that of all tests
-        return [f"{kind} {o['metadata']['name']}" for kind in ("jobs", "pods", "secrets") for o in self.objects(kind)
+        return [f"{kind} {o['metadata']['name']}" for kind in (self.kind, "pods", "secrets") for o in self.objects(kind)
                 if o["metadata"]["labels"]["orchd.io/run"] in runs]
 
     def limits(self, daemon: Daemon, step: str) -> dict[str, Any]:
         pod = next(p for p in self.objects("pods") if p["metadata"]["labels"]["orchd.io/step"] == step and p["status"]["phase"] == "Running")
-        limits = pod["spec"]["containers"][0]["resources"]["limits"]
+        return self.limits_of(pod["spec"]["containers"][0])
+
+    def limits_of(self, container: dict[str, Any]) -> dict[str, Any]:
+        limits = container["resources"]["limits"]
         cpu = str(limits["cpu"])
         return {"cpu": int(cpu[:-1]) / 1000 if cpu.endswith("m") else float(cpu), "memory": int(limits.get("memory", 0))}
 
@@ -83,7 +88,10 @@ class Kubernetes(Flavor):
         self.ready()
 
     def refuse_for_now(self, daemon: Daemon) -> None:
-        self.cluster.kubectl("-n", "orchd", "create", "quota", "none", "--hard=count/jobs.batch=0")
+        self.quota("count/jobs.batch=0")
+
+    def quota(self, hard: str) -> None:
+        self.cluster.kubectl("-n", "orchd", "create", "quota", "none", f"--hard={hard}")
 
         def counted() -> bool:
             return any(q["metadata"]["name"] == "none" and q.get("status", {}).get("hard") for q in self.cluster.list("resourcequotas"))
@@ -97,7 +105,7 @@ class Kubernetes(Flavor):
 
     def refused_for_good(self, shared: Path) -> tuple[dict[str, Any], str]:
         step = self.step("a", Does(), shared)
-        step["settings"]["kubernetes"]["pod_template"] = {"spec": {"dnsPolicy": "Sometimes"}}
+        step["settings"][self.name]["pod_template"] = {"spec": {"dnsPolicy": "Sometimes"}}
         return step, 'Unsupported value: "Sometimes"'
 
     def wait_ended(self, daemon: Daemon, step: str) -> None:
@@ -114,7 +122,7 @@ class Kubernetes(Flavor):
         wait_for("its end", lambda: not runs(), self.seconds, every=0.1)
 
     def shown(self, daemon: Daemon) -> dict[str, bytes]:
-        out = {kind: json.dumps(self.cluster.list(kind), ensure_ascii=False).encode() for kind in ("jobs", "pods", "events", "secrets")}
+        out = {kind: json.dumps(self.cluster.list(kind), ensure_ascii=False).encode() for kind in (self.kind, "pods", "events", "secrets")}
         for path in (self.cluster.folder / "podlogs").rglob("*"):  # what the node keeps of them
             if path.is_file():
                 out[str(path)] = path.read_bytes()

@@ -1,0 +1,87 @@
+"""Tests on a real cluster: a daemon, whose pods reach it over TLS, with an orchestrator `k8s` there."""
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import tempfile
+import unittest
+from pathlib import Path
+from typing import Any
+
+from tests.lib.certificates import Authority, flags
+from tests.lib.daemon import BIN, Daemon, wait_for
+from tests.lib.kubernetes import IMAGE, Cluster
+
+LABEL = "orchd.io/step"
+
+
+class OnACluster(unittest.TestCase):
+    cluster: Cluster
+    flavor = "kubernetes"
+    kinds = ("jobs", "pods", "secrets")  # what it makes
+    platform = Cluster
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.cluster = cls.platform(launcher=BIN / "orch-launch")
+        cls.addClassCleanup(cls.cluster.down)
+        cls.cluster.up()
+        cls.folder = Path(tempfile.mkdtemp(prefix="orchd-k8s-"))
+        cls.addClassCleanup(shutil.rmtree, cls.folder, ignore_errors=True)
+        authority = Authority(cls.folder)
+        cls.ca = authority.certificate
+        cls.pair = authority.sign("daemon", f"IP:{cls.cluster.here}")
+
+    def setUp(self) -> None:
+        self.orchestrator = "k8s"
+        self.daemon = self.start()
+        self.addCleanup(self.nothing_is_left)
+
+    def start(self, config: str = "grace: 2s\n", **more: Any) -> Daemon:
+        with socket.create_server((self.cluster.here, 0)) as probe:
+            address = f"{self.cluster.here}:{probe.getsockname()[1]}"
+        daemon = Daemon(config, flags=[*flags(self.pair), "--http-listen", address, "--step-endpoint", f"https://{address}",
+                                       "--step-ca", str(self.ca)], ca=self.ca)
+        self.addCleanup(daemon.close)
+        daemon.start()
+        self.register(daemon, **more)
+        return daemon
+
+    def register(self, daemon: Daemon, name: str = "k8s", code: int = 0, **more: Any) -> str:
+        config = {"kubeconfig": str(self.cluster.kubeconfig), "image": IMAGE, "launcher_image": IMAGE, "pull": "missing", "cpu_request_percent": 2, **more}
+        return daemon.ctl("register-orchestrator", name, "--flavor", self.flavor, "--config-file",
+                          daemon.file(json.dumps(config), f"{name}.json"), code=code).stderr
+
+    def other(self, **more: Any) -> None:
+        """What is submitted from now on goes to another one, configured so."""
+        self.register(self.daemon, "other", **more)
+        self.orchestrator = "other"
+
+    def nothing_is_left(self) -> None:
+        self.daemon.close()
+        for kind in (*(k for k in self.kinds if k != "pods"), "resourcequotas"):
+            self.cluster.kubectl("-n", "orchd", "delete", kind, "--all", "--wait=false")
+
+    def submit(self, *steps: dict[str, Any], daemon: Daemon | None = None, **more: Any) -> str:
+        return (daemon or self.daemon).submit(json.dumps({"name": "p", "steps": list(steps), **more}), "--orchestrator", self.orchestrator)
+
+    def step(self, script: str = "true", name: str = "a", settings: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+        return {"name": name, "command": ["sh", "-c", script], **({"settings": {self.flavor: settings}} if settings else {}), **more}
+
+    def wait(self, run: str, code: int | None = 0) -> dict[str, Any]:
+        self.daemon.ctl("wait-run", run, "--timeout", "400s", code=code, timeout=460)
+        return self.daemon.steps(run)["a"]
+
+    def ours(self, kind: str = "") -> list[dict[str, Any]]:
+        return [o for o in self.cluster.list(kind or self.kinds[0]) if LABEL in o["metadata"].get("labels", {})]
+
+    def wait_said(self, run: str, words: str) -> dict[str, Any]:
+        wait_for(f"`{words}`", lambda: words in self.daemon.steps(run).get("a", {}).get("message", ""), 180)
+        return self.daemon.steps(run)["a"]
+
+    def wait_state(self, run: str, state: str) -> None:
+        wait_for(state, lambda: self.daemon.steps(run).get("a", {}).get("state") == state, 180)
+
+    def wait_clean(self) -> None:
+        wait_for("the namespace to be clean", lambda: not [o for kind in self.kinds for o in self.ours(kind)], 180)

@@ -1,0 +1,180 @@
+"""The flavor on Tekton's real controller: steps as TaskRuns, what becomes of them, and one of them for an attempt whatever is killed."""
+from __future__ import annotations
+
+import base64
+import json
+import unittest
+from typing import Any
+
+from tests.crash.test_fault_points import points
+from tests.lib.daemon import wait_for
+from tests.lib.on_a_cluster import OnACluster
+from tests.lib.tekton import TektonCluster
+
+
+class OnTekton(OnACluster):
+    flavor = "tekton"
+    kinds = ("taskruns", "pods", "secrets")
+    platform = TektonCluster
+
+
+class WalkThrough(OnTekton):
+    def test_register_run_watch_a_typo_cancel_and_clean_up(self) -> None:
+        said = self.daemon.json("check-orchestrator", "k8s")
+        self.assertTrue(said["good"], said)
+        run = self.submit(self.step("echo out; echo err >&2; printf made > $ORCH_OUTPUT_X", outputs={"x": {}}))
+        self.assertEqual(self.wait(run)["state"], "SUCCEEDED")
+        self.assertEqual(self.daemon.ctl("logs", run, "a", "--stream", "stdout").stdout, "out\n")
+        self.assertEqual(self.daemon.ctl("logs", run, "a", "--stream", "stderr").stdout, "err\n")
+        run = self.submit(self.step(image="localhost/no-such-image:1", retry={"platform_attempts": 1}), name="typo")
+        step = self.wait(run, code=1)
+        self.assertEqual((step["state"], step["reason"]), ("FAILED", "IMAGE_PULL_FAILED"))
+        self.assertIn("no-such-image", step["message"])
+        self.assertIn("no-such-image", self.daemon.ctl("why", run, "a").stdout)
+        run = self.submit(self.step("trap 'echo stopping; exit 0' TERM; echo ready; while true; do sleep 0.1; done"), name="long")
+        wait_for("its word", lambda: self.daemon.ctl("logs", run, "a").stdout == "ready\n", 180)
+        self.daemon.ctl("cancel-run", run)
+        self.assertEqual(self.wait(run, code=5)["state"], "CANCELLED")
+        self.assertRegex(self.daemon.ctl("logs", run, "a").stdout, r"^ready\n(Terminated\n)?stopping\n")
+        self.wait_clean()
+
+    def test_a_secret_is_owned_by_its_task_run_and_the_token_in_no_specification(self) -> None:
+        self.other(dashboard="https://tekton.example.org/")
+        run = self.submit(self.step("while true; do sleep 0.1; done"))
+        self.wait_state(run, "RUNNING")
+        task, secret = self.ours()[0], self.ours("secrets")[0]
+        self.assertEqual(task["metadata"]["name"], secret["metadata"]["name"])
+        self.assertEqual([owner["uid"] for owner in secret["metadata"]["ownerReferences"]], [task["metadata"]["uid"]])
+        self.assertEqual((task["spec"]["timeout"], task["spec"].get("retries", 0)), ("0s", 0))
+        token = base64.b64decode(secret["data"]["token"]).decode()
+        self.assertNotIn(token, json.dumps(self.ours()) + json.dumps(self.ours("pods")) + json.dumps(self.cluster.list("events")))
+        link = f"https://tekton.example.org/#/namespaces/orchd/taskruns/{task['metadata']['name']}"
+        self.assertIn(link, self.daemon.ctl("get-step", run, "a", "-o", "json").stdout)
+
+    def test_what_tekton_has_no_place_for_is_refused_at_submit(self) -> None:
+        settings = {"pod_template": {"spec": {"hostPID": True}}, "env": {"X": "$(params.y)"}}
+        said = self.daemon.submit(json.dumps({"name": "p", "steps": [self.step(settings=settings)]}), "--orchestrator", "k8s", code=8)
+        self.assertIn("`spec.hostPID`: Tekton's pods cannot be given it", said)
+        self.assertIn("has `$(params.`, which Tekton takes for its own", said)
+
+
+class Reasons(OnTekton):
+    def test_pending_is_explained_in_the_schedulers_words(self) -> None:
+        run = self.submit(self.step(settings={"node_selector": {"pool": "none"}}, timeout={"queue": "20s"}))
+        step = self.wait_said(run, "no node takes it")
+        self.assertEqual((step["state"], step["reason"]), ("QUEUED", "UNSCHEDULABLE"))
+        self.assertIn("didn't match", step["message"])
+        self.assertEqual(self.wait(run, code=1)["reason"], "QUEUE_TIMEOUT")
+        self.wait_clean()
+
+    def test_a_quota_for_pods_is_told(self) -> None:
+        self.cluster.kubectl("-n", "orchd", "create", "quota", "no-pods", "--hard=pods=0")
+        wait_for("the quota to hold", lambda: any(q.get("status", {}).get("hard") for q in self.cluster.list("resourcequotas")), 120)
+        run = self.submit(self.step())
+        self.assertEqual(self.wait_said(run, "exceeded quota")["reason"], "UNSCHEDULABLE")
+        self.daemon.ctl("cancel-run", run)
+        self.assertEqual(self.wait(run, code=5)["state"], "CANCELLED")
+        self.wait_clean()
+
+    def test_out_of_memory_and_exit_codes(self) -> None:
+        run = self.submit(self.step("x=xxxxxxxxxxxxxxxx; while true; do x=$x$x; done", resources={"memory": "64Mi"}))
+        self.assertEqual(self.wait(run, code=1)["reason"], "OUT_OF_MEMORY")
+        run = self.submit(self.step("exit 3"))
+        step = self.wait(run, code=1)
+        self.assertEqual((step["reason"], step["message"]), ("EXIT_CODE", "exit code 3"))
+
+    def test_a_launcher_that_is_not_there(self) -> None:
+        self.other(launcher_image="", launcher_path="/none")
+        step = self.wait(self.submit(self.step(retry={"platform_attempts": 1})), code=1)
+        self.assertEqual(step["state"], "FAILED", step)
+
+    def test_time_outs_are_the_daemons(self) -> None:
+        step = self.wait(self.submit(self.step("sleep 100", timeout={"run": "2s"})), code=1)
+        self.assertEqual(step["reason"], "RUN_TIMEOUT")
+
+    def test_deleted_by_others(self) -> None:
+        for kind, words in (("taskruns", "its TaskRun was deleted by somebody else"), ("pods", "its pod was deleted by somebody else")):
+            with self.subTest(kind):
+                run = self.submit(self.step("sleep 300"))
+                self.wait_state(run, "RUNNING")
+                name = self.ours(kind)[0]["metadata"]["name"]
+                self.cluster.kubectl("-n", "orchd", "delete", kind, name, "--wait=false")
+                step = self.wait(run, code=1)
+                self.assertEqual((step["reason"], step["message"]), ("LOST", words))
+                self.wait_clean()
+
+    def test_a_task_run_that_somebody_else_cancels(self) -> None:
+        run = self.submit(self.step("sleep 300"))
+        self.wait_state(run, "RUNNING")
+        name = self.ours()[0]["metadata"]["name"]
+        self.cluster.kubectl("-n", "orchd", "patch", "taskrun", name, "--type=merge", "-p", '{"spec": {"status": "TaskRunCancelled"}}')
+        step = self.wait(run, code=1)
+        self.assertEqual(step["reason"], "LOST")
+        self.assertIn("TaskRunCancelled", step["message"])
+        self.wait_clean()
+
+
+class Faults(OnTekton):
+    def test_the_controller_is_killed_under_a_running_step(self) -> None:
+        run = self.submit(self.step("echo begun; sleep 5; echo done"))
+        self.wait_state(run, "RUNNING")
+        self.cluster.part("restart", "tekton-controller")
+        self.assertEqual(self.wait(run)["state"], "SUCCEEDED")
+        self.assertEqual(self.daemon.ctl("logs", run, "a").stdout, "begun\ndone\n")
+        self.wait_clean()
+
+    def test_a_right_that_is_missing_is_named(self) -> None:
+        role = json.loads(self.cluster.kubectl("-n", "orchd", "get", "role", "orchd-tekton", "-o", "json"))
+        saved = json.dumps(role["rules"])
+        for rule in role["rules"]:
+            rule["verbs"].remove("create")
+        self.rules(role["rules"])
+        try:
+            bad = [c for c in self.daemon.json("check-orchestrator", "k8s", code=8)["checks"] if not c.get("good")]
+            self.assertEqual(len(bad), 1, bad)
+            self.assertIn("create taskruns", bad[0]["text"])
+            self.assertIn("docs/tekton.md", bad[0]["fix"])
+            step = self.wait(self.submit(self.step()), code=1)
+            self.assertIn('cannot create resource "taskruns"', step["message"])
+        finally:
+            self.rules(json.loads(saved))
+        wait_for("all to be well", lambda: self.daemon.json("check-orchestrator", "k8s", code=None)["good"], 60)
+
+    def rules(self, rules: list[dict[str, Any]]) -> None:
+        self.cluster.kubectl("-n", "orchd", "patch", "role", "orchd-tekton", "--type=merge", "-p", json.dumps({"rules": rules}))
+
+    def test_killed_at_every_point_there_is_one_task_run(self) -> None:
+        marks = self.daemon.home / "marks"
+        marks.mkdir()
+        marks.chmod(0o777)
+        settings = {"volumes": [{"name": "m", "hostPath": {"path": str(marks)}}], "volume_mounts": [{"name": "m", "mountPath": "/m"}]}
+        for point in (p for p in points("orchd") if p.startswith("kubernetes.")):
+            with self.subTest(point):
+                stops = point == "kubernetes.delete"
+                name = point.replace(".", "-")
+                script = f"echo x >> /m/{name}; {'while true; do sleep 0.1; done' if stops else 'true'}"
+                file = self.daemon.file(json.dumps({"name": "p", "steps": [self.step(script, settings=settings)]}), "p.json")
+                once = self.daemon.home / "once"
+                once.touch()
+                self.daemon.stop()
+                self.daemon.faults = f"{point}=kill@{once}"
+                self.daemon.start()
+                self.daemon.ctl("submit", file, "--orchestrator", "k8s", "--name", name, code=None)
+                if stops:
+                    wait_for("it to run", lambda: (marks / name).exists(), 180)  # noqa: B023
+                    self.daemon.ctl("cancel-run", name, code=None)
+                wait_for("the fault", lambda: not once.exists(), 120)  # noqa: B023
+                assert self.daemon.process is not None
+                self.daemon.process.wait(30)
+                self.daemon.faults = ""
+                self.daemon.start()
+                step = self.wait(name, code=5 if stops else 0)
+                self.assertEqual((step["state"], step["attempt"]), ("CANCELLED" if stops else "SUCCEEDED", 1))
+                self.assertEqual((marks / name).read_text(), "x\n")
+                self.wait_clean()
+
+
+del OnACluster, OnTekton
+
+if __name__ == "__main__":
+    unittest.main()

@@ -108,7 +108,7 @@ void Jobs::Forget(const std::string& key) {
   } else if (job.life.pod() && !job.life.pod_gone()) {
     DeletePod(job.life.pod()->name, job.life.pod()->uid, -1);
   }
-  if (job.secret && !job.owned) DeleteSecret(job.name);
+  if (job.secret && !job.owned) DeleteSecret(key, job.name);
   FollowMore();
 }
 
@@ -121,6 +121,7 @@ void Jobs::OnAnew() {
     job.look_again = !job.life.over();
     job.log.reset();
   }
+  secrets_going_.clear();
   remove_again_.clear();
   for (const auto& [uid, name] : removing_) remove_again_.insert(uid);
 }
@@ -258,7 +259,7 @@ void Jobs::Do(const std::string& key, const Move& move) {
     case Move::Do::kRefuse:
       return Refuse(key, move.transient, move.reason, move.message);
     case Move::Do::kNotFound:
-      if (job.secret) DeleteSecret(job.name);
+      if (job.secret) DeleteSecret(key, job.name);
       jobs_.erase(key);
       return listener_->NotFound(key);
     case Move::Do::kUnknown:  // it stays known, so that what may appear is not taken for nobody's
@@ -273,7 +274,7 @@ void Jobs::Do(const std::string& key, const Move& move) {
 
 void Jobs::Refuse(const std::string& key, bool transient, Reason reason, const std::string& message) {
   const Job& job = jobs_.at(key);
-  if (job.secret) DeleteSecret(job.name);
+  if (job.secret) DeleteSecret(key, job.name);
   jobs_.erase(key);
   listener_->Refused(key, transient, reason, message);
 }

@@ -115,7 +115,7 @@ class Jobs {
   void StopJob(const std::string& key);
   void DeleteJob(const std::string& name, const std::string& uid, std::function<void(const Answer&)> done);
   void DeletePod(const std::string& name, const std::string& uid, int64_t grace_seconds);
-  void DeleteSecret(const std::string& name);
+  void DeleteSecret(const std::string& key, const std::string& name);
 
   const BackendContext* const context_;
   const Config* const config_;
@@ -125,6 +125,7 @@ class Jobs {
   std::unordered_map<std::string, Job> jobs_;    // by key
   std::map<std::string, std::string> removing_;  // Jobs that nobody waits for: their names by their uids
   std::set<std::string> remove_again_;           // of these, when the cluster is back
+  std::set<std::string> secrets_going_;          // of attempts: none is made before the former is gone
   bool adopted_ = false;
 };
 

@@ -62,6 +62,7 @@ JobFacts Jobs::FactsOf(const Job& job) const {
 
 // First, so that a pod never waits for it. One that is there already was made by this attempt, whose answer was lost.
 void Jobs::MakeSecret(const std::string& key) {
+  if (secrets_going_.count(key) > 0) return;  // once it is gone
   Job& job = jobs_.at(key);
   const json secret = SecretOf(job.work, FactsOf(job));
   if (secret["stringData"].empty()) return MakeJob(key);
@@ -250,9 +251,12 @@ void Jobs::DeletePod(const std::string& name, const std::string& uid, int64_t gr
   });
 }
 
-void Jobs::DeleteSecret(const std::string& name) {
-  if (link_.client() == nullptr) return;
-  link_.client()->Call({"DELETE", link_.Secrets(name)}, [this, name](const Answer& answer) {
+void Jobs::DeleteSecret(const std::string& key, const std::string& name) {
+  if (link_.client() == nullptr || !secrets_going_.insert(key).second) return;
+  link_.client()->Call({"DELETE", link_.Secrets(name)}, [this, key, name](const Answer& answer) {
+    secrets_going_.erase(key);
+    // The attempt may have come again meanwhile.
+    if (const Job* job = Find(key); job != nullptr && job->life.phase() == Phase::kMaking) MakeSecret(key);
     if (answer.ok() || answer.code == 404) return;
     Log(LogLevel::kWarning, "a Secret of an attempt cannot be removed",
         {{"orchestrator", context_->orchestrator}, {"secret", name}, {"why", Refusal(answer, kind_.docs)}});

@@ -19,7 +19,9 @@ class Tekton(Kubernetes):
     seconds = 240
 
     def limits(self, daemon: Daemon, step: str) -> dict[str, Any]:
-        pod = next(p for p in self.objects("pods") if p["metadata"]["labels"]["orchd.io/step"] == step and p["status"]["phase"] == "Running")
+        # It may run for a moment before its node has said so.
+        pod = next(p for p in self.objects("pods")
+                   if p["metadata"]["labels"]["orchd.io/step"] == step and p["status"]["phase"] in ("Pending", "Running"))
         return self.limits_of(next(c for c in pod["spec"]["containers"] if c["name"] == "step-main"))
 
     def refuse_for_now(self, daemon: Daemon) -> None:

@@ -62,8 +62,7 @@ class Kubernetes(Flavor):
         self.ready()
 
     def objects(self, kind: str) -> list[dict[str, Any]]:
-        return [o for o in self.cluster.list(kind) if o["metadata"].get("labels", {}).get("app.kubernetes.io/managed-by") == "orchd"
-                and o["metadata"]["labels"]["orchd.io/instance"] != "somebody-else"]
+        return [o for o in self.cluster.list(kind) if o["metadata"].get("labels", {}).get("orchd.io/instance", "somebody-else") != "somebody-else"]
 
     def jobs(self, daemon: Daemon) -> list[str]:
         runs = {run["name"] for run in daemon.json("list-runs").get("runs", [])}  # the cluster is that of all tests

@@ -141,7 +141,8 @@ class Environments(unittest.TestCase):
     def test_it_is_made_once_for_what_is_asked(self):
         first = self.environment("a", "b")
         self.assertEqual(self.environment("a", "b"), first)
-        self.assertEqual(pathlib.Path(first, "bin/asked").read_text(), "install -q a b\n")
+        # uv is asked for first; where it does not come pip does it.
+        self.assertEqual(pathlib.Path(first, "bin/asked").read_text(), "install -q uv\ninstall -q a b\n")
         others = [self.environment("a"), self.environment("a", "b", version="3.2"), self.environment("a", "b", month="2030-02")]
         self.assertEqual(len({first, *others}), 4)
 

@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import tempfile
+import time
 import unittest
 from unittest import mock
 
@@ -76,16 +77,20 @@ class Forking(unittest.TestCase):
             self.addCleanup(signal.signal, number, signal.getsignal(number))
 
     @contextlib.contextmanager
-    def worker(self, in_fork=lambda: None, listening=lambda listener: listener, **patches):
-        """A process that serves; a step is `exit N`."""
+    def worker(self, in_fork=lambda: None, listening=lambda listener: listener, after=None, **patches):
+        """A process that serves; a step is `exit N`, or with a second word leaves that as its note."""
         listener = _forking.listen(self.path)
         pid = os.fork()
         if pid == 0:
             try:
                 for name, effect in patches.items():
                     setattr(os, name, mock.Mock(side_effect=effect))
-                server = _forking.Server(Cloner(in_fork), listening(listener), self.path, lambda request: True)
-                os._exit(int(server.serve()[0]))
+                fits = lambda request: True  # noqa: E731
+                server = _forking.Server(Cloner(in_fork), listening(listener), self.path, fits, after=after)
+                code, *said = server.serve()
+                for word in said:
+                    os.write(server.note, word.encode())
+                os._exit(int(code))
             finally:
                 os._exit(99)
         listener.close()
@@ -151,6 +156,27 @@ class Forking(unittest.TestCase):
             self.assertEqual([self.step("7"), self.step("8")], [None, (True, 8)])
             # The fork that was refused is no process any more, not even a zombie.
             self.assertEqual(pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text(), "")
+
+    def test_what_a_step_leaves_for_those_after_it(self):
+        told = self.folder / "told"
+
+        def after(note):
+            with told.open("ab") as file:
+                file.write(note + b"\n")
+
+        with self.worker(after=after) as pid:
+            before = len(os.listdir(f"/proc/{pid}/fd"))
+            long = "x" * 100_000  # more than a pipe holds
+            ended = [self.step("0", "first"), self.step("7", "failed"), self.step("0"), self.step("0", long), self.step("0")]
+            self.assertEqual([number for _, number in ended], [0, 7, 0, 0, 0])
+            self.assertEqual(told.read_text(), f"first\n{long}\n")
+            self.assertEqual(_line_of(self.path), b"pid")
+            until = time.monotonic() + 60
+            while len(os.listdir(f"/proc/{pid}/fd")) > before and time.monotonic() < until:
+                pass
+            self.assertEqual(len(os.listdir(f"/proc/{pid}/fd")), before)
+        with self.worker(after=after, memfd_create=refused_once(os.memfd_create, errno.ENFILE)):
+            self.assertEqual(self.step("0"), (True, 0))
 
     def test_a_worker_that_hangs_is_not_waited_for(self):
         listener = _forking.listen(self.path)

@@ -3,11 +3,11 @@
 import io
 import json
 import os
-import time
 import sys
 import unittest
 import zipfile
 
+from waiting import wait_for
 from world import FOLDER, HERE, daemon, python  # before ZenML
 
 sys.path.insert(0, str(HERE.parents[1]))
@@ -34,17 +34,6 @@ import steps  # noqa: E402
 STACKS = ("orchd", "boxes")
 # What ZenML builds from if it is told nothing.
 PARENT = f"zenmldocker/zenml:{zenml.__version__}-py{sys.version_info[0]}.{sys.version_info[1]}"
-
-
-def wait_for(what, predicate, seconds=600):
-    until = time.monotonic() + seconds
-    while True:
-        answer = predicate()
-        if answer:
-            return answer
-        if time.monotonic() > until:
-            raise AssertionError(f"waited {seconds} s for {what}")
-        time.sleep(0.1)  # between two looks at a state
 
 
 def wheel():

@@ -10,9 +10,11 @@ import time
 import unittest
 from unittest import mock
 
+from waiting import wait_for
 from world import HERE, daemon, python  # before ZenML
 
 import orchd
+from orchd import _processes
 from orchd.errors import OrchdError
 from orchd.zenml import _workers, orchestrator, reconcile
 from zenml.client import Client
@@ -27,17 +29,6 @@ source_utils.set_custom_source_root(str(HERE / "faulty"))
 import steps  # noqa: E402
 
 LATER = {"settings": {"orchestrator": {"synchronous": False}}}
-
-
-def wait_for(what, predicate, seconds=300):
-    until = time.monotonic() + seconds
-    while True:
-        answer = predicate()
-        if answer:
-            return answer
-        if time.monotonic() > until:
-            raise AssertionError(f"waited {seconds} s for {what}")
-        time.sleep(0.05)  # between two looks at a state
 
 
 class World(unittest.TestCase):
@@ -325,6 +316,15 @@ class Steps(World):
         found = self.run_of(steps.identity.with_options(**apart)()).steps["who"].outputs["output"][0].load()
         self.assertNotIn("orchd.zenml._worker", found["parent"])
 
+    def test_what_those_before_it_were_is_not_asked_for(self):
+        for isolation, known in (("worker", ["beside"]), ("process", [])):
+            apart = {"settings": {"orchestrator": {"isolation": isolation}}}
+            with self.subTest(isolation):
+                run = self.run_of(steps.passes_on.with_options(**apart)())
+                self.assertEqual(run.steps["knows"].outputs["output"][0].load(), known)
+                self.assertEqual([version.id for version in run.steps["knows"].inputs["number"]],
+                                 [version.id for version in run.steps["beside"].outputs["output"]])  # fmt: skip
+
     def test_one_worker_serves_many_runs(self):
         parents = set()
         for number in range(2):
@@ -339,11 +339,10 @@ class Steps(World):
     def test_a_worker_that_nobody_asks_ends(self):
         environment = {"PYTHONPATH": os.environ["PYTHONPATH"], "ZENML_CONFIG_PATH": os.environ["ZENML_CONFIG_PATH"]}
         socket = _workers.socket_of(environment, str(self.folder))
-        made = []
-        real = subprocess.Popen
-        with mock.patch.object(subprocess, "Popen", lambda *args, **more: made.append(real(*args, **more)) or made[0]):
+        with mock.patch.object(_processes, "leave") as leave:
             _workers.start(socket, environment, str(self.folder), 1)
-        self.assertEqual(made[0].wait(300), 0)  # it has forked what serves: nothing has failed
+        (started,) = leave.call_args.args
+        self.assertEqual(started.wait(300), 0)  # it has forked what serves: nothing has failed
         wait_for("it to end", lambda: not os.path.exists(socket))
 
 

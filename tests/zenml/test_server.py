@@ -7,25 +7,15 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 import unittest
 
 from orchd.testing import Daemon
 
+from waiting import wait_for
+
 HERE = pathlib.Path(__file__).resolve().parent
 FAULTY = HERE / "faulty"
 SECONDS = 900
-
-
-def wait_for(what, predicate, seconds=SECONDS):
-    until = time.monotonic() + seconds
-    while True:
-        answer = predicate()
-        if answer:
-            return answer
-        if time.monotonic() > until:
-            raise AssertionError(f"waited {seconds} s for {what}")
-        time.sleep(0.05)  # between two looks at a state
 
 
 class Server(unittest.TestCase):

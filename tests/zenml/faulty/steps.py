@@ -10,6 +10,8 @@ import time
 from zenml import pipeline, step
 from zenml.config.retry_config import StepRetryConfig
 
+from orchd.zenml import _entry
+
 
 def die(how: str) -> None:
     if how == "exit":
@@ -216,3 +218,14 @@ def is_boxed() -> bool:
 def mixed():
     is_boxed()
     is_boxed.with_options(settings={"orchestrator": {"orchestrator": "boxes"}})(id="inside")
+
+
+@step
+def knows(number: int) -> list[str]:
+    """Which steps its worker knew when it began."""
+    return sorted(name for of_run in _entry.step_runs.values() for name in of_run)
+
+
+@pipeline(enable_cache=False)
+def passes_on():
+    knows(beside())

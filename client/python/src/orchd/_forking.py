@@ -101,19 +101,21 @@ class Cloner:
 
 
 class _Step:
-    def __init__(self, peer: socket.socket, pid: int, gate: int) -> None:
+    def __init__(self, peer: socket.socket, pid: int, gate: int, note: int) -> None:
         """Raises OSError."""
         self.pidfd = os.pidfd_open(pid)
         self.peer = peer
         self.pid = pid
+        self.note = note  # what it has written for those after it; -1: nothing can be
         self.gate = gate  # what is written there lets it begin; -1: it has begun
 
     def close(self) -> None:
         self.peer.close()
         os.close(self.pidfd)
-        if self.gate >= 0:
-            os.close(self.gate)
-            self.gate = -1
+        for fd in (self.gate, self.note):
+            if fd >= 0:
+                os.close(fd)
+        self.gate = self.note = -1
 
 
 class Request:
@@ -146,7 +148,8 @@ def _receive(peer: socket.socket, fds: list[int]) -> Request:
 class Server:
     """Serves at `listener`, which is bound to `path`. `fits` says of each step whether this worker's fork is as good as
     a fresh process; one that does not fit is left to its first process, and `stale` is called once no step runs.
-    `before` may get ready, for this and later forks, what a step needs."""
+    `before` may get ready, for this and later forks, what a step needs; `after` is given what a step that ended with 0
+    has written to `note`, a file that it shares with the worker alone."""
 
     def __init__(
         self,
@@ -157,10 +160,13 @@ class Server:
         stale: Callable[[], None] = lambda: None,
         idle_seconds: float = IDLE_SECONDS,
         before: Callable[[Request], None] = lambda request: None,
+        after: Callable[[bytes], None] | None = None,
     ) -> None:
         self._listener, self._path, self._fits, self._stale = listener, path, fits, stale
         self._idle_seconds = idle_seconds
         self._before = before
+        self._after = after
+        self.note = -1  # in a fork, if there is an `after`
         self._cloner = cloner
         self._steps: list[_Step] = []
         self._pid = os.getpid()
@@ -209,6 +215,9 @@ class Server:
         word = f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"exit {os.WEXITSTATUS(status)}"
         with contextlib.suppress(OSError):
             step.peer.sendall(f"{word}\n".encode())
+        said = _read(step.note) if step.note >= 0 and status == 0 else b""
+        if self._after is not None and said:
+            self._after(said)
         self._forget(step)
 
     def _heard(self, step: _Step) -> None:
@@ -247,23 +256,29 @@ class Server:
             self._before(request)
             gate, opened = os.pipe()
             fds.append(gate)
+            note = _new_note() if self._after is not None else -1
             try:
                 child = self._cloner.fork(pid)
             except OSError:
                 os.close(opened)
+                if note >= 0:
+                    os.close(note)
                 raise
             if child == 0:
                 try:
                     os.close(opened)
+                    self.note = note
                     return self._become(request, fds, peer, pid)
                 except BaseException as fault:
                     _say(fds, f"orchd: the worker's fork cannot become the step: {fault!r}\n")
                     os._exit(127)
             try:
-                self._steps.append(_Step(peer, child, opened))
+                self._steps.append(_Step(peer, child, opened, note))
             except OSError:
                 _end(child)
                 os.close(opened)
+                if note >= 0:
+                    os.close(note)
                 raise
             kept = True  # from here on it is the loop that hears that nobody is there
             with contextlib.suppress(OSError):
@@ -333,6 +348,20 @@ def _end(pid: int) -> None:
         with contextlib.suppress(OSError):
             end(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
+
+
+def _new_note() -> int:
+    """A file in memory; -1 if the system has none to give."""
+    try:
+        return os.memfd_create("note")
+    except OSError:
+        return -1
+
+
+def _read(fd: int) -> bytes:
+    """All of it."""
+    size = os.fstat(fd).st_size
+    return os.pread(fd, size, 0) if size else b""
 
 
 def _say(fds: list[int], text: str) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ._graph import producer_of
 from .errors import OrchdError
-from .types import Step
+from .types import Run, Step
 
 if TYPE_CHECKING:
-    from .runs import PipelineRun
+    from .client import Client
 
 _COLORS = {
     "SUCCEEDED": "#2e7d32", "CACHED": "#00838f", "FAILED": "#c62828", "CANCELLED": "#ef6c00", "SKIPPED": "#9e9e9e",
@@ -19,6 +19,21 @@ _COLORS = {
 _IDLE = "#bdbdbd"
 _MOST_STEPS = 300
 _WIDTH, _HEIGHT, _GAP_X, _GAP_Y = 150, 34, 50, 14
+
+
+class Shown(Protocol):
+    """What is asked of a run."""
+
+    client: Client
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def info(self) -> Run: ...
+
+    @property
+    def url(self) -> str: ...
 
 
 def _levels(names: list[str], edges: list[tuple[str, str]]) -> dict[str, int]:
@@ -35,7 +50,7 @@ def _levels(names: list[str], edges: list[tuple[str, str]]) -> dict[str, int]:
     return level
 
 
-def _edges(run: PipelineRun, names: list[str]) -> list[tuple[str, str]]:
+def _edges(run: Shown, names: list[str]) -> list[tuple[str, str]]:
     """From the pipeline as the daemon has it."""
     client, info = run.client, run.info
     request = client._request("GetPipelineRequest", name=info.pipeline, version=info.pipeline_version)
@@ -53,7 +68,7 @@ def _edges(run: PipelineRun, names: list[str]) -> list[tuple[str, str]]:
     return list(found)
 
 
-def _graph(run: PipelineRun, names: list[str], states: dict[str, str]) -> str:
+def _graph(run: Shown, names: list[str], states: dict[str, str]) -> str:
     edges = _edges(run, names)
     levels = _levels(names, edges)
     rows: dict[int, int] = {}
@@ -98,7 +113,7 @@ def _state_of(steps: list[Step], name: str) -> str:
     return worst if len(instances) == 1 else f"{worst} ({', '.join(f'{n} {s}' for s, n in counts.items())})"
 
 
-def page_of(run: PipelineRun) -> str:
+def page_of(run: Shown) -> str:
     """Escaped: names and messages are other people's."""
     info = run.info
     steps = run.client.list_steps(run.id)

@@ -7,14 +7,14 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TextIO
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from .errors import WaitTimedOut
 from .types import STEP_ENDED, Event
 
 if TYPE_CHECKING:
-    from .runs import PipelineRun
+    from ._built import Built
 
 _SIGNS = {
     "SUCCEEDED": ("✓", "32"), "CACHED": ("✓", "36"), "FAILED": ("✗", "31"), "CANCELLED": ("✗", "33"),
@@ -23,6 +23,20 @@ _SIGNS = {
 _LIVE = ("RUNNING", "BACKOFF", "STOPPING")
 _MOST_LINES = 20
 _DRAW_SECONDS = 0.1
+
+
+class Followed(Protocol):
+    """What is asked of a run."""
+
+    _built: Built | None
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def url(self) -> str: ...
+
+    def watch(self) -> Iterator[Event]: ...
 
 
 class _Board:
@@ -63,7 +77,7 @@ class _Board:
         return f"{mark} {step}  {state.lower()}{took}{why}"
 
 
-def _header(run: PipelineRun) -> list[str]:
+def _header(run: Followed) -> list[str]:
     lines = [f"run {run.name}" + (f"  {run.url}" if run.url else "")]
     if run._built is not None:
         lines.append(f"code {run._built.source}")
@@ -76,7 +90,7 @@ class _Plain:
     def __init__(self, out: TextIO) -> None:
         self._out = out
 
-    def begin(self, run: PipelineRun) -> None:
+    def begin(self, run: Followed) -> None:
         print(*_header(run), sep="\n", file=self._out, flush=True)
 
     def show(self, board: _Board, event: Event) -> None:
@@ -130,13 +144,13 @@ class _Terminal(_Plain):
 class _Notebook(_Plain):
     """The run's own table, renewed in place."""
 
-    def __init__(self, run: PipelineRun, display: Callable[..., Any]) -> None:
+    def __init__(self, run: Followed, display: Callable[..., Any]) -> None:
         super().__init__(sys.stderr)
         self._run = run
         self._handle = display(run, display_id=True)
         self._last = 0.0
 
-    def begin(self, run: PipelineRun) -> None:
+    def begin(self, run: Followed) -> None:
         pass
 
     def show(self, board: _Board, event: Event) -> None:
@@ -148,7 +162,7 @@ class _Notebook(_Plain):
         self._handle.update(self._run)
 
 
-def _viewer(run: PipelineRun) -> _Plain | None:
+def _viewer(run: Followed) -> _Plain | None:
     if "ipykernel" in sys.modules:
         from IPython.display import display  # type: ignore[import-not-found,unused-ignore]
 
@@ -162,7 +176,7 @@ def _viewer(run: PipelineRun) -> _Plain | None:
     return _Plain(sys.stderr)
 
 
-def follow(run: PipelineRun, timeout: float | None) -> None:
+def follow(run: Followed, timeout: float | None) -> None:
     """Shows the run until its end. Raises WaitTimedOut."""
     viewer = _viewer(run)
     if viewer is None:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import pathlib
 import shutil
-import subprocess
 import sys
 import time
+from typing import TYPE_CHECKING
 
+from . import _processes
 from ._discover import Endpoint, discover, find_data_dir
 from .errors import NotFound, Unreachable
+
+if TYPE_CHECKING:
+    import subprocess
 
 _START_SECONDS = 20.0
 # How long after its own daemon's end a caller looks for the one that won the race for the directory.
@@ -84,14 +88,7 @@ def start_daemon(data_dir: str | None, token: str | None) -> Endpoint:
         fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             begin = os.fstat(fd).st_size
-            child = subprocess.Popen(
-                [program, "--data-dir", folder, *ports],
-                stdin=subprocess.DEVNULL,
-                stdout=fd,
-                stderr=fd,
-                cwd="/",
-                start_new_session=True,
-            )
+            child = _processes.start([program, "--data-dir", folder, *ports], output=fd)
         except OSError as failure:
             raise Unreachable("DAEMON_START_FAILED", f"cannot start {program}: {failure}") from None
         finally:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
 import sys
-import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from . import _cells, _places, _warm
+from . import _cells, _places, _processes, _warm
 from ._discover import answers
 from ._marks import ROOM, ROOM_BYTES, TAKEN_OVER
 
 if TYPE_CHECKING:
+    from ._built import Built
     from .client import Client
-    from .pipelines import Built
 
 _CLIENT = os.path.join(os.path.dirname(os.path.abspath(_warm.__file__)), "_warm_start.py")
 _WORTH_IT = 3  # steps; below that a worker costs more than it saves
@@ -76,13 +74,5 @@ def _start(env: dict[str, str], places: list[tuple[list[str], bool]], source: _p
     if answers(path) or (len(places) < _WORTH_IT and not any(mapped for _, mapped in places)):
         return
     files = list(dict.fromkeys(place for some, _ in places for place in some))
-    started = subprocess.Popen(
-        [sys.executable, "-m", "orchd._worker", *source.ignore, "--", *files],
-        env={ROOM: "x" * ROOM_BYTES, **shared},
-        cwd=root,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    threading.Thread(target=started.wait, daemon=True).start()  # it goes on as a process of its own
+    words = [sys.executable, "-m", "orchd._worker", *source.ignore, "--", *files]
+    _processes.leave(_processes.start(words, root, {ROOM: "x" * ROOM_BYTES, **shared}))

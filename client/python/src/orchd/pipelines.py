@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import inspect
 import json
@@ -11,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Callable, overload
 
 from . import _cells, _places
+from ._built import Built
 from ._flavors import Flavors, adapt
 from ._graph import Call, Condition, Graph, Output, Parameter, building, current_graph
 from ._marks import IN_STEP
@@ -29,26 +29,6 @@ _PIPELINE_FIELDS = frozenset({"description", "execution_mode", "timeout", "label
 _RUN_OPTIONS = frozenset({
     "run_name", "orchestrator", "run_labels", "priority", "use_cache", "client", "progress", "request_id",
 })  # fmt: skip
-
-
-@dataclasses.dataclass(frozen=True)
-class Built:
-    """A pipeline as it is submitted."""
-
-    spec: dict[str, Any]
-    source: _places.Source
-    graph: Graph
-    returned: Any
-    isolation: str = "worker"  # of steps that say nothing
-
-    def place(self, fault: Violation) -> Violation:
-        """With the file and line of the call that made the step."""
-        number = fault.field.partition("steps[")[2].partition("]")[0]
-        if not number.isdigit() or int(number) >= len(self.graph.calls):
-            return fault
-        call = self.graph.calls[int(number)]
-        field = f"step `{call.name}`" + fault.field.partition("]")[2].replace(".", ", ", 1)
-        return dataclasses.replace(fault, field=field, file=call.place[0], line=call.place[1], column=1)
 
 
 class Pipeline:

@@ -21,7 +21,7 @@ from .explained import Explanation, Lineage
 from .types import Artifact, Attempt, Event, LogChunk, Run, Step
 
 if TYPE_CHECKING:
-    from .pipelines import Built
+    from ._built import Built
 
 _TRACEBACK_LINES = 400
 

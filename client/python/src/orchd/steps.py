@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Callable, Union, overload
 
-from . import _cells, _places
+from . import _builtin_steps, _cells, _places
 from ._graph import MOST_ARGUMENT_BYTES, Call, Graph, Output, Parameter, current_graph
 from ._plain import NoPlainData, is_class, stays_the_same, strip, to_plain
 from .errors import Refused
@@ -217,12 +217,10 @@ def _is_list(value: Any) -> bool:
 
 def _items_of(graph: Graph, parameter: Parameter) -> Call:
     """A step that makes an output of a parameter, since a fan-out reads only those; one for each."""
-    from ._builtin_steps import items
-
     name = f"items-of-{parameter.name}"
     call = graph.by_name.get(name)
     if call is None:
-        call = items.options(name=name)(parameter)
+        call = StepFunction(_builtin_steps.items, {"name": name})(parameter)
         inner = typing.get_args(strip(parameter.hint))
         call.kinds["output"] = Kind("json", hint=list[inner[0]] if inner else list)  # type: ignore[valid-type]
     return call

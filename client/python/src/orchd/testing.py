@@ -19,6 +19,7 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from . import _processes
 from ._discover import discover
 from ._start import find_program
 from .errors import OrchdError, Unreachable
@@ -82,9 +83,7 @@ class Daemon:
                 file.write(self._config)
             command += ["--config", path]
         with open(os.path.join(self.folder, "orchd.log"), "ab") as log:
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder, start_new_session=True
-            )
+            self._process = _processes.start(command, self.folder, output=log)
         deadline = time.monotonic() + _START_SECONDS
         while not self._serves():
             if self._process.poll() is not None or time.monotonic() > deadline:

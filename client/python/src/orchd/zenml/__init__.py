@@ -11,7 +11,8 @@ from ._versions import check as _check
 
 _check()
 
-from .flavor import OrchdOrchestratorConfig, OrchdOrchestratorFlavor, OrchdOrchestratorSettings  # noqa: E402
+from ._settings import OrchdOrchestratorConfig, OrchdOrchestratorSettings  # noqa: E402
+from .flavor import OrchdOrchestratorFlavor  # noqa: E402
 
 # Where ZenML finds it, whatever file it is written in.
 OrchdOrchestratorFlavor.__module__ = __name__

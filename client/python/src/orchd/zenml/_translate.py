@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from zenml.config.resource_settings import ResourceSettings
     from zenml.config.step_configurations import Step
 
-    from .flavor import OrchdOrchestratorSettings
+    from ._settings import OrchdOrchestratorSettings
 
-_CLIENT = os.path.abspath(_warm.__file__)
+_CLIENT = os.path.join(os.path.dirname(os.path.abspath(_warm.__file__)), "_warm_start.py")
 
 
 @dataclass

@@ -1,4 +1,5 @@
-"""A warm worker for ZenML's steps: `python -m orchd.zenml._worker SOCKET FD IDLE_SECONDS MODULE…`.
+"""A warm worker for ZenML's steps: `python -m orchd.zenml._worker SOCKET IDLE_SECONDS MODULE…`, with what
+listens there as its stdin.
 
 It imports ZenML, activates its integrations and opens the store, closes what cannot be shared, and forks for each step;
 see `orchd._forking`. It knows nothing of the user's files, which each fork imports for itself.
@@ -11,6 +12,7 @@ import gc
 import importlib
 import json
 import os
+import pickle
 import signal
 import socket
 import sys
@@ -22,6 +24,7 @@ from .._forking import Cloner, NotWarm, Request, Server, finish
 from .._marks import ROOM
 from . import run_step
 
+_MOST_STEP_RUNS = 100  # as ZenML keeps in its own process
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
@@ -71,6 +74,7 @@ class _Known:
     def __init__(self) -> None:
         self.snapshots: dict[str, Any] = {}
         self.runs: dict[str, Any] = {}
+        self.step_runs: dict[str, dict[str, Any]] = {}  # of the last run, by the names of its steps that have succeeded
 
     def before(self, request: Request) -> None:
         if os.environ.get("ZENML_STORE_TYPE") != "sql":
@@ -79,6 +83,8 @@ class _Known:
             payload = json.loads(request.words[0])
             if payload["kind"] == "step":
                 arguments, run_id = payload["arguments"], os.fsdecode(request.environ[b"ORCH_RUN_ID"])
+                # What it was before it is started again.
+                self.step_runs.get(run_id, {}).pop(arguments[arguments.index("--step_name") + 1], None)
                 self._learn(arguments[arguments.index("--snapshot_id") + 1], run_id)
         except Exception:  # the step asks for itself, and tells
             return
@@ -99,13 +105,26 @@ class _Known:
                 return  # its first step makes the run what it is
             found = client.list_pipeline_runs(orchestrator_run_id=run_id, size=1, hydrate=False).items
             if found and found[0].status == ExecutionStatus.RUNNING:
-                self.runs = {run_id: client.get_pipeline_run(found[0].id)}
+                run = client.get_pipeline_run(found[0].id)
+                if run.snapshot is not None:
+                    run.snapshot.pipeline_configuration  # noqa: B018  what each step would ask the store for
+                self.runs = {run_id: run}
         finally:
             store.engine.dispose()
             gc.freeze()
 
-    def use(self) -> None:
-        """In a fork."""
+    def after(self, note: bytes) -> None:
+        """What a step that has ended was: those after it need not ask for it."""
+        with contextlib.suppress(Exception):  # they ask
+            run_id, step_run = pickle.loads(note)  # noqa: S301  of a fork of this process
+            known = self.step_runs.get(run_id, {})
+            known[step_run.name] = step_run
+            while len(known) > _MOST_STEP_RUNS:
+                del known[next(iter(known))]
+            self.step_runs = {run_id: known}
+
+    def use(self, note: int) -> None:
+        """In a fork, which may write to `note`."""
         from zenml.integrations.registry import integration_registry
 
         from . import _entry
@@ -114,6 +133,8 @@ class _Known:
         known.activate_integrations = lambda: None  # they are
         _entry.snapshots = self.snapshots
         _entry.runs = self.runs
+        _entry.step_runs = self.step_runs
+        _entry.note = note
 
 
 def _forget() -> None:
@@ -143,9 +164,11 @@ def _state() -> list[object]:
 
 
 def main(words: list[str]) -> int:
-    path, fd, idle_seconds, *modules = words
+    path, idle_seconds, *modules = words
     os.environ.pop(ROOM, None)
-    listener = socket.socket(fileno=int(fd))
+    listener = socket.socket(fileno=os.dup(0))
+    with open(os.devnull, "rb") as nothing:
+        os.dup2(nothing.fileno(), 0)
     for number in (signal.SIGHUP, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -168,7 +191,15 @@ def main(words: list[str]) -> int:
             if thread is not threading.current_thread():
                 thread.join(10)
         known_of_runs = _Known()
-        server = Server(Cloner(), listener, path, fits, idle_seconds=float(idle_seconds), before=known_of_runs.before)
+        server = Server(
+            Cloner(),
+            listener,
+            path,
+            fits,
+            idle_seconds=float(idle_seconds),
+            before=known_of_runs.before,
+            after=known_of_runs.after,
+        )
     except BaseException:  # the steps that wait get fresh processes, which will tell it
         with contextlib.suppress(OSError):
             os.unlink(path)
@@ -178,7 +209,7 @@ def main(words: list[str]) -> int:
     payload = json.loads(step[0])
     run_step.prepare(payload)
     _forget()
-    known_of_runs.use()
+    known_of_runs.use(server.note)
     finish(run_step.run(payload))
     return 0
 

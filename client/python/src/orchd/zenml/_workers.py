@@ -6,15 +6,13 @@ import contextlib
 import hashlib
 import json
 import os
-import subprocess
 import sys
 import sysconfig
-import threading
 import types
 from collections.abc import Mapping
 from typing import Any
 
-from .. import _warm
+from .. import _processes, _warm
 from .._discover import answers
 from .._forking import listen
 from .._marks import NO_FORK, ROOM, ROOM_BYTES, TAKEN_OVER
@@ -48,20 +46,12 @@ def start(socket: str, environment: Mapping[str, str], root: str, idle_seconds: 
     """Unless it runs. The socket is there at once, so that steps can wait for it. It never raises."""
     if socket == "-" or answers(socket):
         return
-    program = [sys.executable, "-m", "orchd.zenml._worker"]
+    words = [sys.executable, "-m", "orchd.zenml._worker", socket, str(idle_seconds), *_libraries(root)]
     with contextlib.suppress(OSError):
         with listen(socket) as listener:
-            started = subprocess.Popen(
-                [*program, socket, str(listener.fileno()), str(idle_seconds), *_libraries(root)],
-                env={ROOM: "x" * ROOM_BYTES, **_shared(environment)},
-                cwd="/",
-                pass_fds=[listener.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,
-            )
-        threading.Thread(target=started.wait, daemon=True).start()
+            own = {ROOM: "x" * ROOM_BYTES, **_shared(environment)}
+            started = _processes.start(words, environment=own, stdin=listener.fileno())
+        _processes.leave(started)
 
 
 def _libraries(root: str) -> list[str]:

@@ -19,7 +19,7 @@ from .. import _discover
 from .._flavors import Flavors
 from ..errors import AlreadyExists, Refused
 from . import _environment, _names, _translate, containers, reconcile
-from .flavor import OrchdOrchestratorConfig, OrchdOrchestratorSettings
+from ._settings import OrchdOrchestratorConfig, OrchdOrchestratorSettings
 
 if TYPE_CHECKING:
     from zenml.config.base_settings import BaseSettings

@@ -144,7 +144,7 @@ def generate(base: type[Cases], into: dict[str, Any]) -> None:
     for flavor in flavors():
         if (chosen and flavor.name not in chosen) or not takes_part(base, flavor):
             continue
-        members = {"flavor": flavor, "__module__": into["__name__"], "slow": flavor.slow, "shares": flavor.shares}
+        members = {"flavor": flavor, "__module__": into["__name__"], "slow": flavor.slow, "shares": flavor.shares, "alone": flavor.alone}
         for row in rows(base):
             members[f"test_{row}"] = fills(row, getattr(base, f"test_{row}"))
         name = "_".join([base.__name__, *re.findall(r"\w+", f"{flavor.name} {flavor.variant}")])

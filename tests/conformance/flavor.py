@@ -45,6 +45,7 @@ class Flavor:
     daemon_ca: Path | None = None  # who signs the certificate that these name
     slow = 1.0  # how long a test takes here, beside a flavor of processes
     shares = 1  # processes that share the tests of one suite, each with a platform of its own
+    alone = ""  # a word: of the flavors that say the same, one suite runs at a time, as their platforms take all of the machine
     seconds = 60  # in which a step of nothing certainly ends on this platform
     # Killed here, the daemon has handed a submission over and does not know what became of it.
     lost_answer_point = "outbox.submitted"

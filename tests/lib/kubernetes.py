@@ -1,5 +1,4 @@
-"""A real Kubernetes of one node for a test, started and stopped by tests/platforms/kubernetes. ORCH_TEST_WITHOUT=kubernetes leaves it
-out, with all that needs it."""
+"""A real Kubernetes of one node for a test, started and stopped by tests/platforms/kubernetes."""
 from __future__ import annotations
 
 import json
@@ -34,8 +33,6 @@ class Cluster:
     def up(self) -> None:
         if self.kept:
             return
-        if "kubernetes" in os.environ.get("ORCH_TEST_WITHOUT", "").split():
-            raise unittest.SkipTest("no Kubernetes: ORCH_TEST_WITHOUT says so")
         done = subprocess.run([SCRIPTS / "up", self.folder, *self.more], capture_output=True, text=True, timeout=3000, env=self.environment)
         if done.returncode != 0:
             log = self.folder / "log/start"

@@ -3,7 +3,8 @@
 
     tests/lib/side_by_side.py [--processes N] FOLDER    what each process prints comes in one piece, when it has ended
 
-A class may say in `shares` into how many processes its tests are dealt, and in `slow` how long one of them takes beside others'.
+A class may say in `shares` into how many processes its tests are dealt, in `slow` how long one of them takes beside others', and in
+`alone` a word: of those that say the same one runs at a time.
 """
 from __future__ import annotations
 
@@ -27,6 +28,7 @@ class Part:
     name: str
     tests: list[str]
     cost: float
+    alone: str
 
 
 @dataclass
@@ -56,7 +58,7 @@ def parts_of(suite: unittest.TestSuite) -> list[Part]:
         for share in range(shares):
             mine = ids[share::shares]
             name = f"{made.__module__}.{made.__qualname__}" + (f" ({share + 1} of {shares})" if shares > 1 else "")
-            parts.append(Part(name, mine, len(mine) * float(getattr(made, "slow", 1))))
+            parts.append(Part(name, mine, len(mine) * float(getattr(made, "slow", 1)), str(getattr(made, "alone", ""))))
     return sorted(parts, key=lambda part: -part.cost)
 
 
@@ -83,6 +85,14 @@ class Timed(unittest.TextTestResult):
 def run_here(tests: list[str]) -> int:
     suite = unittest.defaultTestLoader.loadTestsFromNames(tests)
     return 0 if unittest.TextTestRunner(verbosity=2, resultclass=Timed).run(suite).wasSuccessful() else 1
+
+
+def next_of(waiting: list[Part], running: list[Running]) -> Part | None:
+    taken = {one.part.alone for one in running if one.part.alone}
+    part = next((part for part in waiting if part.alone not in taken), None)
+    if part is not None:
+        waiting.remove(part)
+    return part
 
 
 def show(one: Running, word: str) -> None:
@@ -123,8 +133,7 @@ def main() -> int:
 
     failed = False
     while waiting or running:
-        while waiting and len(running) < args.processes:
-            part = waiting.pop(0)
+        while len(running) < args.processes and (part := next_of(waiting, running)):
             output = tempfile.TemporaryFile()
             process = subprocess.Popen([sys.executable, __file__, "--top", args.top, "--only", *part.tests], stdout=output, stderr=output)
             running.append(Running(part, process, output, time.monotonic()))

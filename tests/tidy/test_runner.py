@@ -76,6 +76,19 @@ class SideBySide(unittest.TestCase):
         self.assertIn("as it should", text)
         self.assertEqual(self.run_it(TESTS.replace('self.fail("as it should")', "pass"))[1], 0)
 
+    def test_of_those_that_want_to_be_alone_one_runs_at_a_time(self):
+        one = """
+class %s(unittest.TestCase):
+    alone = "heavy"
+    def test_is(self):
+        os.mkdir("busy")  # fails if it is there
+        threading.Event().wait(0.2)
+        os.rmdir("busy")
+"""
+        text, code = self.run_it("import os, threading, unittest\n" + "".join(one % name for name in "ABC"))
+        self.assertEqual(code, 0, text)
+        self.assertEqual(suites.read_unittest(text).passed, 3)
+
     def test_what_cannot_be_loaded_fails_and_says_why(self):
         text, code = self.run_it("import no_such_module")
         self.assertEqual(code, 1)

@@ -23,6 +23,7 @@ class Kubernetes(Flavor):
     lost_answer_point = "kubernetes.created"
     seconds = 180
     slow = 5.0
+    alone = "kubernetes"
     image_needed = True
     jobs_survive = True
     platform = Cluster

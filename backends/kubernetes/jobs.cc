@@ -90,7 +90,9 @@ void Jobs::Adopt(const std::vector<KnownAttempt>& attempts) {
     if (adopted_ && job.life.phase() == Phase::kAdopted) Look(known.name.key);
   }
   // What is there is listed from now on, when it can be told whose it is.
-  if (!std::exchange(adopted_, true)) link_.Begin();
+  if (std::exchange(adopted_, true)) return;
+  link_.Begin();
+  if (companion_ != nullptr) companion_->Begin();
 }
 
 void Jobs::Forget(const std::string& key) {
@@ -122,12 +124,14 @@ void Jobs::OnAnew() {
     job.log.reset();
   }
   secrets_going_.clear();
+  if (companion_ != nullptr) companion_->Anew();
   remove_again_.clear();
   for (const auto& [uid, name] : removing_) remove_again_.insert(uid);
 }
 
 void Jobs::OnBack() {
   if (!link_.ready()) return;
+  if (companion_ != nullptr) companion_->Back();
   for (const std::string& key : Keys()) {
     Job* job = Find(key);
     if (job == nullptr) continue;
@@ -151,10 +155,12 @@ void Jobs::OnBack() {
 }
 
 void Jobs::OnListing(bool pods) {
+  if (companion_ != nullptr) companion_->Listing(pods);
   for (auto& [key, job] : jobs_) (pods ? job.listed_pod : job.listed_job) = false;
 }
 
 void Jobs::OnListed(bool pods) {
+  if (companion_ != nullptr) companion_->Listed(pods);
   for (const std::string& key : Keys()) {
     Job* job = Find(key);
     if (job == nullptr || (pods ? job->listed_pod : job->listed_job)) continue;
@@ -168,6 +174,7 @@ void Jobs::OnListed(bool pods) {
 
 void Jobs::OnJob(const json& object, bool gone) {
   const JobView view = kind_.read(object, link_.selector());
+  if (companion_ != nullptr && view.key.empty()) return companion_->Seen(object, false, gone);
   if (gone) removing_.erase(view.uid);
   Job* job = Find(view.key);
   if (job == nullptr) {
@@ -181,6 +188,7 @@ void Jobs::OnJob(const json& object, bool gone) {
 
 void Jobs::OnPod(const json& object, bool gone) {
   const PodView view = ReadPod(object, kind_.pod);
+  if (companion_ != nullptr && view.key.empty()) return companion_->Seen(object, true, gone);
   Job* job = Find(view.key);
   if (job == nullptr) return;
   job->listed_pod = true;

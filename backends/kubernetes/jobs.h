@@ -17,6 +17,7 @@
 #include "backends/api/backend.h"
 #include "backends/api/registry.h"
 #include "backends/kubernetes/cluster_link.h"
+#include "backends/kubernetes/companion.h"
 #include "backends/kubernetes/config.h"
 #include "backends/kubernetes/job_kind.h"
 #include "backends/kubernetes/job_life.h"
@@ -34,6 +35,7 @@ class Jobs {
   Jobs(const BackendContext* context, const Config* config, const JobKind* kind);
 
   // Before anything else.
+  void Attach(Companion* companion) { companion_ = companion; }
   void Connect(Listener* listener);
   void Begin(AttemptWork& work);
   void Cancel(const std::string& key, bool forced);
@@ -41,6 +43,8 @@ class Jobs {
   void Adopt(const std::vector<KnownAttempt>& attempts);
   // Does what there is to do; waits for that for at most as long as nothing is due.
   void Poll();
+  ClusterLink& link() { return link_; }
+  Listener* listener() { return listener_; }
   // Any thread: Poll returns.
   void Wake() { link_.Wake(); }
 
@@ -121,6 +125,7 @@ class Jobs {
   const Config* const config_;
   const JobKind& kind_;
   Listener* listener_ = nullptr;
+  Companion* companion_ = nullptr;  // may be none
   ClusterLink link_;
   std::unordered_map<std::string, Job> jobs_;    // by key
   std::map<std::string, std::string> removing_;  // Jobs that nobody waits for: their names by their uids

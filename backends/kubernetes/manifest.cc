@@ -68,39 +68,6 @@ json ResourcesOf(const Resources& resources, const Config& config, const Setting
   return out;
 }
 
-json EnvOf(const AttemptWork& work, const Config& config, const JobFacts& facts) {
-  json env = json::array();
-  const auto put = [&](const std::string& name, const std::string& value) {
-    env.push_back({{"name", name}, {"value", Escaped(ToUtf8(value))}});
-  };
-  for (const auto& [name, value] : work.env) {
-    if (name == kPlaceVariable) {
-      env.push_back({{"name", name}, {"valueFrom", {{"fieldRef", {{"fieldPath", "metadata.name"}}}}}});
-      continue;
-    }
-    if (name != kTokenVariable && name != kTaskVariable) {
-      put(name, value);
-      continue;
-    }
-    const json key = {{"name", facts.secret.empty() ? JobName(work.name) : facts.secret},
-                      {"key", facts.secret_key.empty() ? kTokenKey : facts.secret_key}};
-    env.push_back({{"name", name}, {"valueFrom", {{"secretKeyRef", key}}}});
-  }
-  if (!config.ca_pem.empty()) put("ORCH_CA_PEM", config.ca_pem);
-  put(kStreamsVariable, kStreamsInOne);
-  put("ORCH_OWN_CGROUP", "1");  // the launcher sees what the kernel did for want of memory
-  const json more = Field(facts.settings, "env");
-  if (!more.is_object()) return env;
-  for (const auto& [name, value] : more.items()) {
-    if (value.is_string()) {
-      env.push_back({{"name", name}, {"value", value}});
-    } else {
-      env.push_back({{"name", name}, {"valueFrom", value}});
-    }
-  }
-  return env;
-}
-
 json PodSpecOf(const AttemptWork& work, const Config& config, const JobFacts& facts) {
   const Settings& settings = facts.settings;
   json volumes = json::array({{{"name", kWorkVolume}, {"emptyDir", json::object()}}});
@@ -155,6 +122,39 @@ json PodSpecOf(const AttemptWork& work, const Config& config, const JobFacts& fa
 }
 
 }  // namespace
+
+json EnvOf(const AttemptWork& work, const Config& config, const JobFacts& facts) {
+  json env = json::array();
+  const auto put = [&](const std::string& name, const std::string& value) {
+    env.push_back({{"name", name}, {"value", Escaped(ToUtf8(value))}});
+  };
+  for (const auto& [name, value] : work.env) {
+    if (name == kPlaceVariable) {
+      env.push_back({{"name", name}, {"valueFrom", {{"fieldRef", {{"fieldPath", "metadata.name"}}}}}});
+      continue;
+    }
+    if (name != kTokenVariable && name != kTaskVariable) {
+      put(name, value);
+      continue;
+    }
+    const json key = {{"name", facts.secret.empty() ? JobName(work.name) : facts.secret},
+                      {"key", facts.secret_key.empty() ? kTokenKey : facts.secret_key}};
+    env.push_back({{"name", name}, {"valueFrom", {{"secretKeyRef", key}}}});
+  }
+  if (!config.ca_pem.empty()) put("ORCH_CA_PEM", config.ca_pem);
+  put(kStreamsVariable, kStreamsInOne);
+  put("ORCH_OWN_CGROUP", "1");  // the launcher sees what the kernel did for want of memory
+  const json more = Field(facts.settings, "env");
+  if (!more.is_object()) return env;
+  for (const auto& [name, value] : more.items()) {
+    if (value.is_string()) {
+      env.push_back({{"name", name}, {"value", value}});
+    } else {
+      env.push_back({{"name", name}, {"valueFrom", value}});
+    }
+  }
+  return env;
+}
 
 std::string Slug(absl::string_view text, size_t longest) {
   std::string out;

@@ -42,6 +42,8 @@ struct JobFacts {
 std::string LauncherCommand(const Config& config);
 // How long its pod has between SIGTERM and SIGKILL, for a step's own time: the launcher ends what is left.
 int64_t GraceSeconds(int64_t grace_micros);
+// The variables of its container.
+nlohmann::json EnvOf(const AttemptWork& work, const Config& config, const JobFacts& facts);
 // A pod's template (PodTemplateSpec), with all that settings say but for their own patches of it.
 nlohmann::json PodTemplateOf(const AttemptWork& work, const Config& config, const JobFacts& facts);
 void PatchPod(const Settings& settings, nlohmann::json* pod_template);

@@ -14,6 +14,7 @@ namespace {
 using nlohmann::json;
 
 constexpr char kDashboard[] = "dashboard";
+constexpr char kGranularity[] = "granularity";
 
 }  // namespace
 
@@ -29,6 +30,12 @@ absl::StatusOr<Config> ReadConfig(const std::string& text) {
       }
       object.erase(found);
     }
+    if (const auto found = object.find(kGranularity); found != object.end()) {
+      config.whole_runs = *found == "run";
+      if (*found != "step" && *found != "run")
+        faults.push_back({"config.granularity", "must be run or step", "INVALID"});
+      object.erase(found);
+    }
     for (const char* name : {"url", "ttl_seconds"}) {
       if (object.erase(name) == 0) continue;
       faults.push_back({absl::StrCat("config.", name),
@@ -38,7 +45,7 @@ absl::StatusOr<Config> ReadConfig(const std::string& text) {
     }
   }
   absl::StatusOr<kubernetes::Config> pods =
-      kubernetes::ReadConfig(object.is_object() ? object.dump() : text, "dashboard, ");
+      kubernetes::ReadConfig(object.is_object() ? object.dump() : text, "granularity, dashboard, ");
   if (!pods.ok() && faults.empty()) return pods.status();
   if (!faults.empty()) {
     for (const Violation& fault : pods.ok() ? std::vector<Violation>() : ViolationsOf(pods.status())) {
@@ -59,6 +66,9 @@ std::string ConfigSchema() {
   json& properties = schema["properties"];
   properties.erase("url");
   properties.erase("ttl_seconds");
+  properties[kGranularity] = {
+      {"enum", {"run", "step"}},
+      {"description", "run: a run is a PipelineRun where it can be; step: a TaskRun for each step [step]"}};
   properties[kDashboard] = {{"type", "string"}, {"description", "where Tekton's dashboard is, for links"}};
   return schema.dump();
 }

@@ -10,7 +10,8 @@ namespace orch::tekton {
 
 struct Config {
   kubernetes::Config pods;
-  std::string dashboard;  // Tekton's: `https://tekton.example.org`; empty: there is none
+  bool whole_runs = false;  // runs are PipelineRuns where they can be
+  std::string dashboard;    // Tekton's: `https://tekton.example.org`; empty: there is none
 };
 
 // `text` is a JSON object. INVALID_ARGUMENT (CONFIG_INVALID) with all faults.

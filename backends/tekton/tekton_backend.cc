@@ -10,6 +10,8 @@
 #include "backends/kubernetes/pod_backend.h"
 #include "backends/kubernetes/probe.h"
 #include "backends/tekton/config.h"
+#include "backends/tekton/draining_logs.h"
+#include "backends/tekton/pipeline_runs.h"
 #include "backends/tekton/task.h"
 #include "backends/tekton/task_run.h"
 #include "server/base/status.h"
@@ -19,8 +21,12 @@ namespace {
 
 using tekton::Config;
 
-std::vector<kubernetes::Right> Rights() {
+std::vector<kubernetes::Right> Rights(bool whole_runs) {
   std::vector<kubernetes::Right> out;
+  for (const char* verb : {"create", "get", "list", "watch", "delete"}) {
+    if (!whole_runs) break;
+    out.push_back({"tekton.dev", "pipelineruns", verb, true});
+  }
   for (const char* verb : {"create", "get", "list", "watch", "patch", "delete"}) {
     out.push_back({"tekton.dev", "taskruns", verb, true});
   }
@@ -33,12 +39,65 @@ std::vector<kubernetes::Right> Rights() {
 class TektonBackend : public kubernetes::PodBackend {
  public:
   TektonBackend(BackendContext context, Config config)
-      : PodBackend(std::move(context), std::move(config.pods), &tekton::TaskRuns()) {}
+      : PodBackend(std::move(context), config.pods, &tekton::TaskRuns()),
+        tekton_(std::move(config)),
+        runs_(&context_, &tekton_, &jobs_, &draining_) {
+    jobs_.Attach(&runs_);
+  }
+  ~TektonBackend() override { Stop(); }  // before what its thread uses
+
+  bool takes_runs() const override { return tekton_.whole_runs; }
+  std::string WhyNotWhole(const RunOutline& outline) const override { return tekton::WhyNotWhole(outline, config_); }
+
+  void Submit(Unit unit) override {
+    if (!unit.outline) return PodBackend::Submit(std::move(unit));
+    for (AttemptWork& work : unit.attempts) {
+      thread_.Post([this, work = std::move(work), outline = unit.outline] { runs_.Begin(work, outline); });
+    }
+  }
+  void Began(absl::string_view key, absl::string_view place) override {
+    thread_.Post([this, key = std::string(key), place = std::string(place)] { runs_.Began(key, place); });
+  }
+  void Cancel(absl::string_view key, CancelMode mode) override {
+    thread_.Post([this, key = std::string(key), forced = mode == CancelMode::kForced] {
+      if (!runs_.Has(key)) return jobs_.Cancel(key, forced);
+      if (forced) runs_.Kill(key);  // its launcher is told else
+    });
+  }
+  void Release(absl::string_view key) override {
+    thread_.Post([this, key = std::string(key)] {
+      if (!runs_.Has(key)) return jobs_.Forget(key);
+      runs_.Forget(key);
+    });
+  }
+  void Adopt(std::vector<KnownAttempt> attempts) override {
+    thread_.Post([this, attempts = std::move(attempts)] {
+      std::vector<KnownAttempt> steps;
+      for (const KnownAttempt& known : attempts) {
+        if (known.outline) {
+          runs_.Adopt(known);
+        } else {
+          steps.push_back(known);
+        }
+      }
+      jobs_.Adopt(steps);
+    });
+  }
+  void KeepRuns(std::vector<std::string> run_ids) override {
+    thread_.Post([this, run_ids = std::move(run_ids)] { runs_.KeepRuns(run_ids); });
+  }
+  void ReleaseRun(absl::string_view run_id) override {
+    thread_.Post([this, run_id = std::string(run_id)] { runs_.ReleaseRun(run_id); });
+  }
+  absl::StatusOr<std::unique_ptr<LogReader>> OpenLog(const LogAddress& address, LogStreamName stream) override {
+    draining_.Await(jobs_.LogPrefix(address));
+    return PodBackend::OpenLog(address, stream);
+  }
 
   ProbeReport Probe() override {
     kubernetes::ProbeSubject subject;
     subject.kind = &tekton::TaskRuns();
-    subject.rights = Rights();
+    subject.rights = Rights(tekton_.whole_runs);
     subject.absent = "Tekton Pipelines is not installed in this cluster: it knows no TaskRuns of tekton.dev/v1";
     subject.absent_fix = "install Tekton Pipelines 0.53 or later, or use the flavor kubernetes";
     return kubernetes::ProbeCluster(subject, config_, context_.instance, context_.orchestrator);
@@ -55,6 +114,11 @@ class TektonBackend : public kubernetes::PodBackend {
     }
     return kubernetes::FaultWords(faults);
   }
+
+ private:
+  const Config tekton_;
+  tekton::DrainingLogs draining_;
+  tekton::PipelineRuns runs_;  // the thread's
 };
 
 }  // namespace
@@ -68,8 +132,8 @@ absl::StatusOr<std::unique_ptr<Backend>> MakeTektonBackend(const BackendContext&
 FlavorInfo TektonFlavor() {
   FlavorInfo info;
   info.name = "tekton";
-  info.description = "Tekton TaskRuns in a Kubernetes namespace, one for a step";
-  info.units = {"step"};
+  info.description = "Tekton PipelineRuns in a Kubernetes namespace, or a TaskRun for a step";
+  info.units = {"run", "step"};
   info.needs = "a cluster with Tekton Pipelines 0.53 or later that a kubeconfig or a service account can reach";
   info.native = {"scheduling", "cancel", "live logs", "resource limits", "submit by name", "its dashboard"};
   info.supplied = {"retries", "time-outs", "caching", "slots", "run page without its dashboard"};

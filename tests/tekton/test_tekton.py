@@ -3,7 +3,9 @@ from __future__ import annotations
 
 import base64
 import json
+import signal
 import unittest
+from pathlib import Path
 from typing import Any
 
 from tests.crash.test_fault_points import points
@@ -172,6 +174,82 @@ class Faults(OnTekton):
                 self.assertEqual((step["state"], step["attempt"]), ("CANCELLED" if stops else "SUCCEEDED", 1))
                 self.assertEqual((marks / name).read_text(), "x\n")
                 self.wait_clean()
+
+
+class WholeRuns(OnTekton):
+    """A run as one PipelineRun, whose tasks hold launchers that ask the daemon for their steps."""
+
+    kinds = ("pipelineruns", "taskruns", "pods", "secrets")
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.other(granularity="run")
+
+    def marked(self, name: str, script: str = "true", **more: Any) -> dict[str, Any]:
+        settings = {"volumes": [{"name": "m", "hostPath": {"path": str(self.marks)}}], "volume_mounts": [{"name": "m", "mountPath": "/m"}]}
+        return self.step(f"echo x >>/m/{name}; {script}", name=name, settings=settings, **more)
+
+    @property
+    def marks(self) -> Path:
+        folder = self.daemon.home / "marks"
+        folder.mkdir(exist_ok=True)
+        folder.chmod(0o777)
+        return folder
+
+    def runs(self) -> list[dict[str, Any]]:
+        return [o for o in self.cluster.list("pipelineruns") if "orchd.io/run" in o["metadata"].get("labels", {})]
+
+    def wait_clean(self) -> None:
+        wait_for("the namespace to be clean", lambda: not any(
+            "orchd.io/run" in o["metadata"].get("labels", {}) for kind in self.kinds for o in self.cluster.list(kind)), 180)
+
+    def diamond(self, middle: str = "true") -> list[dict[str, Any]]:
+        out = {"outputs": {"x": {}}}
+        return [self.marked("a", "echo made >$ORCH_OUTPUT_X", **out),
+                self.marked("b", f"cat $ORCH_INPUT_I >$ORCH_OUTPUT_X; {middle}", inputs={"i": "a.x"}, **out),
+                self.marked("c", "cat $ORCH_INPUT_I >$ORCH_OUTPUT_X", inputs={"i": "a.x"}, **out),
+                self.marked("d", "cat $ORCH_INPUT_L $ORCH_INPUT_R", inputs={"l": "b.x", "r": "c.x"})]
+
+    def ran_once(self, run: str) -> None:
+        self.assertEqual({name: (s["state"], s["attempt"]) for name, s in self.daemon.steps(run).items()}, dict.fromkeys("abcd", ("SUCCEEDED", 1)))
+        self.assertEqual({name: (self.marks / name).read_text() for name in "abcd"}, dict.fromkeys("abcd", "x\n"))
+        self.assertEqual(self.daemon.ctl("logs", run, "d").stdout, "made\nmade\n")
+        self.wait_clean()
+
+    def test_a_diamond_is_one_pipeline_run(self) -> None:
+        run = self.submit(*self.diamond("until [ -f /m/go ]; do sleep 0.1; done"))
+        wait_for("b to run", (self.marks / "b").exists, 180)
+        [native] = self.runs()
+        self.assertEqual(sorted(len(task.get("runAfter", [])) for task in native["spec"]["pipelineSpec"]["tasks"]), [0, 1, 1, 2])
+        (self.marks / "go").touch()
+        self.wait(run)
+        self.ran_once(run)
+
+    def test_the_daemon_is_killed_in_the_middle(self) -> None:
+        run = self.submit(*self.diamond("until [ -f /m/go ]; do sleep 0.1; done"))
+        wait_for("b to run", (self.marks / "b").exists, 180)
+        self.daemon.restart(signal.SIGKILL)
+        (self.marks / "go").touch()
+        self.wait(run)
+        self.ran_once(run)
+
+    def test_a_cancel_reaches_what_runs_and_what_waits(self) -> None:
+        run = self.submit(*self.diamond("while true; do sleep 0.1; done"))
+        wait_for("b to run", (self.marks / "b").exists, 180)
+        self.daemon.ctl("cancel-run", run)
+        self.wait(run, code=5)
+        self.assertEqual({self.daemon.steps(run)[n]["state"] for n in "bd"}, {"CANCELLED"})
+        self.assertFalse((self.marks / "d").exists())
+        self.wait_clean()
+
+    def test_a_step_that_fails_stops_what_needs_it(self) -> None:
+        run = self.submit(*self.diamond("exit 3"))
+        self.wait(run, code=1)
+        steps = self.daemon.steps(run)
+        self.assertEqual((steps["b"]["state"], steps["b"]["reason"], steps["c"]["state"]), ("FAILED", "EXIT_CODE", "SUCCEEDED"))
+        self.assertEqual(steps["d"]["state"], "SKIPPED")
+        self.assertFalse((self.marks / "d").exists())
+        self.wait_clean()
 
 
 del OnACluster, OnTekton

@@ -1,0 +1,652 @@
+#include "backends/tekton/pipeline_runs.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "backends/kubernetes/job_end.h"
+#include "backends/kubernetes/manifest.h"
+#include "backends/tekton/task_run.h"
+#include "server/base/clock.h"
+#include "server/base/fault.h"
+#include "server/base/log.h"
+
+namespace orch::tekton {
+namespace {
+
+using kubernetes::Answer;
+using kubernetes::JobLog;
+using kubernetes::PodView;
+using nlohmann::json;
+
+constexpr char kRuns[] = "pipelineruns";
+constexpr char kMergePatch[] = "application/merge-patch+json";
+constexpr int kMostMoves = 3;
+constexpr int64_t kAgain = 1'000'000;
+// So long what is left of a log is waited for once the daemon knows of the end.
+constexpr int64_t kLongestDrain = 30'000'000;
+
+std::string Dump(const json& object) { return object.dump(-1, ' ', false, json::error_handler_t::replace); }
+
+std::string Label(const json& object, const char* name) {
+  const auto metadata = object.find("metadata");
+  if (metadata == object.end() || !metadata->is_object()) return "";
+  const auto labels = metadata->find("labels");
+  if (labels == metadata->end() || !labels->is_object()) return "";
+  const auto found = labels->find(name);
+  return found != labels->end() && found->is_string() ? found->get<std::string>() : "";
+}
+
+}  // namespace
+
+PipelineRuns::PipelineRuns(const BackendContext* context, const Config* config, kubernetes::Jobs* jobs,
+                           DrainingLogs* draining)
+    : context_(*context), config_(*config), jobs_(*jobs), draining_(*draining) {}
+
+std::string PipelineRuns::Path(const std::string& name) const { return jobs_.link().Objects(kApiVersion, kRuns, name); }
+
+PipelineRuns::Attempt* PipelineRuns::Find(const std::string& key) {
+  const auto found = attempts_.find(key);
+  return found == attempts_.end() ? nullptr : &found->second;
+}
+
+std::vector<std::string> PipelineRuns::KeysIn(const std::string& native) const {
+  std::vector<std::string> keys;
+  for (const auto& [key, attempt] : attempts_) {
+    if (attempt.in == native) keys.push_back(key);
+  }
+  return keys;
+}
+
+std::vector<std::string> PipelineRuns::KeysOf(const std::string& run) const {
+  std::vector<std::string> keys;
+  for (const auto& [key, attempt] : attempts_) {
+    if (attempt.run == run) keys.push_back(key);
+  }
+  return keys;
+}
+
+bool PipelineRuns::ready() const { return listed_ && jobs_.link().ready(); }
+
+// --- what the daemon says ---
+
+void PipelineRuns::Begin(const AttemptWork& work, Outline outline) {
+  const std::string& key = work.name.key;
+  const auto [it, fresh] = attempts_.try_emplace(key);
+  Attempt& attempt = it->second;
+  if (!fresh) {  // what is known of it
+    if (attempt.accepted) jobs_.listener()->Accepted(key, attempt.in, attempt.in, "");
+    if (attempt.end.has_value()) jobs_.listener()->Ended(key, *attempt.end);
+    return;
+  }
+  attempt.name = work.name;
+  attempt.outline = std::move(outline);
+  attempt.run = kubernetes::LabelValue(work.name.run_id);
+  attempt.log_prefix = jobs_.LogPrefix(work.name);
+  attempt.memory = work.resources.memory;
+  attempt.log_limit = work.log_limit_bytes;
+  kept_.insert(attempt.run);
+  released_.erase(attempt.run);
+  Place(key);
+}
+
+void PipelineRuns::Adopt(const KnownAttempt& known) {
+  const std::string& key = known.name.key;
+  if (known.handle.empty()) return jobs_.listener()->NotFound(key);  // then it is submitted again, and looked for
+  const auto [it, fresh] = attempts_.try_emplace(key);
+  if (!fresh) return;
+  Attempt& attempt = it->second;
+  attempt.name = known.name;
+  attempt.outline = known.outline;
+  attempt.run = kubernetes::LabelValue(known.name.run_id);
+  attempt.log_prefix = jobs_.LogPrefix(known.name);
+  attempt.log_limit = known.log_limit_bytes;
+  attempt.in = known.handle;
+  attempt.place = known.place;
+  attempt.accepted = attempt.adopted = true;
+  kept_.insert(attempt.run);
+  if (ready()) Check(key);
+}
+
+void PipelineRuns::Began(const std::string& key, const std::string& place) {
+  Attempt* attempt = Find(key);
+  if (attempt == nullptr || attempt->over) return;
+  attempt->place = place;
+  Check(key);
+}
+
+void PipelineRuns::Kill(const std::string& key) {
+  Attempt* attempt = Find(key);
+  if (attempt == nullptr || attempt->over || attempt->place.empty()) return;
+  attempt->killed = true;
+  DeletePod(attempt->place, 1);
+}
+
+void PipelineRuns::Forget(const std::string& key) {
+  Attempt* attempt = Find(key);
+  if (attempt == nullptr) return;
+  const bool reads = !attempt->place.empty() && !attempt->end && jobs_.link().client() != nullptr;
+  if (!reads) return Drop(key);
+  attempt->forgotten = true;
+  draining_.Begin(attempt->log_prefix);
+  attempt->timer = jobs_.link().client()->After(kLongestDrain, [this, key] {
+    Attempt* late = Find(key);
+    if (late == nullptr) return;
+    late->timer = 0;
+    Drop(key);
+  });
+  Check(key);
+}
+
+void PipelineRuns::Drop(const std::string& key) {
+  const auto found = attempts_.find(key);
+  if (found == attempts_.end()) return;
+  Attempt attempt = std::move(found->second);
+  attempts_.erase(found);
+  if (attempt.timer != 0 && jobs_.link().client() != nullptr) jobs_.link().client()->Abort(attempt.timer);
+  attempt.log.reset();
+  kubernetes::ForgetProgress(attempt.log_prefix);
+  draining_.End(attempt.log_prefix);
+  RemoveReleased();
+}
+
+void PipelineRuns::KeepRuns(const std::vector<std::string>& run_ids) {
+  for (const std::string& id : run_ids) kept_.insert(kubernetes::LabelValue(id));
+  keeps_ = true;
+  if (ready()) Sweep();
+}
+
+void PipelineRuns::ReleaseRun(const std::string& run_id) {
+  const std::string run = kubernetes::LabelValue(run_id);
+  kept_.erase(run);
+  const bool has =
+      std::any_of(natives_.begin(), natives_.end(), [&](const auto& n) { return n.second.view.run_id == run; });
+  if (has || making_.count(run) > 0) released_.insert(run);
+  RemoveReleased();
+}
+
+// --- what the cluster says ---
+
+void PipelineRuns::Anew() {
+  watch_.reset();
+  for (auto& [key, attempt] : attempts_) {
+    attempt.log.reset();
+    attempt.timer = 0;
+  }
+  for (auto& [run, making] : making_) making.asked = false;
+  for (auto& [name, native] : natives_) native.removing = false;
+  listed_ = false;
+  if (begun_) Begin();
+}
+
+void PipelineRuns::Begin() {
+  begun_ = true;
+  kubernetes::Client* client = jobs_.link().client();
+  if (client == nullptr) return;  // Anew comes when there is one
+  kubernetes::Watch::Calls calls;
+  calls.listing = [this] {
+    for (auto& [name, native] : natives_) native.listed = false;
+  };
+  calls.seen = [this](const json& object) { OnRun(object, false); };
+  calls.gone = [this](const json& object) { OnRun(object, true); };
+  calls.listed = [this] {
+    listed_ = true;
+    std::vector<std::string> names;
+    for (auto& [name, native] : natives_) {
+      if (!native.listed && native.known) native.gone = true;
+      names.push_back(name);
+    }
+    if (jobs_.link().ready()) return Back();
+  };
+  calls.failed = [this](const Answer& answer) { jobs_.link().Away(answer); };
+  watch_ = std::make_unique<kubernetes::Watch>(client, Path(), jobs_.link().selector(), std::move(calls));
+  watch_->Start();
+}
+
+void PipelineRuns::Back() {
+  if (watch_ == nullptr && begun_) Begin();
+  if (watch_ != nullptr) watch_->Hurry();
+  if (!ready()) return;
+  std::vector<std::string> keys;
+  for (const auto& [key, attempt] : attempts_) keys.push_back(key);
+  for (const std::string& key : keys) {
+    Attempt* attempt = Find(key);
+    if (attempt == nullptr) continue;
+    if (std::exchange(attempt->adopted, false) && !attempt->place.empty()) {
+      TaskSeen& seen = natives_[attempt->in].tasks[attempt->name.step_index];
+      if (seen.pods.count(attempt->place) == 0) seen.pods_gone[attempt->place] = true;  // in the time of another daemon
+    }
+    if (attempt->in.empty()) {
+      Place(key);
+    } else {
+      Check(key);
+    }
+  }
+  std::vector<std::string> runs;
+  for (const auto& [run, making] : making_) {
+    if (!making.asked) runs.push_back(run);
+  }
+  for (const std::string& run : runs) MakeRun(run);
+  Sweep();
+  RemoveReleased();
+}
+
+void PipelineRuns::Listing(bool pods) {
+  for (auto& [name, native] : natives_) {
+    for (auto& [index, seen] : native.tasks) {
+      if (pods) {
+        for (auto& [pod, view] : seen.pods) seen.pods_gone[pod] = true;  // until it is listed again
+      } else if (seen.task_run) {
+        seen.task_run_gone = true;
+      }
+    }
+  }
+}
+
+void PipelineRuns::Listed(bool) {
+  std::vector<std::string> names;
+  for (const auto& [name, native] : natives_) names.push_back(name);
+  for (const std::string& name : names) CheckAll(name);
+}
+
+void PipelineRuns::Seen(const json& object, bool pod, bool gone) {
+  uint32_t index = 0;
+  const std::string name = Label(object, kOfRunLabel);
+  if (name.empty() || !absl::SimpleAtoi(Label(object, kTaskLabel), &index)) return;
+  TaskSeen& seen = natives_[name].tasks[index];
+  if (pod) {
+    PodView view = kubernetes::ReadPod(object, TaskRuns().pod);
+    seen.pods_gone[view.name] = gone;
+    seen.pods[view.name] = std::move(view);
+  } else {
+    seen.task_run = ReadTaskRun(object, jobs_.link().selector());
+    seen.task_run_gone = gone;
+  }
+  for (const std::string& key : KeysIn(name)) {
+    const Attempt* attempt = Find(key);
+    if (attempt != nullptr && attempt->name.step_index == index) Check(key);
+  }
+}
+
+void PipelineRuns::OnRun(const json& object, bool gone) {
+  PipelineRunView view = ReadPipelineRun(object, jobs_.link().selector());
+  if (!view.ours) return;
+  const std::string name = view.name;
+  if (gone) {
+    natives_[name].gone = true;
+    CheckAll(name);
+    if (KeysIn(name).empty()) natives_.erase(name);
+    return;
+  }
+  Take(object);
+  CheckAll(name);
+  Sweep();
+  RemoveReleased();
+}
+
+void PipelineRuns::Take(const json& object) {
+  PipelineRunView view = ReadPipelineRun(object, jobs_.link().selector());
+  Native& native = natives_[view.name];
+  native.known = native.listed = true;
+  native.gone = false;
+  native.view = std::move(view);
+}
+
+void PipelineRuns::CheckAll(const std::string& native) {
+  for (const std::string& key : KeysIn(native)) Check(key);
+}
+
+// --- which PipelineRun has its task ---
+
+void PipelineRuns::Place(const std::string& key) {
+  if (!ready()) return;
+  Attempt& attempt = attempts_.at(key);
+  for (auto it = natives_.rbegin(); it != natives_.rend(); ++it) {
+    Native& native = it->second;
+    const uint32_t index = attempt.name.step_index;
+    const auto task = native.view.tasks.find(index);
+    if (native.view.run_id != attempt.run || native.over() || task == native.view.tasks.end()) continue;
+    if (native.tasks[index].over()) continue;
+    attempt.in = it->first;
+    std::string url;
+    if (!config_.dashboard.empty()) {
+      url = absl::StrCat(config_.dashboard, "/#/namespaces/", jobs_.link().space(), "/pipelineruns/", it->first,
+                         "?pipelineTask=", task->second);
+    }
+    attempt.accepted = true;
+    jobs_.listener()->Accepted(key, it->first, it->first, url);
+    return Check(key);
+  }
+  if (making_.count(attempt.run) == 0) Make(attempt.run);
+}
+
+void PipelineRuns::Make(const std::string& run) {
+  const std::vector<std::string> keys = KeysOf(run);
+  const auto waits =
+      std::find_if(keys.begin(), keys.end(), [&](const std::string& key) { return Find(key)->in.empty(); });
+  if (waits == keys.end()) return;
+  absl::StatusOr<RunOutline> outline = Find(*waits)->outline();
+  if (!outline.ok()) {
+    const std::string key = *waits;
+    attempts_.erase(key);
+    return jobs_.listener()->Refused(key, true, Reason::kSubmitRefused, std::string(outline.status().message()));
+  }
+  Making making;
+  making.outline = *std::move(outline);
+  for (const auto& [name, native] : natives_) {
+    if (native.view.run_id == run) making.number = std::max(making.number, native.view.number + 1);
+  }
+  making_[run] = std::move(making);
+  MakeRun(run);
+}
+
+// The Secret first, so that no pod waits for it.
+void PipelineRuns::MakeRun(const std::string& run) {
+  Making& making = making_.at(run);
+  kubernetes::Client* client = jobs_.link().client();
+  if (client == nullptr || std::exchange(making.asked, true)) return;
+  const RunFacts facts = {context_.instance, context_.orchestrator, making.number};
+  const std::string name = PipelineRunName(making.outline, making.number);
+  const json secret = SecretOf(making.outline, facts);
+  const std::string body = Dump(PipelineRunOf(making.outline, config_.pods, facts));
+  const auto create = [this, run, body] {
+    kubernetes::Request request{"POST", absl::StrCat(Path(), "?fieldManager=orchd&fieldValidation=Strict"), body};
+    request.tries = 1;  // after an answer that was lost it is looked for
+    ORCH_FAULT("tekton.create");
+    jobs_.link().client()->Call(std::move(request), [this, run](const Answer& answer) {
+      ORCH_FAULT("tekton.created");
+      Made(run, answer);
+    });
+  };
+  client->Call({"POST", jobs_.link().Secrets(), Dump(secret)}, [this, run, name, secret, create](const Answer& answer) {
+    if (answer.ok()) return create();
+    if (answer.reason != "AlreadyExists") return Refuse(run, answer);
+    const json patch = {{"stringData", secret["stringData"]}};
+    jobs_.link().client()->Call({"PATCH", jobs_.link().Secrets(name), Dump(patch), kMergePatch},
+                                [this, run, create](const Answer& patched) {
+                                  if (patched.ok()) return create();
+                                  Refuse(run, patched);
+                                });
+  });
+}
+
+void PipelineRuns::Made(const std::string& run, const Answer& answer) {
+  if (making_.count(run) == 0) return;
+  if (answer.reason == "AlreadyExists") return LookAtTaken(run);
+  if (!answer.ok()) return Refuse(run, answer);
+  making_.erase(run);
+  Take(answer.object);
+  const PipelineRunView view = ReadPipelineRun(answer.object, jobs_.link().selector());
+  Own(view.name, view.uid);
+  for (const std::string& key : KeysOf(run)) {
+    const Attempt* attempt = Find(key);
+    if (attempt != nullptr && attempt->in.empty()) Place(key);
+  }
+  RemoveReleased();
+}
+
+// There is one of its name: ours, of an answer that was lost, or one that is over, after which it is numbered.
+void PipelineRuns::LookAtTaken(const std::string& run) {
+  const Making& making = making_.at(run);
+  kubernetes::Request request;
+  request.path = Path(PipelineRunName(making.outline, making.number));
+  jobs_.link().client()->Call(std::move(request), [this, run](const Answer& answer) {
+    const auto found = making_.find(run);
+    if (found == making_.end()) return;
+    if (answer.ok()) {
+      const PipelineRunView view = ReadPipelineRun(answer.object, jobs_.link().selector());
+      if (view.ours && view.run_id == run && !view.over && !view.deleting) return Made(run, answer);
+      ++found->second.number;
+    } else if (answer.code != 404) {
+      return Again(run, answer);
+    }
+    found->second.asked = false;
+    MakeRun(run);
+  });
+}
+
+void PipelineRuns::Again(const std::string& run, const Answer& answer) {
+  const auto found = making_.find(run);
+  if (found == making_.end()) return;
+  found->second.asked = false;
+  jobs_.link().Away(answer);
+  jobs_.link().client()->After(kAgain, [this, run] {
+    const auto still = making_.find(run);
+    if (still != making_.end() && !still->second.asked) MakeRun(run);
+  });
+}
+
+void PipelineRuns::Refuse(const std::string& run, const Answer& answer) {
+  const auto found = making_.find(run);
+  if (found == making_.end()) return;
+  const bool webhook = answer.code == 500 && absl::StrContains(answer.message, "webhook");
+  // By its name it is made once, however often that is asked for.
+  if ((answer.later() && answer.code != 429 && !webhook) || answer.code == 401) return Again(run, answer);
+  const bool for_now =
+      webhook || answer.code == 429 || (answer.code == 403 && absl::StrContains(answer.message, "exceeded quota"));
+  std::string words = answer.Words();
+  if (answer.code == 403 && absl::StrContains(answer.message, "cannot ")) {
+    absl::StrAppend(&words, "; docs/tekton.md has the rights that are needed");
+  }
+  const std::string secret = PipelineRunName(found->second.outline, found->second.number);
+  making_.erase(found);
+  jobs_.link().client()->Call({"DELETE", jobs_.link().Secrets(secret)}, [](const Answer&) {});
+  for (const std::string& key : KeysOf(run)) {
+    if (!Find(key)->in.empty()) continue;
+    const bool accepted = Find(key)->accepted;
+    if (accepted) {
+      AttemptEnd end;
+      end.reason = Reason::kSubmitRefused;
+      end.message = words;
+      end.never_started = true;
+      End(key, std::move(end));
+      continue;
+    }
+    attempts_.erase(key);
+    jobs_.listener()->Refused(key, for_now, Reason::kSubmitRefused, words);
+  }
+}
+
+// From now on the Secret goes with the run.
+void PipelineRuns::Own(const std::string& name, const std::string& uid) {
+  const json patch = kubernetes::OwnerPatch(kApiVersion, "PipelineRun", name, uid);
+  jobs_.link().client()->Call(
+      {"PATCH", jobs_.link().Secrets(name), Dump(patch), kMergePatch}, [this, name](const Answer& answer) {
+        if (answer.ok() || answer.code == 404) return;
+        Log(LogLevel::kWarning, "a Secret has no owner",
+            {{"orchestrator", context_.orchestrator}, {"secret", name}, {"why", answer.Words()}});
+      });
+}
+
+// --- an attempt ---
+
+void PipelineRuns::Check(const std::string& key) {
+  Attempt* attempt = Find(key);
+  if (attempt == nullptr || attempt->over || attempt->end || attempt->in.empty() || !ready()) return;
+  const Native& native = natives_[attempt->in];
+  static const TaskSeen kNothing;
+  const auto task = native.tasks.find(attempt->name.step_index);
+  const TaskSeen& seen = task == native.tasks.end() ? kNothing : task->second;
+  const auto pod = seen.pods.find(attempt->place);
+  switch (FateOf(seen, native.over(), attempt->place)) {
+    case TaskFate::kGoesOn:
+      if (attempt->place.empty()) return Explain(key, seen);
+      if (pod != seen.pods.end() && pod->second.began() && attempt->log == nullptr) {
+        const auto reads =
+            std::count_if(attempts_.begin(), attempts_.end(), [](const auto& a) { return a.second.log != nullptr; });
+        if (reads < config_.pods.logs_at_once) LogOf(key).Follow(jobs_.link().Pods(attempt->place));
+      }
+      return;
+    case TaskFate::kPlaceOver: {
+      attempt->over = true;
+      if (pod == seen.pods.end() || !pod->second.began()) return LogRead(key);
+      const auto gone = seen.pods_gone.find(attempt->place);
+      const bool leaving = pod->second.deleting || native.over() || (gone != seen.pods_gone.end() && gone->second);
+      return LogOf(key).Finish(jobs_.link().Pods(attempt->place), leaving);
+    }
+    case TaskFate::kNotStarted:
+      return NotStarted(key, native, seen);
+  }
+}
+
+// Nobody comes for it: another PipelineRun is made, unless that would be no better.
+void PipelineRuns::NotStarted(const std::string& key, const Native& native, const TaskSeen& seen) {
+  Attempt& attempt = attempts_.at(key);
+  const bool by_itself = native.view.reason == "Failed" || native.view.reason == "Completed" ||
+                         native.view.reason == "Succeeded" || native.view.reason == "Cancelled";
+  AttemptEnd end;
+  end.never_started = true;
+  if (seen.task_run && seen.task_run->failed && seen.task_run->verdict != Reason::kNone) {
+    end.reason = seen.task_run->verdict;
+    end.message = absl::StrCat(seen.task_run->reason, ": ", seen.task_run->message);
+  } else if (native.view.over && !by_itself) {
+    end.reason = Reason::kSubmitRefused;
+    end.message = absl::StrCat("its PipelineRun: ", native.view.reason, ": ", native.view.message);
+  } else if (attempt.moves >= kMostMoves) {
+    end.reason = Reason::kLost;
+    end.message = "its task has ended again and again before it was begun";
+  } else {
+    ++attempt.moves;
+    attempt.in.clear();
+    return Place(key);
+  }
+  End(key, std::move(end));
+}
+
+void PipelineRuns::Explain(const std::string& key, const TaskSeen& seen) {
+  Attempt& attempt = attempts_.at(key);
+  kubernetes::Pending pending;
+  for (const auto& [name, pod] : seen.pods) {
+    if (pod.over() || pod.began()) continue;
+    pending = kubernetes::PendingOf(pod, config_.pods.image_seconds);
+  }
+  if (pending.reason == Reason::kNone && seen.task_run && !seen.task_run->waits_for.empty()) {
+    pending = {Reason::kUnschedulable, seen.task_run->waits_for};
+  }
+  if (pending.reason == Reason::kNone) return;
+  if (pending.reason == attempt.pending.reason && pending.message.size() <= attempt.pending.message.size()) return;
+  attempt.pending = pending;
+  jobs_.listener()->Pending(key, pending.reason, pending.message);
+}
+
+JobLog& PipelineRuns::LogOf(const std::string& key) {
+  Attempt& attempt = attempts_.at(key);
+  if (attempt.log != nullptr) return *attempt.log;
+  JobLog::Calls calls;
+  calls.finished = [this, key] { LogRead(key); };
+  calls.over_limit = [this, key] { Kill(key); };
+  calls.unwritable = [this, key](const std::string& fault) {
+    Log(LogLevel::kWarning, "a log cannot be written",
+        {{"orchestrator", context_.orchestrator}, {"key", key}, {"why", fault}});
+  };
+  attempt.log = std::make_unique<JobLog>(jobs_.link().client(), TaskRuns().pod.main, attempt.log_prefix, key,
+                                         attempt.log_limit, std::move(calls));
+  return *attempt.log;
+}
+
+// Its place is over, and its log as far as it can be had.
+void PipelineRuns::LogRead(const std::string& key) {
+  Attempt& attempt = attempts_.at(key);
+  if (attempt.forgotten) {  // not from within the log's own call
+    draining_.End(attempt.log_prefix);
+    jobs_.link().client()->Abort(std::exchange(attempt.timer, 0));
+    attempt.timer = jobs_.link().client()->After(0, [this, key] {
+      if (Attempt* done = Find(key); done != nullptr) done->timer = 0;
+      Drop(key);
+    });
+    return;
+  }
+  const Native& native = natives_[attempt.in];
+  const auto task = native.tasks.find(attempt.name.step_index);
+  std::optional<PodView> pod;
+  std::optional<kubernetes::JobView> task_run;
+  kubernetes::JobFate fate;
+  fate.word = native.gone ? "PipelineRun" : "TaskRun";
+  fate.memory = attempt.memory;
+  fate.stop_sent = attempt.killed;
+  fate.job_gone = native.gone;
+  if (task != native.tasks.end()) {
+    const auto at = task->second.pods.find(attempt.place);
+    if (at != task->second.pods.end()) pod = at->second;
+    const auto gone = task->second.pods_gone.find(attempt.place);
+    fate.pod_gone = gone != task->second.pods_gone.end() && gone->second;
+    if (!fate.job_gone) task_run = task->second.task_run;
+    fate.job_gone = fate.job_gone || task->second.task_run_gone;
+  }
+  if (attempt.log != nullptr) {
+    fate.over_limit = attempt.log->was_over_limit();
+    fate.log_fault = attempt.log->fault();
+    fate.stdout_bytes = attempt.log->bytes(false);
+    fate.stderr_bytes = attempt.log->bytes(true);
+  }
+  kubernetes::JobEnd ended = kubernetes::EndOf(pod, task_run, fate);
+  ended.end.never_started = false;  // its launcher has begun it
+  if (ended.lost) ended.end.reason = Reason::kLost;
+  End(key, std::move(ended.end));
+}
+
+void PipelineRuns::End(const std::string& key, AttemptEnd end) {
+  Attempt& attempt = attempts_.at(key);
+  attempt.over = true;
+  if (end.ended_wall == 0) end.ended_wall = Clock::Real().Now().wall;
+  attempt.end = end;
+  jobs_.listener()->Ended(key, std::move(end));
+}
+
+// --- cleaning up ---
+
+// What is there of runs that the daemon does not know.
+void PipelineRuns::Sweep() {
+  if (!keeps_) return;
+  std::vector<std::string> names;
+  for (const auto& [name, native] : natives_) {
+    if (native.known && native.view.ours && kept_.count(native.view.run_id) == 0 &&
+        released_.count(native.view.run_id) == 0) {
+      names.push_back(name);
+    }
+  }
+  for (const std::string& name : names) Remove(name);
+}
+
+void PipelineRuns::RemoveReleased() {
+  std::vector<std::string> names;
+  for (const auto& [name, native] : natives_) {
+    if (!native.known || released_.count(native.view.run_id) == 0) continue;
+    const bool read = std::any_of(attempts_.begin(), attempts_.end(), [&, id = native.view.run_id](const auto& a) {
+      return a.second.run == id && a.second.forgotten;
+    });
+    if (!read) names.push_back(name);
+  }
+  for (const std::string& name : names) Remove(name);
+}
+
+void PipelineRuns::Remove(const std::string& name) {
+  Native& native = natives_[name];
+  kubernetes::Client* client = jobs_.link().client();
+  if (native.removing || native.gone || client == nullptr) return;
+  native.removing = true;
+  const json options = {{"kind", "DeleteOptions"},
+                        {"apiVersion", "v1"},
+                        {"propagationPolicy", "Background"},
+                        {"preconditions", {{"uid", native.view.uid}}}};
+  client->Call({"DELETE", Path(name), Dump(options)}, [this, name](const Answer& answer) {
+    if (answer.ok() || answer.code == 404 || answer.code == 409) return;
+    natives_[name].removing = false;  // when it is back
+    jobs_.link().Away(answer);
+  });
+}
+
+void PipelineRuns::DeletePod(const std::string& name, int64_t grace_seconds) {
+  if (jobs_.link().client() == nullptr) return;
+  const json options = {{"kind", "DeleteOptions"}, {"apiVersion", "v1"}, {"gracePeriodSeconds", grace_seconds}};
+  jobs_.link().client()->Call({"DELETE", jobs_.link().Pods(name), Dump(options)}, [this, name](const Answer& answer) {
+    if (answer.ok() || answer.code == 404 || answer.code == 409) return;
+    Log(LogLevel::kWarning, "a pod cannot be deleted",
+        {{"orchestrator", context_.orchestrator}, {"pod", name}, {"why", answer.Words()}});
+  });
+}
+
+}  // namespace orch::tekton

@@ -191,8 +191,10 @@ def run_to_its_end(command: list[str], environment: dict[str, str], seconds: flo
     late = False
     try:
         while True:
-            left = None if ends_at is None else max(0.0, ends_at - time.monotonic())
+            left = 1.0 if ends_at is None else min(1.0, max(0.0, ends_at - time.monotonic()))
             readable, _, _ = select.select([process.stdout], [], [], left)
+            if not readable and process.poll() is not None:
+                break  # a process that it left behind has the pipe
             if readable:
                 chunk = os.read(process.stdout.fileno(), 1 << 16)
                 if not chunk:
@@ -213,9 +215,8 @@ def run_to_its_end(command: list[str], environment: dict[str, str], seconds: flo
         raise
     finally:
         process.stdout.close()
-        if late:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # what is left of it
     code = process.wait()
     return text.decode(errors="replace"), None if late else code
 

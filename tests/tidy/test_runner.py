@@ -124,6 +124,11 @@ class Limits(unittest.TestCase):
         self.assertIn("in wait", text)  # the stack of its thread
         wait_for("what it started to be gone", lambda: not alive(int(text.split()[0])))
 
+    def test_what_is_left_behind_is_ended_and_not_waited_for(self):
+        text, code = self.run_it(["sh", "-c", "sleep 1000 & echo $!; exit 4"], 600)
+        self.assertEqual(code, 4)
+        wait_for("what it left to be gone", lambda: not alive(int(text)))
+
     def test_what_went_its_own_way_does_not_hold_the_run(self):
         began = time.monotonic()
         text, code = self.run_it([sys.executable, "-c", HANGS, "1"], 1)

@@ -67,8 +67,8 @@ steps:
         error = self.daemon.ctl("submit", path, "--orchestrator", "nowhere", code=None)
         self.assertIn("nowhere", error.stderr)
         self.assertIn(error.returncode, (3, 8))
-        self.refused(self.step(""), "not in this build", args=("--orchestrator", "tekton"))
-        error = self.daemon.ctl("register-orchestrator", "k", "--flavor", "tekton", code=8).stderr
+        self.refused(self.step(""), "not in this build", args=("--orchestrator", "vertex"))
+        error = self.daemon.ctl("register-orchestrator", "k", "--flavor", "vertex", code=8).stderr
         self.assertIn("not in this build", error)
 
     def test_flavors_are_all_listed(self) -> None:
@@ -77,7 +77,7 @@ steps:
                      "vm_azure hyperai custom").split():
             self.assertIn(name, flavors)
         self.assertEqual(flavors["local"], "READY")
-        self.assertEqual(flavors["tekton"], "NOT_IN_THIS_BUILD")
+        self.assertEqual(flavors["vertex"], "NOT_IN_THIS_BUILD")
 
     def test_what_this_build_cannot_do(self) -> None:
         self.refused(self.step("    hooks: {on_failure: {webhook: 'http://x'}}\n"), "not in this build")

@@ -30,7 +30,8 @@ REACHED_BY = {"hook": dags.chain, "cancel": dags.cancelled, "publish": dags.earl
 
 
 # Points that need a platform of its own, and the suite that meets them there.
-ELSEWHERE = {"docker": "tests/docker", "kubernetes": "tests/kubernetes", "plugin": "tests/plugin", "backup": "tests/disk", "restore": "tests/disk"}
+ELSEWHERE = {"docker": "tests/docker", "kubernetes": "tests/kubernetes", "tekton": "tests/tekton", "plugin": "tests/plugin",
+             "backup": "tests/disk", "restore": "tests/disk"}
 
 
 def points(program: str) -> list[str]:

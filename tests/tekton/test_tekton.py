@@ -233,6 +233,27 @@ class WholeRuns(OnTekton):
         self.wait(run)
         self.ran_once(run)
 
+    def test_killed_at_every_point_each_step_runs_once(self) -> None:
+        for point in (p for p in points("orchd") if p.startswith("tekton.")):
+            with self.subTest(point):
+                for mark in self.marks.iterdir():
+                    mark.unlink()
+                file = self.daemon.file(json.dumps({"name": "p", "steps": self.diamond()}), "p.json")
+                once = self.daemon.home / "once"
+                once.touch()
+                self.daemon.stop()
+                self.daemon.faults = f"{point}=kill@{once}"
+                self.daemon.start()
+                name = point.replace(".", "-")
+                self.daemon.ctl("submit", file, "--orchestrator", "other", "--name", name, code=None)
+                wait_for("the fault", lambda: not once.exists(), 120)  # noqa: B023
+                assert self.daemon.process is not None
+                self.daemon.process.wait(30)
+                self.daemon.faults = ""
+                self.daemon.start()
+                self.wait(name)
+                self.ran_once(name)
+
     def test_a_cancel_reaches_what_runs_and_what_waits(self) -> None:
         run = self.submit(*self.diamond("while true; do sleep 0.1; done"))
         wait_for("b to run", (self.marks / "b").exists, 180)

@@ -85,3 +85,37 @@ class OnACluster(unittest.TestCase):
 
     def wait_clean(self) -> None:
         wait_for("the namespace to be clean", lambda: not [o for kind in self.kinds for o in self.ours(kind)], 180)
+
+    def killed_at(self, point: str, marks: Path) -> None:
+        """The daemon is killed there and comes back: a step has run once, and nothing of it is left. At the point of deletion it is
+        cancelled. `marks`: a folder that pods may write to."""
+        settings = {"volumes": [{"name": "m", "hostPath": {"path": str(marks)}}], "volume_mounts": [{"name": "m", "mountPath": "/m"}]}
+        stops = point.endswith(".delete")
+        name = point.replace(".", "-")
+        script = f"echo x >> /m/{name}; {'while true; do sleep 0.1; done' if stops else 'true'}"
+        file = self.daemon.file(json.dumps({"name": "p", "steps": [self.step(script, settings=settings)]}), "p.json")
+        once = self.daemon.home / "once"
+        once.touch()
+        self.daemon.stop()
+        self.daemon.faults = f"{point}=kill@{once}"
+        self.daemon.start()
+        self.daemon.ctl("submit", file, "--orchestrator", self.orchestrator, "--name", name, code=None)
+        if stops:
+            wait_for("it to run", lambda: (marks / name).exists(), 180)
+            self.daemon.ctl("cancel-run", name, code=None)
+        wait_for("the fault", lambda: not once.exists(), 120)
+        assert self.daemon.process is not None
+        self.daemon.process.wait(30)
+        self.daemon.faults = ""
+        self.daemon.start()
+        step = self.wait(name, code=5 if stops else 0)
+        self.assertEqual((step["state"], step["attempt"]), ("CANCELLED" if stops else "SUCCEEDED", 1))
+        self.assertEqual((marks / name).read_text(), "x\n")
+        self.wait_clean()
+
+    def open_folder(self, name: str) -> Path:
+        """Of the test's own, which pods may write to."""
+        folder = self.daemon.home / name
+        folder.mkdir(exist_ok=True)
+        folder.chmod(0o777)
+        return folder

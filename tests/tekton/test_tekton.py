@@ -146,34 +146,9 @@ class Faults(OnTekton):
         self.cluster.kubectl("-n", "orchd", "patch", "role", "orchd-tekton", "--type=merge", "-p", json.dumps({"rules": rules}))
 
     def test_killed_at_every_point_there_is_one_task_run(self) -> None:
-        marks = self.daemon.home / "marks"
-        marks.mkdir()
-        marks.chmod(0o777)
-        settings = {"volumes": [{"name": "m", "hostPath": {"path": str(marks)}}], "volume_mounts": [{"name": "m", "mountPath": "/m"}]}
         for point in (p for p in points("orchd") if p.startswith("kubernetes.")):
             with self.subTest(point):
-                stops = point == "kubernetes.delete"
-                name = point.replace(".", "-")
-                script = f"echo x >> /m/{name}; {'while true; do sleep 0.1; done' if stops else 'true'}"
-                file = self.daemon.file(json.dumps({"name": "p", "steps": [self.step(script, settings=settings)]}), "p.json")
-                once = self.daemon.home / "once"
-                once.touch()
-                self.daemon.stop()
-                self.daemon.faults = f"{point}=kill@{once}"
-                self.daemon.start()
-                self.daemon.ctl("submit", file, "--orchestrator", "k8s", "--name", name, code=None)
-                if stops:
-                    wait_for("it to run", lambda: (marks / name).exists(), 180)  # noqa: B023
-                    self.daemon.ctl("cancel-run", name, code=None)
-                wait_for("the fault", lambda: not once.exists(), 120)  # noqa: B023
-                assert self.daemon.process is not None
-                self.daemon.process.wait(30)
-                self.daemon.faults = ""
-                self.daemon.start()
-                step = self.wait(name, code=5 if stops else 0)
-                self.assertEqual((step["state"], step["attempt"]), ("CANCELLED" if stops else "SUCCEEDED", 1))
-                self.assertEqual((marks / name).read_text(), "x\n")
-                self.wait_clean()
+                self.killed_at(point, self.open_folder("marks"))
 
 
 class WholeRuns(OnTekton):
@@ -191,10 +166,7 @@ class WholeRuns(OnTekton):
 
     @property
     def marks(self) -> Path:
-        folder = self.daemon.home / "marks"
-        folder.mkdir(exist_ok=True)
-        folder.chmod(0o777)
-        return folder
+        return self.open_folder("marks")
 
     def runs(self) -> list[dict[str, Any]]:
         return [o for o in self.cluster.list("pipelineruns") if "orchd.io/run" in o["metadata"].get("labels", {})]

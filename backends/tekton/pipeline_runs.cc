@@ -171,7 +171,7 @@ void PipelineRuns::Anew() {
     attempt.timer = 0;
   }
   for (auto& [run, making] : making_) making.asked = false;
-  for (auto& [name, native] : natives_) native.removing = false;
+  for (auto& [name, native] : natives_) native.removing = native.owns = false;
   listed_ = false;
   if (begun_) Begin();
 }
@@ -285,6 +285,7 @@ void PipelineRuns::Take(const json& object) {
   native.known = native.listed = true;
   native.gone = false;
   native.view = std::move(view);
+  if (!std::exchange(native.owns, true)) Own(native.view.name, native.view.uid);
 }
 
 void PipelineRuns::CheckAll(const std::string& native) {

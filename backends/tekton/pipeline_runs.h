@@ -76,6 +76,7 @@ class PipelineRuns : public kubernetes::Companion {
     bool known = false;  // it was seen itself, not only what is of it
     bool gone = false;
     bool removing = false;
+    bool owns = false;  // its Secret, or is about to
     bool listed = false;
 
     bool over() const { return gone || removing || view.over || view.deleting || !known; }

@@ -59,8 +59,6 @@ void PipelineRuns::Made(const std::string& run, const Answer& answer) {
   if (!answer.ok()) return Refuse(run, answer);
   making_.erase(run);
   Take(answer.object);
-  const PipelineRunView view = ReadPipelineRun(answer.object, jobs_.link().selector());
-  Own(view.name, view.uid);
   for (const std::string& key : KeysOf(run)) {
     const Attempt* attempt = Find(key);
     if (attempt != nullptr && attempt->in.empty()) Place(key);
@@ -130,12 +128,14 @@ void PipelineRuns::Refuse(const std::string& run, const Answer& answer) {
   }
 }
 
-// From now on the Secret goes with the run.
+// From now on the Secret goes with the run. Also of one that an earlier life of the daemon made, which may have been
+// killed before it came to that.
 void PipelineRuns::Own(const std::string& name, const std::string& uid) {
   const json patch = kubernetes::OwnerPatch(kApiVersion, "PipelineRun", name, uid);
   jobs_.link().client()->Call(
       {"PATCH", jobs_.link().Secrets(name), Dump(patch), kMergePatch}, [this, name](const Answer& answer) {
         if (answer.ok() || answer.code == 404) return;
+        if (const auto found = natives_.find(name); found != natives_.end()) found->second.owns = false;
         Log(LogLevel::kWarning, "a Secret has no owner",
             {{"orchestrator", context_.orchestrator}, {"secret", name}, {"why", answer.Words()}});
       });

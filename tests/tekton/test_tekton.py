@@ -235,6 +235,30 @@ class WholeRuns(OnTekton):
         self.assertFalse((self.marks / "d").exists())
         self.wait_clean()
 
+    def test_what_is_left_of_a_run_goes_into_another_one_when_the_first_is_deleted(self) -> None:
+        again = {"max_attempts": 2, "backoff": {"initial": "10ms"}}
+        run = self.submit(self.marked("a", "until [ -f /m/go ]; do sleep 0.1; done", retry=again), self.marked("b", after=["a"]),
+                          execution_mode="fail_fast")
+        wait_for("a to run", (self.marks / "a").exists, 180)
+        [first] = self.runs()
+        self.cluster.kubectl("-n", "orchd", "delete", "pipelinerun", first["metadata"]["name"], "--wait=false")
+        wait_for("another attempt", lambda: (self.marks / "a").read_text() == "x\nx\n", 180)
+        self.assertTrue([r for r in self.runs() if r["metadata"]["name"].endswith("-2")])
+        (self.marks / "go").touch()
+        self.assertEqual(self.wait(run)["attempt"], 2)
+        self.assertEqual((self.marks / "b").read_text(), "x\n")
+        self.wait_clean()
+
+    def test_a_run_that_is_retried_has_what_is_left_of_it(self) -> None:
+        run = self.submit(self.marked("a"), self.marked("b", "[ -f /m/go ]", after=["a"]), self.marked("c", after=["b"]))
+        self.wait(run, code=1)
+        self.wait_clean()
+        (self.marks / "go").touch()
+        self.daemon.ctl("retry-run", run)
+        self.wait(run)
+        self.assertEqual({name: (self.marks / name).read_text() for name in "abc"}, {"a": "x\n", "b": "x\nx\n", "c": "x\n"})
+        self.wait_clean()
+
     def test_a_step_that_fails_stops_what_needs_it(self) -> None:
         run = self.submit(*self.diamond("exit 3"))
         self.wait(run, code=1)

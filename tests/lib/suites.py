@@ -31,6 +31,7 @@ class Outcome:
     failed: int = 0
     skipped: int = 0
     reasons: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)  # by name
 
 
 @dataclass
@@ -124,6 +125,7 @@ def run(command: list[str], **more: object) -> int:
     return subprocess.run(command, cwd=ROOT, **more).returncode  # type: ignore[call-overload]
 
 
+MOST_NAMED = 20  # of the failures of a suite, in the summary
 CONFIGURED_AS = {"fuzz": "asan"}  # of a build preset that has not a folder of its own
 
 
@@ -154,7 +156,8 @@ def read_ctest(text: str) -> Outcome:
         return Outcome(failed=1, reasons=["ctest printed no closing line"])
     failed, total = int(found[2]), int(found[3])
     skipped = len(re.findall(r"\*\*\*Skipped", text))
-    return Outcome(total - failed - skipped, failed, skipped, ["some tests skipped themselves"] if skipped else [])
+    return Outcome(total - failed - skipped, failed, skipped, ["some tests skipped themselves"] if skipped else [],
+                   re.findall(r"^\t *\d+ - (\S+ \((?!Skipped|Not Run).*\))", text, re.M))
 
 
 def read_unittest(text: str) -> Outcome:
@@ -169,6 +172,7 @@ def read_unittest(text: str) -> Outcome:
         out.skipped += skipped
     out.reasons = sorted(set(re.findall(r"skipped ['\"](.*?)['\"]$", text, re.M)) | set(re.findall(r"^SKIPPED:? (.*)$", text, re.M)))
     out.skipped += len(re.findall(r"^SKIPPED: ", text, re.M))  # a part whose tests were not even begun
+    out.failures = list(dict.fromkeys(re.findall(r"^(?:FAIL|ERROR): (.*)$", text, re.M)))
     if out.passed + out.failed + out.skipped == 0:
         return Outcome(failed=1, reasons=["no test ran"])
     return out
@@ -176,7 +180,7 @@ def read_unittest(text: str) -> Outcome:
 
 def read_lines(text: str) -> Outcome:
     faults = re.findall(r"^(?:not ok|broken:).*$", text, re.M)
-    return Outcome(len(re.findall(r"^ok ", text, re.M)), len(faults), 0, faults[:5])
+    return Outcome(len(re.findall(r"^ok ", text, re.M)), len(faults), 0, [], faults)
 
 
 def run_to_its_end(command: list[str], environment: dict[str, str], seconds: float | None) -> tuple[str, int | None]:
@@ -316,6 +320,9 @@ def main() -> int:
         total.failed += outcome.failed
         total.skipped += outcome.skipped
         notes += [f"{suite.name}: {reason}" for reason in outcome.reasons]
+        notes += [f"{suite.name}: FAILED {name}" for name in outcome.failures[:MOST_NAMED]]
+        if len(outcome.failures) > MOST_NAMED:
+            notes.append(f"{suite.name}: FAILED and {len(outcome.failures) - MOST_NAMED} more")
     say("\nsummary")
     for note in notes:
         say(f"  {note}")

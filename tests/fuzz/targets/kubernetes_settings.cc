@@ -1,5 +1,7 @@
 // The configuration of an orchestrator of flavor kubernetes, and the settings of its steps: what is accepted makes a
 // Job whose pod's template is one, and takes nothing away that the daemon needs.
+#include <algorithm>
+
 #include "backends/kubernetes/config.h"
 #include "backends/kubernetes/manifest.h"
 #include "backends/kubernetes/pod_schema.h"
@@ -18,6 +20,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   orch::AttemptWork work;
   work.name.key = "abcdefghij234567abcd";
   work.name.step = text.substr(0, 100);
+  std::replace(work.name.step.begin(), work.name.step.end(), '\0', '0');  // which no step's name has
   work.env = {{"ORCH_TOKEN", "secret-of-the-attempt"}};
   work.command = {"/launcher", "run"};
   const nlohmann::json job = JobOf(work, Config(), facts);

@@ -234,8 +234,9 @@ class Backend {
   virtual bool takes_runs() const { return false; }
   // Why this run is too much for one there; empty: it is not. Tokens and environment are not filled in. Pure.
   virtual std::string WhyNotWhole(const RunOutline& /*outline*/) const { return ""; }
-  // The launcher of an attempt of a whole run has begun it. `place`: what the backend has given it as ORCH_PLACE.
-  virtual void Began(absl::string_view /*key*/, absl::string_view /*place*/) {}
+  // The launcher of an attempt of a whole run has begun it. `place`: what the backend has given it as ORCH_PLACE. What
+  // that is called, for people.
+  virtual std::string Began(absl::string_view /*key*/, absl::string_view place) { return std::string(place); }
   // Before Adopt: the ids of the runs that have not ended. Others that are there as a whole are cleaned up.
   virtual void KeepRuns(std::vector<std::string> /*run_ids*/) {}
   // The run has ended: whatever of it is left on the platform is stopped and cleaned up.

@@ -130,7 +130,10 @@ json EnvOf(const AttemptWork& work, const Config& config, const JobFacts& facts)
   };
   for (const auto& [name, value] : work.env) {
     if (name == kPlaceVariable) {
-      env.push_back({{"name", name}, {"valueFrom", {{"fieldRef", {{"fieldPath", "metadata.name"}}}}}});
+      const auto field = [](const char* path) { return json{{"fieldRef", {{"fieldPath", path}}}}; };
+      env.push_back({{"name", "ORCH_POD_NAME"}, {"valueFrom", field("metadata.name")}});
+      env.push_back({{"name", "ORCH_POD_UID"}, {"valueFrom", field("metadata.uid")}});
+      env.push_back({{"name", name}, {"value", "$(ORCH_POD_NAME)/$(ORCH_POD_UID)"}});
       continue;
     }
     if (name != kTokenVariable && name != kTaskVariable) {

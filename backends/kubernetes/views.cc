@@ -86,6 +86,7 @@ PodView ReadPod(const json& pod, const PodShape& shape) {
   out.name = Text(metadata, "name");
   out.uid = Text(metadata, "uid");
   out.key = Text(At(metadata, "labels"), kKeyLabel);
+  for (const json& owner : At(metadata, "ownerReferences")) out.owner = Text(owner, "uid");
   out.created_wall = WallOf(Text(metadata, "creationTimestamp"));
   out.deleting = At(metadata, "deletionTimestamp").is_string();
   out.grace_seconds = Number(metadata, "deletionGracePeriodSeconds");

@@ -24,6 +24,8 @@ constexpr char kRuns[] = "pipelineruns";
 constexpr int kMostMoves = 3;
 // So long what is left of a log is waited for once the daemon knows of the end.
 constexpr int64_t kLongestDrain = 30'000'000;
+// Pods and TaskRuns are told of by two streams, neither of which waits for the other.
+constexpr int64_t kOtherStream = 2'000'000;
 
 std::string Label(const json& object, const char* name) {
   const auto metadata = object.find("metadata");
@@ -126,6 +128,7 @@ void PipelineRuns::Forget(const std::string& key) {
   if (!reads) return Drop(key);
   attempt->forgotten = true;
   draining_.Begin(attempt->log_prefix);
+  if (attempt->timer != 0) jobs_.link().client()->Abort(attempt->timer);
   attempt->timer = jobs_.link().client()->After(kLongestDrain, [this, key] {
     Attempt* late = Find(key);
     if (late == nullptr) return;
@@ -251,8 +254,9 @@ void PipelineRuns::Seen(const json& object, bool pod, bool gone) {
   TaskSeen& seen = natives_[name].tasks[index];
   if (pod) {
     PodView view = kubernetes::ReadPod(object, TaskRuns().pod);
-    seen.pods_gone[view.name] = gone;
-    seen.pods[view.name] = std::move(view);
+    const std::string place = PlaceOf(view);
+    seen.pods_gone[place] = gone;
+    seen.pods[place] = std::move(view);
   } else {
     seen.task_run = ReadTaskRun(object, jobs_.link().selector());
     seen.task_run_gone = gone;
@@ -352,19 +356,35 @@ void PipelineRuns::Check(const std::string& key) {
       if (pod != seen.pods.end() && pod->second.began() && attempt->log == nullptr) {
         const auto reads =
             std::count_if(attempts_.begin(), attempts_.end(), [](const auto& a) { return a.second.log != nullptr; });
-        if (reads < config_.pods.logs_at_once) LogOf(key).Follow(jobs_.link().Pods(attempt->place));
+        if (reads < config_.pods.logs_at_once) LogOf(key).Follow(jobs_.link().Pods(PodOf(attempt->place)));
       }
       return;
-    case TaskFate::kPlaceOver: {
-      attempt->over = true;
-      if (pod == seen.pods.end() || !pod->second.began()) return LogRead(key);
-      const auto gone = seen.pods_gone.find(attempt->place);
-      const bool leaving = pod->second.deleting || native.over() || (gone != seen.pods_gone.end() && gone->second);
-      return LogOf(key).Finish(jobs_.link().Pods(attempt->place), leaving);
-    }
+    case TaskFate::kPlaceTaken:
+      if (attempt->killed || attempt->forgotten || attempt->waited) return PlaceOver(key, native, seen);
+      if (attempt->timer != 0) return;
+      attempt->timer = jobs_.link().client()->After(kOtherStream, [this, key] {
+        Attempt* still = Find(key);
+        if (still == nullptr) return;
+        still->timer = 0;
+        still->waited = true;
+        Check(key);
+      });
+      return;
+    case TaskFate::kPlaceOver:
+      return PlaceOver(key, native, seen);
     case TaskFate::kNotStarted:
       return NotStarted(key, native, seen);
   }
+}
+
+void PipelineRuns::PlaceOver(const std::string& key, const Native& native, const TaskSeen& seen) {
+  Attempt& attempt = attempts_.at(key);
+  const auto pod = seen.pods.find(attempt.place);
+  attempt.over = true;
+  if (pod == seen.pods.end() || !pod->second.began()) return LogRead(key);
+  const auto gone = seen.pods_gone.find(attempt.place);
+  const bool leaving = pod->second.deleting || native.over() || (gone != seen.pods_gone.end() && gone->second);
+  LogOf(key).Finish(jobs_.link().Pods(PodOf(attempt.place)), leaving);
 }
 
 // Nobody comes for it: another PipelineRun is made, unless that would be no better.
@@ -448,8 +468,9 @@ void PipelineRuns::LogRead(const std::string& key) {
     if (at != task->second.pods.end()) pod = at->second;
     const auto gone = task->second.pods_gone.find(attempt.place);
     fate.pod_gone = gone != task->second.pods_gone.end() && gone->second;
+    // Tekton makes another TaskRun of the name of one that is deleted, which knows nothing of this pod.
+    fate.job_gone = fate.job_gone || task->second.task_run_gone || (pod && task->second.MadeForAnother(*pod));
     if (!fate.job_gone) task_run = task->second.task_run;
-    fate.job_gone = fate.job_gone || task->second.task_run_gone;
   }
   if (attempt.log != nullptr) {
     fate.over_limit = attempt.log->was_over_limit();

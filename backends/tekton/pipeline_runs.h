@@ -64,10 +64,11 @@ class PipelineRuns : public kubernetes::Companion {
     bool killed = false;
     bool over = false;       // at its place nothing runs, and its log is read to the end
     bool forgotten = false;  // the daemon has its end, and its log is still read
+    bool waited = false;     // long enough for what Tekton says of a pod that was taken away
     int moves = 0;           // to another PipelineRun
     kubernetes::Pending pending;
     std::unique_ptr<kubernetes::JobLog> log;
-    uint64_t timer = 0;  // until what is forgotten is let go
+    uint64_t timer = 0;  // until what is forgotten is let go, or it has been waited
     std::optional<AttemptEnd> end;
   };
   struct Native {
@@ -105,6 +106,7 @@ class PipelineRuns : public kubernetes::Companion {
   void OnRun(const nlohmann::json& object, bool gone);
   void Check(const std::string& key);
   void CheckAll(const std::string& native);
+  void PlaceOver(const std::string& key, const Native& native, const TaskSeen& seen);
   void Explain(const std::string& key, const TaskSeen& seen);
   void NotStarted(const std::string& key, const Native& native, const TaskSeen& seen);
   kubernetes::JobLog& LogOf(const std::string& key);
@@ -115,7 +117,7 @@ class PipelineRuns : public kubernetes::Companion {
   void Sweep();
   void RemoveReleased();
   void Remove(const std::string& name);
-  void DeletePod(const std::string& name, int64_t grace_seconds);
+  void DeletePod(const std::string& place, int64_t grace_seconds);
   std::string Path(const std::string& name = "") const;
 
   const BackendContext& context_;

@@ -1,4 +1,5 @@
 // What the hands ask of the cluster.
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -159,9 +160,13 @@ void PipelineRuns::Remove(const std::string& name) {
   });
 }
 
-void PipelineRuns::DeletePod(const std::string& name, int64_t grace_seconds) {
+void PipelineRuns::DeletePod(const std::string& place, int64_t grace_seconds) {
   if (jobs_.link().client() == nullptr) return;
-  const json options = {{"kind", "DeleteOptions"}, {"apiVersion", "v1"}, {"gracePeriodSeconds", grace_seconds}};
+  const std::string name = PodOf(place);
+  const json options = {{"kind", "DeleteOptions"},
+                        {"apiVersion", "v1"},
+                        {"gracePeriodSeconds", grace_seconds},
+                        {"preconditions", {{"uid", place.substr(std::min(place.size(), name.size() + 1))}}}};
   jobs_.link().client()->Call({"DELETE", jobs_.link().Pods(name), Dump(options)}, [this, name](const Answer& answer) {
     if (answer.ok() || answer.code == 404 || answer.code == 409) return;
     Log(LogLevel::kWarning, "a pod cannot be deleted",

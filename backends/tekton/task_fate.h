@@ -13,16 +13,26 @@ namespace orch::tekton {
 struct TaskSeen {
   std::optional<kubernetes::JobView> task_run;  // the last state; nothing: Tekton has made none yet
   bool task_run_gone = false;
-  std::map<std::string, kubernetes::PodView> pods;  // by name; the last state of each
+  std::map<std::string, kubernetes::PodView> pods;  // by place; the last state of each
   std::map<std::string, bool> pods_gone;
 
   // Nothing is started in it any more.
   bool over() const { return task_run_gone || (task_run && (task_run->complete || task_run->failed)); }
+  // The TaskRun that the pod was made for is not there any more, though perhaps another one of its name.
+  bool MadeForAnother(const kubernetes::PodView& pod) const {
+    return task_run_gone || (task_run && !pod.owner.empty() && pod.owner != task_run->uid);
+  }
 };
+
+// What a launcher calls the pod that it is in: `NAME/UID`, since Tekton makes pods of the same name again.
+std::string PlaceOf(const kubernetes::PodView& pod);
+// The pod's name.
+std::string PodOf(const std::string& place);
 
 enum class TaskFate {
   kGoesOn,
   kPlaceOver,   // where the attempt was begun nothing runs any more
+  kPlaceTaken,  // the same, as its pod was deleted; Tekton may still say why, who may have done that itself
   kNotStarted,  // nobody comes for it any more
 };
 

@@ -55,8 +55,9 @@ class TektonBackend : public kubernetes::PodBackend {
       thread_.Post([this, work = std::move(work), outline = unit.outline] { runs_.Begin(work, outline); });
     }
   }
-  void Began(absl::string_view key, absl::string_view place) override {
+  std::string Began(absl::string_view key, absl::string_view place) override {
     thread_.Post([this, key = std::string(key), place = std::string(place)] { runs_.Began(key, place); });
+    return tekton::PodOf(std::string(place));
   }
   void Cancel(absl::string_view key, CancelMode mode) override {
     thread_.Post([this, key = std::string(key), forced = mode == CancelMode::kForced] {

@@ -62,6 +62,7 @@ constexpr LimitField kLimits[] = {
     {"uploads_at_once", &Limits::uploads_at_once, 1, 10'000},
     {"launcher_patience_seconds", &Limits::launcher_patience_seconds, 1, 86'400},
     {"left_patience_seconds", &Limits::left_patience_seconds, 1, 604'800},
+    {"place_patience_seconds", &Limits::place_patience_seconds, 1, 86'400},
     {"source_bytes", &Limits::source_bytes, 1, kTera},
     {"handed_inline_bytes", &Limits::handed_inline_bytes, 0, 16 << 20},
     {"handed_bytes", &Limits::handed_bytes, 0, 1 << 30},

@@ -110,6 +110,7 @@ absl::Status EngineImpl::Open() {
   workshop_->SetHand([this](const std::string& key) { return step_files_->Hand(key); });
   outbox_ = std::make_unique<Outbox>(workshop_.get(), &executor_, &mailbox_);
   outbox_->SetLeftPatience(std::chrono::seconds(options_.limits.left_patience_seconds));
+  outbox_->SetPlacePatience(std::chrono::seconds(options_.limits.place_patience_seconds));
   cleaner_ = std::make_unique<Cleaner>(queries_.get(), blobs_.get(), stores_.get(), &mailbox_,
                                        [this] { return outbox_->Backends(); });
   hub_ = std::make_unique<Hub>(meta.last_sequence, 16'384);

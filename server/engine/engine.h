@@ -60,13 +60,15 @@ struct Limits {
   int64_t plugin_log_bytes = int64_t{4} << 20;
   int64_t plugin_messages_per_second = 2'000;
   // Of steps that share no files with the daemon: one upload, entries of a folder, uploads under way, a source folder;
-  // how long it is asked for what a launcher may have left in a store that is away; one thing that is in a task's file
-  // though it has an address, and all things there.
+  // how long it is asked for what a launcher may have left in a store that is away, and waited for what a platform says
+  // of the place of a launcher that did not end well; one thing that is in a task's file though it has an address, and
+  // all things there.
   int64_t artifact_bytes = int64_t{1} << 40;
   int64_t folder_entries = 100'000;
   int64_t uploads_at_once = 64;
   int64_t launcher_patience_seconds = 600;
   int64_t left_patience_seconds = 3'600;
+  int64_t place_patience_seconds = 60;
   int64_t source_bytes = int64_t{256} << 20;
   int64_t handed_inline_bytes = 64 << 10;
   int64_t handed_bytes = 4 << 20;

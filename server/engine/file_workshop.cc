@@ -212,6 +212,12 @@ std::string FileWorkshop::BegunAt(const std::string& key) {
   return std::string(PlaceOfLauncher(deliveries_->LauncherOf(key)));
 }
 
+bool FileWorkshop::EndedWell(const std::string& key) {
+  AttemptEnd end;
+  const std::optional<std::string> said = deliveries_->EndOf(key);
+  return said.has_value() && MergeEnd(*said, &end) && end.reason == Reason::kNone && !end.stopped;
+}
+
 std::string FileWorkshop::OutputDirOf(const std::string& key, const Workspace& workspace) {
   return workspace.on_this_machine ? workspace.output_dir : deliveries_->OutputDir(key);
 }

@@ -48,6 +48,7 @@ class FileWorkshop : public Workshop {
   bool Withdraw(const std::string& key) override;
   std::string BegunAt(const std::string& key) override;
   bool HasEnd(const std::string& key) override { return deliveries_->EndOf(key).has_value(); }
+  bool EndedWell(const std::string& key) override;
 
   // What makes the task of a launcher that cannot ask for it a file (StepFiles::Hand). Before any other call.
   using Hand = std::function<absl::StatusOr<std::string>(const std::string& key)>;

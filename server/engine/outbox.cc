@@ -305,7 +305,7 @@ void Outbox::Adopt(const std::vector<std::pair<AttemptRow, std::string>>& live, 
     if (!backend->shares_files()) prepare();
     backend->Adopt(attempts);
     if (backend->shares_files()) prepare();  // a step that was adopted may publish what is in its folder
-    // Of a whole run's it is the launcher's word that counts, which may have come just before the daemon ended.
+    // A launcher of a whole run may have told just before the daemon ended.
     for (const KnownAttempt& known : attempts) {
       if (known.outline && workshop_->HasEnd(known.name.key)) LauncherEnded(known.name.key);
     }

@@ -72,6 +72,10 @@ class Outbox {
   // Behind what is in order.
   void Later(std::function<void()> work) { executor_->InOrder(kOwnLane, std::move(work)); }
 
+  // How long it is waited for what a platform says of the place of a launcher that did not end well (LauncherEnded).
+  // Before any other call.
+  void SetPlacePatience(std::chrono::seconds patience) { place_patience_ = patience; }
+
   // From the loop's thread. A few that are quickly done are done at once.
   void Start(std::vector<Intent> intents);
 
@@ -82,13 +86,14 @@ class Outbox {
     std::string output_dir;
     bool hook = false;
     bool delivers = false;            // it shares no files with the daemon: its launcher delivers
-    bool whole = false;               // of a whole run: its launcher came for it, and its word alone counts
+    bool whole = false;               // of a whole run: its launcher comes for it
     StopAsked stop = StopAsked::kNo;  // of one of these
   };
   // Not of hooks.
   std::optional<Attempt> FindAttempt(absl::string_view key);
 
-  // What the launcher of an attempt says. Of one that is not of a whole run its platform tells.
+  // What the launcher of an attempt says. Of one that is not of a whole run its platform tells; so it does of an end
+  // that was neither good nor asked for: who ended it, or that memory ran out, is not for a launcher to know.
   void LauncherBegan(absl::string_view key, absl::string_view place);
   void LauncherEnded(absl::string_view key);
 
@@ -111,6 +116,7 @@ class Outbox {
   };
   std::optional<Known> FindKnown(absl::string_view key);
   void StopWhole(const Intent& intent);
+  void TakeWord(const std::string& key);
   void AdoptWhole(const std::string& orchestrator, Backend* backend, const Workspace& workspace, KnownAttempt* known);
   void SetWhole(const std::string& key);
   KnownAttempt Any();
@@ -123,6 +129,7 @@ class Outbox {
   Mailbox* const mailbox_;
   std::atomic<bool> abandoned_{false};
   Judgements judgements_;
+  std::chrono::milliseconds place_patience_ = std::chrono::minutes(1);
 
   Mutex mutex_;
   std::unordered_map<RunKey, std::shared_ptr<const RunContext>> runs_ ABSL_GUARDED_BY(mutex_);

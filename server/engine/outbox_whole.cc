@@ -27,17 +27,27 @@ void Outbox::SetWhole(const std::string& key) {
 void Outbox::LauncherBegan(absl::string_view key, absl::string_view place) {
   const auto attempt = FindAttempt(key);
   if (!attempt.has_value() || !attempt->whole) return;
+  const auto backend = FindBackend(attempt->orchestrator);
+  std::string called = backend == nullptr ? std::string(place) : backend->Began(key, place);
   Post post;
   post.lane = attempt->ref.run;
-  post.event = AttemptStarted{attempt->ref, std::string(place), "", Clock::Real().Now().wall};
+  post.event = AttemptStarted{attempt->ref, std::move(called), "", Clock::Real().Now().wall};
   mailbox_->Put(std::move(post));
-  if (const auto backend = FindBackend(attempt->orchestrator)) backend->Began(key, place);
 }
 
 void Outbox::LauncherEnded(absl::string_view key) {
   const auto attempt = FindAttempt(key);
   if (!attempt.has_value() || !attempt->whole) return;
-  executor_->Aside(attempt->ref.run, [this, k = std::string(key), ref = attempt->ref] {
+  std::string k(key);
+  if (attempt->stop != StopAsked::kNo || workshop_->EndedWell(k)) return TakeWord(k);
+  executor_->Slowly(place_patience_, [this, k = std::move(k)] { TakeWord(k); });
+}
+
+// Whatever its platform says after that is a repetition, as this is if that has said it already.
+void Outbox::TakeWord(const std::string& key) {
+  const auto attempt = FindAttempt(key);
+  if (!attempt.has_value()) return;
+  executor_->Aside(attempt->ref.run, [this, k = key, ref = attempt->ref] {
     AttemptEnd end;
     if (workshop_->Judge(k, /*last=*/true, &end) != Workshop::Judged::kTold) return;
     SetOutputDir(k, end.output_dir);
@@ -66,6 +76,7 @@ void Outbox::StopWhole(const Intent& intent) {
     if (found == attempts_.end()) return;
     found->second.stop = intent.forced ? StopAsked::kForced : StopAsked::kGraceful;
   }
+  if (workshop_->HasEnd(intent.key)) TakeWord(intent.key);  // nobody wants to know more
   if (!intent.forced) return;
   if (const auto backend = FindBackend(intent.orchestrator)) backend->Cancel(intent.key, CancelMode::kForced);
 }

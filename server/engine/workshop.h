@@ -79,6 +79,8 @@ class Workshop {
   virtual std::string BegunAt(const std::string& /*key*/) { return ""; }
   // Its launcher has told how it ended.
   virtual bool HasEnd(const std::string& /*key*/) { return false; }
+  // And it ended well by itself, which nothing changes that its platform may know.
+  virtual bool EndedWell(const std::string& /*key*/) { return false; }
 };
 
 }  // namespace orch

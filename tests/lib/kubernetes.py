@@ -1,6 +1,7 @@
 """A real Kubernetes of one node for a test, started and stopped by tests/platforms/kubernetes."""
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -10,7 +11,7 @@ import unittest
 from pathlib import Path
 from typing import Any
 
-from tests.lib.daemon import ROOT
+from tests.lib.daemon import ROOT, wait_for
 
 SCRIPTS = ROOT / "tests/platforms/kubernetes"
 IMAGE = "localhost/orch-test:1"
@@ -57,6 +58,15 @@ class Cluster:
     def kubectl(self, *words: str) -> str:
         """As the administrator."""
         return self.part("kubectl", *words)
+
+    def ready(self) -> None:
+        """Waits for the API server."""
+        def answers() -> bool:
+            with contextlib.suppress(AssertionError, subprocess.TimeoutExpired):
+                self.kubectl("get", "--raw", "/readyz")
+                return True
+            return False
+        wait_for("the API server", answers, 180, every=0.3)
 
     def list(self, kind: str, space: str = "orchd") -> list[dict[str, Any]]:
         items: list[dict[str, Any]] = json.loads(self.kubectl("-n", space, "get", kind, "-o", "json"))["items"]

@@ -98,10 +98,55 @@ TEST(TaskFateTest, APlaceIsOverWithItsPodAndNobodyComesForATaskThatIsOver) {
   EXPECT_EQ(FateOf(seen, /*run_over=*/true, "pod"), TaskFate::kPlaceOver);
   seen.pods["pod"] = PodView();
   EXPECT_EQ(FateOf(seen, /*run_over=*/true, "pod"), TaskFate::kGoesOn);  // it has not ended yet
-  seen.pods_gone["pod"] = true;
+  seen.pods["pod"].phase = "Failed";
   EXPECT_EQ(FateOf(seen, /*run_over=*/false, "pod"), TaskFate::kPlaceOver);
   seen.task_run_gone = true;
   EXPECT_EQ(FateOf(seen, /*run_over=*/false, ""), TaskFate::kNotStarted);
+}
+
+TEST(TaskFateTest, OfAPodThatWasTakenAwayTektonMayStillSayWhy) {
+  TaskSeen seen;
+  seen.pods_gone["pod"] = true;  // before this daemon looked
+  EXPECT_EQ(FateOf(seen, /*run_over=*/false, "pod"), TaskFate::kPlaceTaken);
+  seen.pods["pod"] = PodView();
+  EXPECT_EQ(FateOf(seen, /*run_over=*/false, "pod"), TaskFate::kPlaceTaken);
+  seen.pods_gone["pod"] = false;
+  seen.pods["pod"].deleting = true;
+  EXPECT_EQ(FateOf(seen, /*run_over=*/false, "pod"), TaskFate::kGoesOn);
+  seen.pods["pod"].phase = "Failed";
+  EXPECT_EQ(FateOf(seen, /*run_over=*/false, "pod"), TaskFate::kPlaceTaken);
+  seen.task_run = JobView();
+  EXPECT_EQ(FateOf(seen, /*run_over=*/false, "pod"), TaskFate::kPlaceTaken);
+  seen.task_run->failed = true;
+  EXPECT_EQ(FateOf(seen, /*run_over=*/false, "pod"), TaskFate::kPlaceOver);
+}
+
+TEST(TaskFateTest, APodIsItsNameAndWhichOneOfThatName) {
+  PodView pod;
+  pod.name = "run-a-pod";
+  pod.uid = "u1";
+  EXPECT_EQ(PlaceOf(pod), "run-a-pod/u1");
+  EXPECT_EQ(PodOf(PlaceOf(pod)), "run-a-pod");
+  // Its TaskRun was deleted, and Tekton has made another one of that name, and a pod for it.
+  pod.owner = "t1";
+  pod.deleting = true;
+  pod.phase = "Failed";
+  TaskSeen seen;
+  seen.pods[PlaceOf(pod)] = pod;
+  seen.task_run = JobView();
+  seen.task_run->uid = "t1";
+  EXPECT_EQ(FateOf(seen, /*run_over=*/false, "run-a-pod/u1"), TaskFate::kPlaceTaken);
+  seen.task_run->uid = "t2";
+  EXPECT_EQ(FateOf(seen, /*run_over=*/false, "run-a-pod/u1"), TaskFate::kPlaceOver);
+  EXPECT_TRUE(seen.MadeForAnother(pod));
+  PodView second = pod;
+  second.uid = "u2";
+  second.owner = "t2";
+  second.deleting = false;
+  second.phase = "Running";
+  seen.pods[PlaceOf(second)] = second;
+  EXPECT_EQ(FateOf(seen, /*run_over=*/false, "run-a-pod/u2"), TaskFate::kGoesOn);
+  EXPECT_EQ(FateOf(seen, /*run_over=*/false, "run-a-pod/u1"), TaskFate::kPlaceOver);
 }
 
 }  // namespace

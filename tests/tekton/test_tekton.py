@@ -151,9 +151,7 @@ class Faults(OnTekton):
                 self.killed_at(point, self.open_folder("marks"))
 
 
-class WholeRuns(OnTekton):
-    """A run as one PipelineRun, whose tasks hold launchers that ask the daemon for their steps."""
-
+class InWholeRuns(OnTekton):
     kinds = ("pipelineruns", "taskruns", "pods", "secrets")
 
     def setUp(self) -> None:
@@ -175,6 +173,9 @@ class WholeRuns(OnTekton):
         wait_for("the namespace to be clean", lambda: not any(
             "orchd.io/run" in o["metadata"].get("labels", {}) for kind in self.kinds for o in self.cluster.list(kind)), 180)
 
+class WholeRuns(InWholeRuns):
+    """A run as one PipelineRun, whose tasks hold launchers that ask the daemon for their steps."""
+
     def diamond(self, middle: str = "true") -> list[dict[str, Any]]:
         out = {"outputs": {"x": {}}}
         return [self.marked("a", "echo made >$ORCH_OUTPUT_X", **out),
@@ -193,6 +194,7 @@ class WholeRuns(OnTekton):
         wait_for("b to run", (self.marks / "b").exists, 180)
         [native] = self.runs()
         self.assertEqual(sorted(len(task.get("runAfter", [])) for task in native["spec"]["pipelineSpec"]["tasks"]), [0, 1, 1, 2])
+        self.assertIn(self.daemon.json("get-step", run, "b")["attempts"][0]["external_id"], [pod["metadata"]["name"] for pod in self.cluster.list("pods")])
         (self.marks / "go").touch()
         self.wait(run)
         self.ran_once(run)
@@ -269,7 +271,101 @@ class WholeRuns(OnTekton):
         self.wait_clean()
 
 
-del OnACluster, OnTekton
+class ReasonsInWholeRuns(InWholeRuns):
+    """What others do to a step's pod is told as where each step is a TaskRun, though its launcher has its word first."""
+
+    def delete(self, kind: str) -> None:
+        [name] = [o["metadata"]["name"] for o in self.cluster.list(kind) if "orchd.io/run" in o["metadata"].get("labels", {})]
+        self.cluster.kubectl("-n", "orchd", "delete", kind, name, "--wait=false")
+
+    def test_deleted_by_others(self) -> None:
+        for kind, words in (("pipelineruns", "its PipelineRun was deleted by somebody else"), ("taskruns", "its TaskRun was deleted by somebody else"),
+                            ("pods", "its pod was deleted by somebody else")):
+            with self.subTest(kind):
+                run = self.submit(self.step("sleep 300"))
+                self.wait_state(run, "RUNNING")
+                self.delete(kind)
+                step = self.wait(run, code=1)
+                self.assertEqual((step["reason"], step["message"][:len(words)]), ("LOST", words))
+                self.wait_clean()
+
+    def test_what_is_lost_is_tried_again_where_that_is_asked_for(self) -> None:
+        again = {"max_attempts": 2, "on": ["lost"], "backoff": {"initial": "10ms"}}
+        run = self.submit(self.marked("a", "[ $ORCH_ATTEMPT = 2 ] || sleep 300", retry=again), execution_mode="fail_fast")
+        wait_for("a to run", (self.marks / "a").exists, 180)
+        self.delete("pods")
+        self.assertEqual(self.wait(run)["attempt"], 2)
+        run = self.submit(self.marked("a", "exit 3", retry=again), execution_mode="fail_fast")
+        self.assertEqual((self.wait(run, code=1)["attempt"], self.daemon.steps(run)["a"]["reason"]), (1, "EXIT_CODE"))
+        self.wait_clean()
+
+    def test_a_task_run_or_a_pipeline_run_that_somebody_else_cancels(self) -> None:
+        for kind, status in (("taskruns", "TaskRunCancelled"), ("pipelineruns", "Cancelled")):
+            with self.subTest(kind):
+                run = self.submit(self.step("sleep 300"))
+                self.wait_state(run, "RUNNING")
+                [name] = [o["metadata"]["name"] for o in self.cluster.list(kind) if "orchd.io/run" in o["metadata"].get("labels", {})]
+                self.cluster.kubectl("-n", "orchd", "patch", kind, name, "--type=merge", "-p", json.dumps({"spec": {"status": status}}))
+                step = self.wait(run, code=1)
+                self.assertEqual(step["reason"], "LOST", step)
+                self.assertIn("TaskRunCancelled", step["message"])
+                self.wait_clean()
+
+    def test_evicted(self) -> None:
+        run = self.submit(self.step("sleep 300"))
+        self.wait_state(run, "RUNNING")
+        [name] = [o["metadata"]["name"] for o in self.cluster.list("pods") if "orchd.io/run" in o["metadata"].get("labels", {})]
+        eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": "orchd"}}
+        self.cluster.kubectl("create", "--raw", f"/api/v1/namespaces/orchd/pods/{name}/eviction", "-f", str(self.daemon.file(json.dumps(eviction), "e.json")))
+        step = self.wait(run, code=1)
+        self.assertEqual(step["reason"], "EVICTED", step)
+        run = self.submit(self.step("head -c 20000000 /dev/zero > /data/x; sleep 200", settings={
+            "volumes": [{"name": "data", "emptyDir": {"sizeLimit": "1Mi"}}], "volume_mounts": [{"name": "data", "mountPath": "/data"}]}))
+        step = self.wait(run, code=1)
+        self.assertEqual(step["reason"], "EVICTED", step)
+        self.assertIn("EmptyDir", step["message"])
+        self.wait_clean()
+
+    def test_out_of_memory_exit_codes_signals_and_a_log_that_is_too_long(self) -> None:
+        run = self.submit(self.step("x=xxxxxxxxxxxxxxxx; while true; do x=$x$x; done", resources={"memory": "64Mi"}))
+        self.assertEqual(self.wait(run, code=1)["reason"], "OUT_OF_MEMORY")
+        # Of its child's want of memory a step says what it likes.
+        run = self.submit(self.step("sh -c 'x=xxxxxxxxxxxxxxxx; while true; do x=$x$x; done'; exit 4", resources={"memory": "64Mi"}))
+        self.assertEqual(self.wait(run, code=1)["reason"], "OUT_OF_MEMORY")
+        step = self.wait(self.submit(self.step("exit 3")), code=1)
+        self.assertEqual((step["reason"], step["message"]), ("EXIT_CODE", "exit code 3"))
+        step = self.wait(self.submit(self.step("kill -SEGV $$$$")), code=1)
+        self.assertEqual((step["reason"], step["signal"]), ("SIGNALED", 11))
+
+    def test_a_pod_that_is_deleted_while_no_daemon_looks(self) -> None:
+        run = self.submit(self.step("sleep 300"))
+        self.wait_state(run, "RUNNING")
+        self.daemon.stop()
+        self.delete("pods")
+        wait_for("the pod to be gone", lambda: not self.ours("pods"), 180)
+        self.daemon.start()
+        self.assertEqual(self.wait(run, code=1)["reason"], "LOST")
+        self.wait_clean()
+
+    def test_the_api_server_is_away_when_a_step_fails(self) -> None:
+        self.daemon.stop()
+        self.daemon.config += "limits: {place_patience_seconds: 1}\n"
+        self.daemon.start()
+        run = self.submit(self.marked("a", "until [ -f /m/go ]; do sleep 0.1; done; exit 3"))
+        wait_for("a to run", (self.marks / "a").exists, 180)
+        self.cluster.part("kill", "apiserver")
+        try:
+            (self.marks / "go").touch()
+            self.assertEqual(self.wait(run, code=1)["reason"], "EXIT_CODE")
+        finally:
+            self.cluster.part("start", "apiserver")
+            self.cluster.ready()
+        wait_for("what is ours to be gone", lambda: not self.runs(), 180)
+        # The cluster's own garbage collector may have missed that, after its server was killed.
+        self.cluster.kubectl("-n", "orchd", "delete", "pods", "--all", "--wait=false")
+
+
+del OnACluster, OnTekton, InWholeRuns
 
 if __name__ == "__main__":
     unittest.main()

@@ -76,6 +76,19 @@ void PipelinesDouble::Kill(const std::string& run_id, uint32_t step) {
   }
 }
 
+void PipelinesDouble::Evict(const std::string& run_id, uint32_t step) {
+  MutexLock lock(&mutex_);
+  for (const auto& [pid, process] : processes_) {
+    const RunOutline& outline = runs_.at(process.first).outline;
+    if (outline.run_id == run_id && outline.tasks[process.second.task].step_index == step) kill(pid, SIGTERM);
+  }
+}
+
+void PipelinesDouble::Mute(bool muted) {
+  MutexLock lock(&mutex_);
+  muted_ = muted;
+}
+
 void PipelinesDouble::StartWhatMay() {
   for (auto& entry : runs_) {
     NativeRun& run = entry.second;
@@ -137,7 +150,7 @@ void PipelinesDouble::Run() {
           task.ended = true;
           if (status != 0 && run.outline.stops_at_failure) run.failing = true;
         }
-        if (heard_) {
+        if (heard_ && !muted_) {
           told.emplace_back([h = heard_, id = run.outline.run_id, ix = what.step_index, place = process.place, status] {
             h(id, ix, place, status);
           });
@@ -206,10 +219,11 @@ class PipelinesBackend : public Backend {
     Take(unit.key, unit.attempts.at(0).name, unit.outline, "");
     listener_->Accepted(unit.key, "h", "", "");
   }
-  void Began(absl::string_view key, absl::string_view place) override {
+  std::string Began(absl::string_view key, absl::string_view place) override {
     MutexLock lock(&mutex_);
     const auto found = attempts_.find(std::string(key));
     if (found != attempts_.end()) found->second.place = std::string(place);
+    return std::string(place);
   }
   void Cancel(absl::string_view key, CancelMode) override {
     MutexLock lock(&mutex_);

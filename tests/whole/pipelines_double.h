@@ -53,6 +53,10 @@ class PipelinesDouble {
   void Delete(const std::string& name);
   // SIGKILL, as if its node went away; it is not started again.
   void Kill(const std::string& run_id, uint32_t step);
+  // SIGTERM to its launcher, as where somebody deletes its place; it may be started again.
+  void Evict(const std::string& run_id, uint32_t step);
+  // From now on nothing is said of places that end, or it is again.
+  void Mute(bool muted);
 
  private:
   void Run();
@@ -67,6 +71,7 @@ class PipelinesDouble {
   std::map<pid_t, std::pair<std::string, Process>> processes_ ABSL_GUARDED_BY(mutex_);
   int number_ ABSL_GUARDED_BY(mutex_) = 0;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  bool muted_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread thread_;
 };
 

@@ -48,6 +48,7 @@ class WholeRunsTest : public EngineFixture {
     if (platform_ == nullptr) platform_ = std::make_unique<PipelinesDouble>(dir_ + "/work", launcher, endpoint);
     host_ = std::make_unique<PipelinesHost>(platform_.get(), dir_ + "/work", launcher, endpoint);
     options->plugins = host_.get();
+    options->limits.place_patience_seconds = place_patience_seconds_;
   }
   void Started() override {
     rpc::ApiOptions api;
@@ -103,6 +104,33 @@ class WholeRunsTest : public EngineFixture {
     return out;
   }
 
+  // A run of one step that writes down its attempt and goes on until it is told to end, which the second one is not.
+  void SubmitLong(std::optional<int> max_attempts = std::nullopt) {
+    const std::string script = "echo ${attempt} >> " + dir_ + "/marks; test ${attempt} = 2 || exec sleep 600";
+    SubmitWhole(
+        [script, max_attempts] {
+          PipelineBuilder b("long");
+          b.Step("a", Sh(script));
+          if (max_attempts.has_value()) b.options().retry.max_attempts = *max_attempts;
+          b.options().retry.initial_micros = 10'000;
+          b.options().retry.on_failed = false;  // but on_lost
+          return std::move(b.spec());
+        },
+        "r");
+    ASSERT_TRUE(WaitRunning("r", 0));
+    ASSERT_TRUE(WaitFor([&] { return Lines(dir_ + "/marks").size() == 1; }));
+  }
+  // Its launcher has told how it ended.
+  bool WaitTold() {
+    return WaitFor([&] {
+      for (const auto& entry : std::filesystem::recursive_directory_iterator(dir_ + "/deliveries")) {
+        if (entry.path().filename() == "end.json") return true;
+      }
+      return false;
+    });
+  }
+
+  int64_t place_patience_seconds_ = 600;
   std::unique_ptr<PipelinesDouble> platform_;
   std::unique_ptr<PipelinesHost> host_;
   std::unique_ptr<rpc::Api> api_;
@@ -206,6 +234,72 @@ TEST_F(WholeRunsTest, ATaskThatIsLostIsMadeAgainInASecondNativeRunOfWhatIsLeft) 
   const auto native = platform_->runs();
   ASSERT_THAT(native, SizeIs(2));
   EXPECT_THAT(native[1].outline.tasks, SizeIs(2)) << "what had succeeded is not in it";
+}
+
+TEST_F(WholeRunsTest, AStepWhosePlaceSomebodyElseEndsIsWhatItsPlatformSaysOfIt) {
+  SubmitLong();
+  platform_->Evict(Run("r").header.id, 0);
+  EXPECT_EQ(WaitEnd("r", 60).row.state, RunState::kFailed);
+  const StepRow step = Steps("r").at(0);
+  EXPECT_EQ(step.reason, Reason::kLost);
+  EXPECT_EQ(step.message, "its launcher ended without a word") << "the platform's words";
+}
+
+TEST_F(WholeRunsTest, AndIsTriedAgainAsOneThatWasLost) {
+  SubmitLong(2);
+  platform_->Evict(Run("r").header.id, 0);
+  EXPECT_EQ(WaitEnd("r", 60).row.state, RunState::kSucceeded);
+  EXPECT_THAT(Lines(dir_ + "/marks"), ElementsAre("1", "2"));
+}
+
+TEST_F(WholeRunsTest, WhatItsLauncherToldBeforeTheDaemonEndedIsCompletedByThePlatformInTheNextLife) {
+  SubmitLong();
+  platform_->Mute(true);
+  platform_->Evict(Run("r").header.id, 0);
+  ASSERT_TRUE(WaitTold());
+  EXPECT_EQ(Steps("r").at(0).state, StepState::kRunning) << "nobody knows who stopped it";
+  Restart();
+  EXPECT_EQ(WaitEnd("r", 60).row.state, RunState::kFailed);
+  EXPECT_EQ(Steps("r").at(0).reason, Reason::kLost);
+}
+
+TEST_F(WholeRunsTest, OfAPlatformThatSaysNothingForTooLongItIsWhatItsLauncherSays) {
+  place_patience_seconds_ = 1;
+  Restart();
+  SubmitLong();
+  platform_->Mute(true);
+  platform_->Evict(Run("r").header.id, 0);
+  EXPECT_EQ(WaitEnd("r", 60).row.state, RunState::kFailed);
+  EXPECT_EQ(Steps("r").at(0).reason, Reason::kSignaled);
+}
+
+TEST_F(WholeRunsTest, ACancelDoesNotWaitForWhatThePlatformSays) {
+  SubmitLong();
+  platform_->Mute(true);
+  platform_->Evict(Run("r").header.id, 0);
+  ASSERT_TRUE(WaitTold());
+  ASSERT_TRUE(engine_->CancelRun(Run("r").header.key, {}, false, 10'000'000).ok());
+  EXPECT_EQ(WaitEnd("r", 60).row.state, RunState::kCancelled);
+}
+
+TEST_F(WholeRunsTest, AStopThatAnEarlierLifeOfTheDaemonAskedForIsNobodyElses) {
+  const std::string marks = dir_ + "/marks";
+  const std::string go = dir_ + "/go";
+  SubmitWhole(
+      [marks, go] {
+        PipelineBuilder b("stop");
+        b.Step("a", Sh("trap 'echo told >> " + marks + "; until test -e " + go +
+                       "; do sleep 0.02; done; exit 1' TERM; while :; do sleep 0.1; done"));
+        return std::move(b.spec());
+      },
+      "r");
+  ASSERT_TRUE(WaitRunning("r", 0));
+  platform_->Mute(true);
+  ASSERT_TRUE(engine_->CancelRun(Run("r").header.key, {}, false, 10'000'000).ok());
+  ASSERT_TRUE(WaitFor([&] { return !Lines(marks).empty(); }));
+  Restart();
+  std::ofstream(go).flush();
+  EXPECT_EQ(WaitEnd("r", 60).row.state, RunState::kCancelled);
 }
 
 TEST_F(WholeRunsTest, ItGoesOnOverAnotherDaemon) {

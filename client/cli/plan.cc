@@ -73,6 +73,12 @@ std::string PlanText(const v1::PlanRunResponse& plan, const Style& style, bool w
   absl::StrAppend(&out, plan.step_count(), plan.step_count() == 1 ? " step: " : " steps: ", plan.run_steps(),
                   " would run, ", plan.cached_steps(), " cached, ", plan.depending_steps(), " depend on those\n");
   if (plan.run_steps() + plan.depending_steps() == 0) return out;
+  if (plan.unit() == "run") out += "its orchestrator would have it as one run of its own\n";
+  if (plan.why_step_by_step_size() > 0) {
+    const std::vector<std::string> why(plan.why_step_by_step().begin(), plan.why_step_by_step().end());
+    absl::StrAppend(&out, "step by step, not as one run of its orchestrator's own: ", Clean(absl::StrJoin(why, "; ")),
+                    "\n");
+  }
   if (plan.has_expected()) {
     absl::StrAppend(&out, "about ", Elapsed(MicrosOf(plan.expected())), ", by the last ",
                     plan.history_runs() == 1 ? "run" : absl::StrCat(plan.history_runs(), " runs"));

@@ -172,6 +172,8 @@ struct PlannedRun {
   int64_t known = 0;  // steps that would (or may) run and have run before
   std::vector<StepIx> critical;
   int history_runs = 0;
+  bool whole = false;                         // the orchestrator would be given the run as one of its own
+  std::vector<std::string> why_step_by_step;  // why not, of one that takes whole runs
 };
 
 struct PublishCommand {

@@ -131,17 +131,25 @@ absl::StatusOr<PlannedRun> EngineImpl::PlanRun(SubmitCommand command, int64_t ma
   header.submitter_host = command.submitter_host;
   header.source_dir = command.source_dir;
   header.use_cache = command.use_cache;
+  header.execution_mode = command.execution_mode.value_or(graph.spec().execution_mode);
+  header.max_parallel = command.max_parallel > 0 ? command.max_parallel : graph.spec().max_parallel;
   ASSIGN_OR_RETURN(const auto run, MakeRunContext(std::move(header), out.graph));
   ASSIGN_OR_RETURN(const std::vector<StepLook> looks, LookAtAll(*run, cache_.get(), &files_));
   ASSIGN_OR_RETURN(const auto history, history_->Read(command.project, name));
   out.history_runs = history->runs;
+
+  const auto backend = outbox_->FindBackend(orchestrator);
+  if (backend != nullptr && backend->takes_runs()) {
+    out.why_step_by_step = whole_runs_->WhyNot(*run, outbox_->FlavorOf(orchestrator), *backend);
+    out.whole = out.why_step_by_step.empty();
+  }
 
   const std::shared_ptr<const Graph> expected = ExpectedGraph(out.graph, *history);
   EstimateInput input;
   input.graph = expected.get();
   input.orchestrator = orchestrator;
   input.capacity = CapacityByPool();
-  input.max_parallel = command.max_parallel > 0 ? command.max_parallel : graph.spec().max_parallel;
+  input.max_parallel = run->header.max_parallel;
   input.micros.resize(expected->step_count());
   std::vector<int> samples(graph.step_count(), 0);
   for (StepIx ix = graph.step_count(); ix < expected->step_count(); ++ix) {

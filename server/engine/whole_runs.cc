@@ -49,9 +49,14 @@ absl::string_view PlaceOfLauncher(absl::string_view launcher) {
   return at == absl::string_view::npos ? absl::string_view() : launcher.substr(at + 1);
 }
 
-bool WholeRuns::IsWhole(const RunContext& run, const std::string& flavor, const Backend& backend) const {
-  if (!backend.takes_runs() || !WhyStepByStep(*run.graph, run.header).empty()) return false;
-  return backend.WhyNotWhole(Skeleton(run, flavor, {})).empty();
+std::vector<std::string> WholeRuns::WhyNot(const RunContext& run, const std::string& flavor,
+                                           const Backend& backend) const {
+  std::vector<std::string> why = WhyStepByStep(*run.graph, run.header);
+  if (!why.empty()) return why;
+  if (std::string too_much = backend.WhyNotWhole(Skeleton(run, flavor, {})); !too_much.empty()) {
+    why.push_back(std::move(too_much));
+  }
+  return why;
 }
 
 RunOutline WholeRuns::Skeleton(const RunContext& run, const std::string& flavor, const std::vector<bool>& done) const {

@@ -39,7 +39,11 @@ class WholeRuns {
         deliveries_(*deliveries) {}
 
   // True if the run is a whole one on this backend.
-  bool IsWhole(const RunContext& run, const std::string& flavor, const Backend& backend) const;
+  bool IsWhole(const RunContext& run, const std::string& flavor, const Backend& backend) const {
+    return backend.takes_runs() && WhyNot(run, flavor, backend).empty();
+  }
+  // Why it is not, on one that takes whole runs; for people.
+  std::vector<std::string> WhyNot(const RunContext& run, const std::string& flavor, const Backend& backend) const;
   // With what is left of it. NOT_FOUND; UNAVAILABLE if the database cannot be read.
   absl::StatusOr<RunOutline> OutlineOf(const RunContext& run, const std::string& flavor,
                                        const std::string& endpoint) const;

@@ -63,6 +63,8 @@ absl::Status PlanApi::PlanRun(const CallContext&, const v1::PlanRunRequest& requ
     out->add_critical_path(plan.graph->StepName(plan.critical[i]));
   }
   out->set_history_runs(plan.history_runs);
+  out->set_unit(plan.whole ? "run" : "step");
+  for (const std::string& why : plan.why_step_by_step) out->add_why_step_by_step(why);
   return absl::OkStatus();
 }
 

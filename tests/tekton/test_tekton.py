@@ -228,6 +228,32 @@ class WholeRuns(InWholeRuns):
                 self.wait(name)
                 self.ran_once(name)
 
+    def test_a_plan_says_which_it_would_be_and_so_it_is(self) -> None:
+        again = {"max_attempts": 2}
+        alone = {"name": "p", "execution_mode": "fail_fast", "steps": [self.marked("a", retry=again)]}
+        for orchestrator, pipeline, unit, words in (
+                ("other", alone, "run", "its orchestrator would have it as one run of its own"),
+                ("other", {**alone, "execution_mode": "continue_on_failure"}, "step", "step `a` may be tried again in a run that goes on after a failure"),
+                ("other", {**alone, "max_parallel": 1}, "step", "max_parallel is for the daemon to keep"),
+                ("k8s", alone, "step", "")):
+            with self.subTest(orchestrator, mode=pipeline["execution_mode"], unit=unit):
+                file = self.daemon.file(json.dumps(pipeline), "plan.json")
+                plan = self.daemon.json("plan", file, "--orchestrator", orchestrator)
+                self.assertEqual((plan["unit"], [words in why for why in plan.get("why_step_by_step", [])]),
+                                 (unit, [True] if unit == "step" and words else []))
+                shown = self.daemon.ctl("plan", file, "--orchestrator", orchestrator).stdout
+                self.assertIn(words, shown)
+                self.assertEqual("one run of its" in shown, bool(words), shown)
+                (self.marks / "a").unlink(missing_ok=True)
+                (self.marks / "go").unlink(missing_ok=True)
+                pipeline["steps"] = [self.marked("a", "until [ -f /m/go ]; do sleep 0.1; done", retry=again)]
+                run = self.daemon.submit(json.dumps(pipeline), "--orchestrator", orchestrator)
+                wait_for("a to run", (self.marks / "a").exists, 180)
+                self.assertEqual(len(self.runs()), 1 if unit == "run" else 0)
+                (self.marks / "go").touch()
+                self.wait(run)
+                self.wait_clean()
+
     def test_a_cancel_reaches_what_runs_and_what_waits(self) -> None:
         run = self.submit(*self.diamond("while true; do sleep 0.1; done"))
         wait_for("b to run", (self.marks / "b").exists, 180)

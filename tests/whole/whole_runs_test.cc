@@ -353,6 +353,27 @@ TEST_F(WholeRunsTest, ATaskSTokenAsksForItsAttemptsAndDoesNothingElse) {
   }
 }
 
+TEST_F(WholeRunsTest, APlanSaysWhetherARunWouldBeAWholeOneAndWhyNot) {
+  const auto plan = [&](const std::string& orchestrator, int width, int max_parallel = 0) {
+    SubmitCommand command;
+    PipelineBuilder b("plan");
+    std::vector<std::string> items;
+    for (int i = 0; i < width; ++i) items.push_back(std::to_string(i));
+    b.Step("a", {"/bin/true"}).Foreach("n", items);
+    command.spec = std::move(b.spec());
+    command.orchestrator = orchestrator;
+    command.max_parallel = max_parallel;
+    const auto planned = engine_->PlanRun(std::move(command), 10);
+    EXPECT_TRUE(planned.ok()) << planned.status();
+    EXPECT_THAT(planned->checked.violations, IsEmpty());
+    return planned->whole ? std::vector<std::string>{"whole"} : planned->why_step_by_step;
+  };
+  EXPECT_THAT(plan("pipelines", 2), ElementsAre("whole"));
+  EXPECT_THAT(plan("pipelines", 101), ElementsAre("more than 100 steps"));
+  EXPECT_THAT(plan("pipelines", 2, 1), ElementsAre(HasSubstr("max_parallel")));
+  EXPECT_THAT(plan("local", 2, 1), IsEmpty()) << "it takes none";
+}
+
 TEST_F(WholeRunsTest, WhatStandsInTheWayIsSaid) {
   PipelineBuilder b("steps");
   b.Step("a", {"/bin/true"});

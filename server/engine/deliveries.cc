@@ -59,18 +59,21 @@ absl::Status WriteAll(int fd, const std::string& path, absl::string_view bytes) 
   return absl::OkStatus();
 }
 
-// Whole or not at all, and durable. ALREADY_EXISTS if it is there and `replace` is not set.
+// Whole or not at all, and durable. ALREADY_EXISTS if it is there and `replace` is not set. What is replaced gets its
+// name before the disk has it, which file systems sync in one go then; a power cut in between may leave it torn, and
+// whoever had it written was not told that it is there.
 absl::Status WriteDurably(const std::string& dir, const std::string& name, absl::string_view text, bool replace) {
   const std::string staged = absl::StrCat(dir, "/.", name, ".", Hex(RandomBytes(6)));
   const auto clean = absl::MakeCleanup([&] { unlink(staged.c_str()); });
   const int fd = open(staged.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
   if (fd < 0) return Failed("create", staged);
+  const std::string path = absl::StrCat(dir, "/", name);
   absl::Status written = WriteAll(fd, staged, text);
-  if (written.ok() && fsync(fd) != 0) written = Failed("sync", staged);
+  if (written.ok() && replace && rename(staged.c_str(), path.c_str()) != 0) written = Failed("name", path);
+  if (written.ok() && fsync(fd) != 0) written = Failed("sync", replace ? path : staged);
   close(fd);
   RETURN_IF_ERROR(written);
-  const std::string path = absl::StrCat(dir, "/", name);
-  if (replace ? rename(staged.c_str(), path.c_str()) != 0 : link(staged.c_str(), path.c_str()) != 0) {
+  if (!replace && link(staged.c_str(), path.c_str()) != 0) {
     if (errno == EEXIST) return absl::AlreadyExistsError(path);
     return Failed("name", path);
   }
@@ -145,15 +148,23 @@ absl::Status Deliveries::PutTask(const std::string& key, absl::string_view text)
   }
   const std::string dir = DirOf(key);
   std::error_code error;
-  for (const char* folder : {"/parts", "/blobs", "/output"}) {
-    fs::create_directories(dir + folder, error);
-    if (error) {
-      errno = error.value();
-      return Failed("create", dir + folder);
-    }
+  fs::create_directories(dir, error);
+  if (error) {
+    errno = error.value();
+    return Failed("create", dir);
   }
   RETURN_IF_ERROR(WriteDurably(dir, "task.json", text, /*replace=*/true));
   return Sync(dir_, O_RDONLY | O_DIRECTORY);
+}
+
+// Only when something comes: most steps wait long for their launchers, and some deliver nothing.
+absl::Status Deliveries::MakePlaces(const std::string& key) {
+  const std::string dir = DirOf(key);
+  if (Exists(dir + "/parts")) return absl::OkStatus();  // the last one that is made
+  for (const char* folder : {"/blobs", "/output", "/parts"}) {
+    if (mkdir(absl::StrCat(dir, folder).c_str(), 0755) != 0 && errno != EEXIST) return Failed("create", dir + folder);
+  }
+  return Sync(dir, O_RDONLY | O_DIRECTORY);
 }
 
 absl::StatusOr<std::string> Deliveries::TaskOf(const std::string& key) {
@@ -186,7 +197,7 @@ absl::StatusOr<std::string> Deliveries::PutHanded(const std::string& key, absl::
 }
 
 std::string Deliveries::StagingName(const std::string& key) {
-  return absl::StrCat(DirOf(key), "/parts/.left.", Hex(RandomBytes(6)));
+  return absl::StrCat(DirOf(key), "/.left.", Hex(RandomBytes(6)));
 }
 
 bool Deliveries::Has(const std::string& key, const std::string& hex) {
@@ -238,6 +249,7 @@ absl::StatusOr<std::unique_ptr<Deliveries::Upload>> Deliveries::Append(const std
                     "offset", absl::StrCat(at));
   };
   if (!Exists(DirOf(key) + "/task.json")) return TaskOf(key).status();  // it delivers nothing
+  RETURN_IF_ERROR(MakePlaces(key));
   ASSIGN_OR_RETURN(const Progress before, ProgressOf(key, hex));
   if (before.complete) return elsewhere(before.offset);
   std::shared_ptr<Part> part;
@@ -356,6 +368,7 @@ absl::Status Deliveries::Receive(const std::string& key, const std::string& hex,
   RETURN_IF_ERROR(CheckOpen(key));
   const std::string blob = absl::StrCat(DirOf(key), "/blobs/", hex);
   if (Has(key, hex)) return absl::OkStatus();
+  RETURN_IF_ERROR(MakePlaces(key));
   const std::string staged = absl::StrCat(DirOf(key), "/parts/.", hex, ".", Hex(RandomBytes(6)));
   const auto clean = absl::MakeCleanup([&] { unlink(staged.c_str()); });
   RETURN_IF_ERROR(receive(staged));

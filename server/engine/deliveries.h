@@ -122,6 +122,8 @@ class Deliveries {
  private:
   std::string DirOf(const std::string& key) const { return dir_ + "/" + key; }
   absl::Status CheckOpen(const std::string& key);
+  // Where what is delivered lies.
+  absl::Status MakePlaces(const std::string& key);
   // Durable but for its own name.
   absl::Status MakeFolder(const std::string& key, const std::string& listing, const std::string& at);
   // True if the blob is here, with the bytes that its name says.

@@ -5,8 +5,8 @@
 namespace orch::kubernetes {
 
 const JobKind& JobsOfKubernetes() {
-  static const auto* const kKind =
-      new JobKind{"Job", "batch/v1", "jobs", "docs/kubernetes.md", PodShape(), false, "", JobOf, ReadJob};
+  static const auto* const kKind = new JobKind{"Job", "batch/v1", "jobs",  "docs/kubernetes.md", PodShape(), false,
+                                               "",    JobOf,      ReadJob, /*secret_after=*/true};
   return *kKind;
 }
 

@@ -22,6 +22,9 @@ struct JobKind {
   std::string stop_patch;
   nlohmann::json (*make)(const AttemptWork& work, const Config& config, const JobFacts& facts);
   JobView (*read)(const nlohmann::json& object, const std::string& selector);
+  // True if a pod whose Secret is not there yet waits for it. Then the object is made first, and the Secret as its own;
+  // else the Secret comes first and is given to the object later, which is a request more.
+  bool secret_after = false;
 };
 
 // Kubernetes' own.

@@ -35,6 +35,10 @@ Move JobLife::Accept(const JobView& job) {
   move.accepted = uid_.empty();
   uid_ = job.uid;
   job_ = job;
+  if (pod_ && !Mine(*pod_)) {
+    pod_.reset();
+    pod_gone_ = false;
+  }
   if (phase_ != Phase::kEnding) phase_ = Phase::kLive;
   return move;
 }
@@ -83,6 +87,7 @@ Move JobLife::Looked(const CallAnswer& answer, const std::optional<JobView>& job
     if (phase_ != Phase::kEnding) phase_ = Phase::kLive;
   }
   for (const PodView& pod : *pods) {
+    if (!Mine(pod)) continue;
     if (!pod_ || pod.uid == pod_->uid || pod.created_wall > pod_->created_wall) pod_ = pod;
   }
   if (pod_ && std::none_of(pods->begin(), pods->end(), [&](const PodView& pod) { return pod.uid == pod_->uid; })) {
@@ -98,7 +103,7 @@ Move JobLife::SeenJob(const JobView& job) {
 }
 
 Move JobLife::SeenPod(const PodView& pod) {
-  if (over()) return {};
+  if (over() || !Mine(pod)) return {};
   const bool other = pod_ && pod.uid != pod_->uid;
   if (other && pod.created_wall < pod_->created_wall) return {};
   if (other) pod_gone_ = deleted_ = false;
@@ -113,7 +118,7 @@ Move JobLife::GoneJob(const JobView& job) {
 }
 
 Move JobLife::GonePod(const PodView& pod) {
-  if (over() || (pod_ && pod.uid != pod_->uid)) return {};
+  if (over() || !Mine(pod) || (pod_ && pod.uid != pod_->uid)) return {};
   pod_ = pod;
   pod_gone_ = true;
   return Next();

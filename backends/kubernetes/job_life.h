@@ -101,6 +101,8 @@ class JobLife {
   // `looked`: what is known has just been asked for, and is all there is.
   Move Next(Move move = {}, bool looked = false);
   Move Accept(const JobView& job);
+  // Not of an earlier Job of the same name, which was taken back.
+  bool Mine(const PodView& pod) const { return uid_.empty() || pod.owner.empty() || pod.owner == uid_; }
 
   Phase phase_;
   std::string uid_;  // the Job's

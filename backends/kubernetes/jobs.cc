@@ -55,6 +55,7 @@ std::vector<std::string> Jobs::Keys() const {
 
 void Jobs::Begin(AttemptWork& work) {
   const std::string key = work.name.key;
+  incomplete_.erase(key);
   const auto [it, fresh] = jobs_.try_emplace(key, /*adopted=*/false, /*cancelled=*/false, kind_.has_verdict);
   Job& job = it->second;
   if (!fresh) {  // what is known of it
@@ -86,6 +87,8 @@ void Jobs::Adopt(const std::vector<KnownAttempt>& attempts) {
       job.work.log_limit_bytes = known.log_limit_bytes;
       job.stop_unknown = known.stopping;
       job.secret = true;
+      job.owned = kind_.secret_after;
+      job.secret_due = kind_.secret_after && known.handle.empty() && !known.stopping;
     }
     if (adopted_ && job.life.phase() == Phase::kAdopted) Look(known.name.key);
   }
@@ -96,6 +99,11 @@ void Jobs::Adopt(const std::vector<KnownAttempt>& attempts) {
 }
 
 void Jobs::Forget(const std::string& key) {
+  if (const auto half = incomplete_.find(key); half != incomplete_.end()) {
+    const JobView job = half->second;
+    incomplete_.erase(half);
+    Remove(job.name, job.uid);
+  }
   const auto found = jobs_.find(key);
   if (found == jobs_.end()) return;  // if there is one, it is seen to be nobody's
   Job job = std::move(found->second);
@@ -119,7 +127,7 @@ void Jobs::Forget(const std::string& key) {
 void Jobs::OnAnew() {
   for (auto& [key, job] : jobs_) {
     job.timer = job.patience_timer = job.events_timer = 0;
-    job.looking = false;
+    job.looking = job.completing = false;
     job.look_again = !job.life.over();
     job.log.reset();
   }
@@ -183,7 +191,12 @@ void Jobs::OnJob(const json& object, bool gone) {
   }
   if (view.name != job->name) return;  // somebody has copied the labels
   job->listed_job = true;
-  Do(view.key, gone ? job->life.GoneJob(view) : job->life.SeenJob(view));
+  if (gone) return Do(view.key, job->life.GoneJob(view));
+  if (!job->secret_due) return Do(view.key, job->life.SeenJob(view));
+  job->seen_early = view;
+  if (job->life.phase() != Phase::kAdopted || job->completing || !view.ours)
+    return;  // whoever has asked for it goes on
+  Complete(view.key, view, [this, key = view.key, view] { Do(key, jobs_.at(key).life.SeenJob(view)); });
 }
 
 void Jobs::OnPod(const json& object, bool gone) {
@@ -198,6 +211,7 @@ void Jobs::OnPod(const json& object, bool gone) {
 
 void Jobs::RemoveStranger(const JobView& job) {
   if (!adopted_ || !job.ours || job.deleting || removing_.count(job.uid) > 0) return;
+  if (incomplete_.count(job.key) > 0) return;
   Log(LogLevel::kInfo, absl::StrCat("a ", kind_.word, " of an attempt that is over is removed"),
       {{"orchestrator", context_->orchestrator}, {"name", job.name}});
   Remove(job.name, job.uid);
@@ -267,7 +281,7 @@ void Jobs::Do(const std::string& key, const Move& move) {
     case Move::Do::kRefuse:
       return Refuse(key, move.transient, move.reason, move.message);
     case Move::Do::kNotFound:
-      if (job.secret) DeleteSecret(key, job.name);
+      if (job.secret && !job.owned) DeleteSecret(key, job.name);
       jobs_.erase(key);
       return listener_->NotFound(key);
     case Move::Do::kUnknown:  // it stays known, so that what may appear is not taken for nobody's
@@ -282,7 +296,7 @@ void Jobs::Do(const std::string& key, const Move& move) {
 
 void Jobs::Refuse(const std::string& key, bool transient, Reason reason, const std::string& message) {
   const Job& job = jobs_.at(key);
-  if (job.secret) DeleteSecret(key, job.name);
+  if (job.secret && !job.owned) DeleteSecret(key, job.name);
   jobs_.erase(key);
   listener_->Refused(key, transient, reason, message);
 }

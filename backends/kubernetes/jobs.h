@@ -66,6 +66,10 @@ class Jobs {
     std::string log_prefix;
     bool secret = false;  // it has one
     bool owned = false;   // which goes with its Job
+    // Its Job may be there without it: nothing of the Job is taken for true until it is there, too.
+    bool secret_due = false;
+    bool completing = false;            // it is being asked for
+    std::optional<JobView> seen_early;  // what was told of the Job meanwhile
     bool forced = false;
     bool stop_sent = false, kill_sent = false;
     bool stop_unknown = false;  // an earlier life of the daemon may have sent one of them
@@ -102,6 +106,9 @@ class Jobs {
   void NotMade(const std::string& key, const Answer& answer);
   void MakeJob(const std::string& key);
   void Own(const std::string& key);
+  void Complete(const std::string& key, const JobView& view, std::function<void()> then);
+  void CompleteBy(const std::string& key, const JobView& view, bool make, std::function<void()> then);
+  void NotComplete(const std::string& key, const JobView& view, const Answer& answer);
   void Look(const std::string& key);
   void LookAtPods(const std::string& key, CallAnswer found, std::optional<JobView> job);
   void Refuse(const std::string& key, bool transient, Reason reason, const std::string& message);
@@ -131,6 +138,8 @@ class Jobs {
   std::map<std::string, std::string> removing_;  // Jobs that nobody waits for: their names by their uids
   std::set<std::string> remove_again_;           // of these, when the cluster is back
   std::set<std::string> secrets_going_;          // of attempts: none is made before the former is gone
+  // Jobs without their Secrets, by key, until their attempts are submitted again, or released: nobody's only then.
+  std::map<std::string, JobView> incomplete_;
   bool adopted_ = false;
 };
 

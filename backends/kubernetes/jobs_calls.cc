@@ -47,7 +47,7 @@ void Jobs::Make(const std::string& key) {
   if (job.work.image.empty() && config_->image.empty()) {  // the orchestrator's was taken away meanwhile
     return Refuse(key, false, Reason::kSubmitRefused, "neither the step nor its orchestrator has an image");
   }
-  MakeSecret(key);
+  kind_.secret_after ? MakeJob(key) : MakeSecret(key);
 }
 
 JobFacts Jobs::FactsOf(const Job& job) const {
@@ -60,7 +60,7 @@ JobFacts Jobs::FactsOf(const Job& job) const {
   return facts;
 }
 
-// First, so that a pod never waits for it. One that is there already was made by this attempt, whose answer was lost.
+// First, where a pod does not wait for it. One that is there already was made by this attempt, whose answer was lost.
 void Jobs::MakeSecret(const std::string& key) {
   if (secrets_going_.count(key) > 0) return;  // once it is gone
   Job& job = jobs_.at(key);
@@ -105,6 +105,10 @@ void Jobs::NotMade(const std::string& key, const Answer& answer) {
 
 void Jobs::MakeJob(const std::string& key) {
   Job& job = jobs_.at(key);
+  if (kind_.secret_after && !job.secret) {
+    job.secret_due = job.secret = !SecretOf(job.work, FactsOf(job))["stringData"].empty();
+    job.owned = true;
+  }
   if (job.life.cancelled()) {  // nothing was made
     Move move;
     move.what = Move::Do::kEndUnstarted;
@@ -119,19 +123,89 @@ void Jobs::MakeJob(const std::string& key) {
       Log(LogLevel::kWarning, "the API server warns",
           {{"orchestrator", context_->orchestrator}, {"key", key}, {"warning", warning}});
     }
-    Job* j = Find(key);
-    if (j == nullptr) return;  // it was released meanwhile; what was made is nobody's
-    ORCH_FAULT("kubernetes.created");
-    Do(key,
-       j->life.Made(Told(answer, kind_.docs), answer.ok() ? kind_.read(answer.object, link_.selector()) : JobView()));
+    if (Find(key) == nullptr) return;  // it was released meanwhile; what was made is nobody's
+    const JobView view = answer.ok() ? kind_.read(answer.object, link_.selector()) : JobView();
+    const auto made = [this, key, view, told = Told(answer, kind_.docs)] {
+      ORCH_FAULT("kubernetes.created");
+      Do(key, jobs_.at(key).life.Made(told, view));
+    };
+    if (answer.ok()) return Complete(key, view, made);
+    made();
     if (answer.code == 0 || answer.code == 401) link_.Away(answer);
+  });
+}
+
+// What is there has its Secret, or gets it: then `then`, and after it what was told of the Job meanwhile.
+void Jobs::Complete(const std::string& key, const JobView& view, std::function<void()> then) {
+  const Job& job = jobs_.at(key);
+  if (!job.secret_due) return then();
+  // What is in it only a submission has; whoever does not have it sees by the same call whether it is there.
+  CompleteBy(key, view, /*make=*/!job.work.env.empty(), std::move(then));
+}
+
+// The Secret as the Job's own. One that is there already is of an answer that was lost.
+void Jobs::CompleteBy(const std::string& key, const JobView& view, bool make, std::function<void()> then) {
+  if (link_.client() == nullptr) return;
+  Job& job = jobs_.at(key);
+  job.completing = true;
+  const bool blind = job.work.env.empty();
+  json secret = OwnerPatch(kind_.api_version, kind_.word, view.name, view.uid);
+  if (make) secret.merge_patch(SecretOf(job.work, FactsOf(job)));
+  Request request{"PATCH", link_.Secrets(view.name), Dump(secret), kMergePatch};
+  if (make) request = {"POST", link_.Secrets(), Dump(secret)};
+  request.first = true;  // its pod may be in the making
+  ORCH_FAULT("kubernetes.secret");
+  link_.client()->Call(std::move(request),
+                       [this, key, view, make, blind, then = std::move(then)](const Answer& answer) {
+                         Job* j = Find(key);
+                         if (j == nullptr || (blind && !j->work.env.empty()))
+                           return;  // it was released, or submitted again
+                         j->completing = false;
+                         if (make && answer.reason == "AlreadyExists")
+                           return CompleteBy(key, view, /*make=*/false, then);
+                         if (!answer.ok()) return NotComplete(key, view, answer);
+                         if (!std::exchange(j->secret_due, false)) return;  // somebody else has asked, too
+                         const std::optional<JobView> early = std::exchange(j->seen_early, std::nullopt);
+                         then();
+                         j = Find(key);
+                         if (j != nullptr && early && early->uid == view.uid) Do(key, j->life.SeenJob(*early));
+                       });
+}
+
+void Jobs::NotComplete(const std::string& key, const JobView& view, const Answer& answer) {
+  Job& job = jobs_.at(key);
+  if (answer.code == 404 && job.work.env.empty()) {  // it is submitted again, finds its Job there, and completes it
+    incomplete_[key] = view;
+    jobs_.erase(key);
+    return listener_->NotFound(key);
+  }
+  const CallAnswer told = Told(answer, kind_.docs);
+  if (told.code == 0 || told.code == 401 || told.code == 404 || told.code >= 500) {
+    job.look_again = true;
+    return link_.Away(answer);
+  }
+  // Without it nothing begins: the Job is taken back.
+  DeleteJob(view.name, view.uid, [this, key, told](const Answer& deleted) {
+    Job* j = Find(key);
+    if (j == nullptr) return;
+    if (deleted.ok() || deleted.code == 404 || deleted.code == 409) {
+      return Refuse(key, told.for_now, Reason::kSubmitRefused, told.words);
+    }
+    constexpr int64_t kBusy = 5'000'000;
+    if (deleted.code != 429) {
+      j->look_again = true;
+      return link_.Away(deleted);
+    }
+    j->timer = link_.client()->After(kBusy, [this, key] {
+      if (Find(key) != nullptr) Look(key);
+    });
   });
 }
 
 // From now on the Secret goes with the Job.
 void Jobs::Own(const std::string& key) {
   const Job& job = jobs_.at(key);
-  if (!job.secret || link_.client() == nullptr) return;
+  if (!job.secret || job.owned || link_.client() == nullptr) return;
   link_.client()->Call({"PATCH", link_.Secrets(job.name),
                         Dump(OwnerPatch(kind_.api_version, kind_.word, job.name, job.life.uid())), kMergePatch},
                        [this, key](const Answer& answer) {
@@ -171,21 +245,25 @@ void Jobs::LookAtPods(const std::string& key, CallAnswer found, std::optional<Jo
   Request request;
   request.path = absl::StrCat(link_.Pods(),
                               "?labelSelector=", UrlEscape(absl::StrCat(link_.selector(), ",", kKeyLabel, "=", key)));
-  link_.client()->Call(std::move(request),
-                       [this, key, found = std::move(found), job = std::move(job)](const Answer& answer) {
-                         Job* j = Find(key);
-                         if (j == nullptr) return;
-                         j->looking = false;
-                         std::optional<std::vector<PodView>> pods;
-                         if (answer.ok()) {
-                           pods.emplace();
-                           for (const json& pod : answer.object.value("items", json::array())) {
-                             pods->push_back(ReadPod(pod, kind_.pod));
-                           }
-                         }
-                         Do(key, j->life.Looked(found, job, pods));
-                         if (!answer.ok()) link_.Away(answer);
-                       });
+  link_.client()->Call(
+      std::move(request), [this, key, found = std::move(found), job = std::move(job)](const Answer& answer) {
+        Job* j = Find(key);
+        if (j == nullptr) return;
+        j->looking = false;
+        std::optional<std::vector<PodView>> pods;
+        if (answer.ok()) {
+          pods.emplace();
+          for (const json& pod : answer.object.value("items", json::array())) {
+            pods->push_back(ReadPod(pod, kind_.pod));
+          }
+        }
+        const auto looked = [this, key, found, job, pods] { Do(key, jobs_.at(key).life.Looked(found, job, pods)); };
+        if (!answer.ok()) {
+          looked();
+          return link_.Away(answer);
+        }
+        job && job->ours ? Complete(key, *job, looked) : looked();
+      });
 }
 
 // --- stopping and cleaning up ---

@@ -86,10 +86,13 @@ PodView ReadPod(const json& pod, const PodShape& shape) {
   out.name = Text(metadata, "name");
   out.uid = Text(metadata, "uid");
   out.key = Text(At(metadata, "labels"), kKeyLabel);
-  for (const json& owner : At(metadata, "ownerReferences")) out.owner = Text(owner, "uid");
   out.created_wall = WallOf(Text(metadata, "creationTimestamp"));
   out.deleting = At(metadata, "deletionTimestamp").is_string();
   out.grace_seconds = Number(metadata, "deletionGracePeriodSeconds");
+  for (const json& owner : At(metadata, "ownerReferences")) {
+    const auto controls = owner.is_object() ? owner.find("controller") : owner.end();
+    if (owner.is_object() && controls != owner.end() && *controls == true) out.owner = Text(owner, "uid");
+  }
   out.node = Text(At(pod, "spec"), "nodeName");
   for (const json& container : At(At(pod, "spec"), "containers")) {
     if (Text(container, "name") == shape.main) out.main_image = Text(container, "image");

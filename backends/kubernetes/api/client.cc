@@ -202,6 +202,7 @@ void Client::Send(uint64_t id) {
   request.body = running.request.body;
   request.content_type = running.request.content_type;
   request.seconds = running.request.seconds;
+  request.first = running.request.first;
   request.headers = Headers();
   running.generation = exec_generation_;
   running.transfer = transport_->Begin(std::move(request), running.data,

@@ -30,6 +30,7 @@ struct Request {
   // So often in all, with pauses that grow, while an answer says `later`. What creates something must be named by the
   // caller, so that it is not created twice.
   int tries = 5;
+  bool first = false;  // before all that waits to be sent
 };
 
 class Client {

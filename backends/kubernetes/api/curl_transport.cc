@@ -218,7 +218,8 @@ uint64_t CurlTransport::Begin(HttpRequest request, Data data, Done done) {
   curl_easy_setopt(easy, CURLOPT_PREREQDATA, transfer.get());
   curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, transfer->error);
   const uint64_t id = next_++;
-  (transfer->data != nullptr ? streams_ : requests_).push_back(id);
+  std::deque<uint64_t>& queue = transfer->data != nullptr ? streams_ : requests_;
+  queue.insert(request.first ? queue.begin() : queue.end(), id);
   by_handle_[easy] = id;
   transfers_[id] = std::move(transfer);
   return id;

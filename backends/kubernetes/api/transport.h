@@ -21,6 +21,7 @@ struct HttpRequest {
   std::string content_type = "application/json";
   std::vector<std::string> headers;  // `Name: value`; never logged
   int seconds = 0;                   // after which it fails; 0: never
+  bool first = false;                // before those that wait to be sent
 };
 
 struct HttpAnswer {

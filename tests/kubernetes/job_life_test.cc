@@ -195,6 +195,26 @@ TEST(JobLife, APodThatIsNotTheJobsLastIsPassedOver) {
   EXPECT_EQ(life.SeenPod(PodNamed("Running", "p2", 9)).what, Do::kFollow);
 }
 
+TEST(JobLife, PodsOfAnEarlierJobOfItsNameAreNotItsOwn) {
+  const auto of = [](const std::string& owner, PodView pod) {
+    pod.owner = owner;
+    return pod;
+  };
+  JobLife life(false, false);
+  (void)life.Ready();
+  (void)life.SeenPod(of("j0", Leaving(PodNamed("Pending", "p0"))));  // told of before the Job's answer
+  const Move made = life.Made(kOk, JobNamed());
+  EXPECT_TRUE(made.accepted);
+  EXPECT_EQ(made.what, Do::kNothing);
+  EXPECT_EQ(life.GonePod(of("j0", PodNamed("Pending", "p0"))).what, Do::kNothing);
+  EXPECT_EQ(life.SeenPod(of("j0", PodNamed("Failed", "p0", 9))).what, Do::kNothing);
+  EXPECT_TRUE(life.SeenPod(of("j1", PodNamed("Running"))).started);
+  EXPECT_EQ(life.Looked(Code(200), JobNamed(),
+                        std::vector<PodView>{of("j0", PodNamed("Failed", "p0", 9)), of("j1", PodNamed("Running"))})
+                .what,
+            Do::kFollow);
+}
+
 TEST(JobLife, Adopted) {
   JobLife runs(true, false);
   EXPECT_EQ(runs.SeenPod(PodNamed("Running")).what, Do::kNothing);

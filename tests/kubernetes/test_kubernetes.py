@@ -143,6 +143,55 @@ class Faults(OnACluster):
                     self.rules(json.loads(saved))
                 wait_for("all to be well", lambda: self.daemon.json("check-orchestrator", "k8s", code=None)["good"], 60)
 
+    def test_where_it_may_not_watch_steps_wait_and_say_so(self) -> None:
+        for resource in ("jobs", "pods"):
+            with self.subTest(resource):
+                before = self.submit(self.step("sleep 5; echo done"), name=f"before-{resource}")
+                self.wait_state(before, "RUNNING")
+                role = json.loads(self.cluster.kubectl("-n", "orchd", "get", "role", "orchd", "-o", "json"))
+                saved = json.dumps(role["rules"])
+                for rule in role["rules"]:
+                    if resource in rule["resources"]:
+                        rule["verbs"].remove("watch")
+                self.rules(role["rules"])
+                self.daemon.restart(signal.SIGKILL)  # a watch that is open goes on
+                try:
+                    bad = [c for c in self.daemon.json("check-orchestrator", "k8s", code=8)["checks"] if not c.get("good")]
+                    self.assertIn(f"may not watch {resource}", bad[0]["text"])
+                    after = self.submit(self.step("echo done"), name=f"after-{resource}")
+                    said = f'cannot watch resource "{resource}"'
+                    for run in (before, after):
+                        wait_for(f"{run}'s word", lambda run=run: said in self.daemon.ctl("why", run, "a").stdout, 60)  # type: ignore[misc]
+                    self.assertEqual(self.ours("jobs")[0]["metadata"]["labels"]["orchd.io/run"], before)
+                    self.assertEqual(len(self.ours("jobs")), 1)
+                finally:
+                    self.rules(json.loads(saved))
+                for run in (before, after):
+                    step = self.wait(run)
+                    self.assertEqual((step["state"], step["attempt"]), ("SUCCEEDED", 1))
+                    self.assertEqual(self.daemon.ctl("logs", run, "a").stdout, "done\n")
+                self.wait_clean()
+
+    def test_a_secret_that_is_refused_takes_its_job_along(self) -> None:
+        role = json.loads(self.cluster.kubectl("-n", "orchd", "get", "role", "orchd", "-o", "json"))
+        self.rules([rule for rule in role["rules"] if "secrets" not in rule["resources"]])
+        try:
+            step = self.wait(self.submit(self.step()), code=1)
+            self.assertEqual(step["reason"], "SUBMIT_REFUSED")
+            self.assertIn('cannot create resource "secrets"', step["message"])
+            self.wait_clean()
+        finally:
+            self.rules(role["rules"])
+        held = len(self.cluster.list("secrets"))
+        self.cluster.kubectl("-n", "orchd", "create", "quota", "no-secrets", f"--hard=secrets={held}")
+        wait_for("the quota to hold", lambda: any(q.get("status", {}).get("hard") for q in self.cluster.list("resourcequotas")), 120)
+        run = self.submit(self.step(), name="held")
+        wait_for("its being refused for now", lambda: "exceeded quota" in self.daemon.ctl("why", run, "a").stdout, 120)
+        self.cluster.kubectl("-n", "orchd", "delete", "quota", "no-secrets")
+        step = self.wait(run)
+        self.assertEqual((step["state"], step["attempt"]), ("SUCCEEDED", 1))
+        self.wait_clean()
+
     def rules(self, rules: list[dict[str, Any]]) -> None:
         self.cluster.kubectl("-n", "orchd", "patch", "role", "orchd", "--type=merge", "-p", json.dumps({"rules": rules}))
 

@@ -239,6 +239,8 @@ void Jobs::Do(const std::string& key, const Move& move) {
         config_->url, {{"{namespace}", link_.space()}, {"{job}", job.name}, {"{context}", link_.context()}});
     listener_->Accepted(key, job.life.uid(), job.name, url);
     Own(key);
+    job.work.env = {};  // it is not made again
+    job.work.command = {};
   }
   if (move.started) {
     if (Client* client = link_.client(); client != nullptr) {

@@ -60,7 +60,7 @@ struct CurlTransport::Transfer {
   CURL* easy = nullptr;
   curl_slist* headers = nullptr;
   curl_slist* connect_to = nullptr;
-  std::string body;
+  HttpRequest request;
   Data data;
   Done done;
   HttpAnswer answer;
@@ -155,13 +155,24 @@ size_t CurlTransport::OnHeader(char* bytes, size_t size, size_t count, void* tra
 
 uint64_t CurlTransport::Begin(HttpRequest request, Data data, Done done) {
   auto transfer = std::make_unique<Transfer>();
-  CURL* easy = curl_easy_init();
-  CHECK(easy != nullptr);
   transfer->owner = this;
-  transfer->easy = easy;
-  transfer->body = std::move(request.body);
+  transfer->request = std::move(request);
   transfer->data = std::move(data);
   transfer->done = std::move(done);
+  const uint64_t id = next_++;
+  std::deque<uint64_t>& queue = transfer->data != nullptr ? streams_ : requests_;
+  queue.insert(transfer->request.first ? queue.begin() : queue.end(), id);
+  transfers_[id] = std::move(transfer);
+  return id;
+}
+
+// Only when it is its turn: a handle of curl's has ten times the memory of what waits for one.
+void CurlTransport::MakeHandle(uint64_t id, Transfer* transfer) {
+  CURL* easy = curl_easy_init();
+  CHECK(easy != nullptr);
+  transfer->easy = easy;
+  by_handle_[easy] = id;
+  const HttpRequest& request = transfer->request;
   curl_easy_setopt(easy, CURLOPT_URL, absl::StrCat(base_, request.path).c_str());
   curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
   if (!connect_to_.empty()) {
@@ -202,27 +213,21 @@ uint64_t CurlTransport::Begin(HttpRequest request, Data data, Done done) {
     transfer->headers = curl_slist_append(transfer->headers, header.c_str());
   };
   for (const std::string& header : request.headers) add(header);
-  if (!transfer->body.empty()) {
+  if (!transfer->request.body.empty()) {
     add(absl::StrCat("Content-Type: ", request.content_type));
     add("Expect:");
-    curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(transfer->body.size()));
-    curl_easy_setopt(easy, CURLOPT_POSTFIELDS, transfer->body.c_str());
+    curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(transfer->request.body.size()));
+    curl_easy_setopt(easy, CURLOPT_POSTFIELDS, transfer->request.body.c_str());
   }
   curl_easy_setopt(easy, CURLOPT_HTTPHEADER, transfer->headers);
   curl_easy_setopt(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
   curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, &CurlTransport::OnBody);
-  curl_easy_setopt(easy, CURLOPT_WRITEDATA, transfer.get());
+  curl_easy_setopt(easy, CURLOPT_WRITEDATA, transfer);
   curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, &CurlTransport::OnHeader);
-  curl_easy_setopt(easy, CURLOPT_HEADERDATA, transfer.get());
+  curl_easy_setopt(easy, CURLOPT_HEADERDATA, transfer);
   curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, &CurlTransport::OnSent);
-  curl_easy_setopt(easy, CURLOPT_PREREQDATA, transfer.get());
+  curl_easy_setopt(easy, CURLOPT_PREREQDATA, transfer);
   curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, transfer->error);
-  const uint64_t id = next_++;
-  std::deque<uint64_t>& queue = transfer->data != nullptr ? streams_ : requests_;
-  queue.insert(request.first ? queue.begin() : queue.end(), id);
-  by_handle_[easy] = id;
-  transfers_[id] = std::move(transfer);
-  return id;
 }
 
 int CurlTransport::OnSent(void* transfer, char* /*there*/, char* /*here*/, int /*port_there*/, int /*port_here*/) {
@@ -262,6 +267,7 @@ void CurlTransport::TellCurl() {
     const auto found = transfers_.find(queue.front());
     queue.pop_front();
     if (found == transfers_.end()) continue;  // aborted meanwhile
+    if (found->second->easy == nullptr) MakeHandle(found->first, found->second.get());
     found->second->told = true;
     ++unsent_;
     if (request) ++requests_told_;

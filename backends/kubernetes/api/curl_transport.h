@@ -38,6 +38,7 @@ class CurlTransport : public Transport {
   struct Transfer;
 
   void TellCurl();
+  void MakeHandle(uint64_t id, Transfer* transfer);
   bool MayTell() const;
   bool WorkOff();
   void Forget(const Transfer& transfer);

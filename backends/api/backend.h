@@ -206,6 +206,9 @@ struct ProbeReport {
   }
 };
 
+// In the place of a secret's value.
+inline constexpr char kSecretShown[] = "(secret)";
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -246,6 +249,13 @@ class Backend {
   virtual std::vector<std::string> Check(const Resources& resources, absl::string_view settings_json) const = 0;
   // The same for what is no setting: faults with the step's own fields (`image`, `resources.disk`).
   virtual std::vector<Violation> CheckStep(const StepNeeds& /*needs*/) const { return {}; }
+
+  // What its platform would be asked to make for this attempt, object by object in the order of the requests, as JSON
+  // and as it is sent, but for what is secret, which is replaced by kSecretShown. `work` is as Submit would get it.
+  // Empty: it does not say. Pure; any thread. Asked only if `tells_native`, which is for backends that share no files
+  // with the daemon, and whose Prepare keeps nothing.
+  virtual std::vector<std::string> Native(const AttemptWork& /*work*/) const { return {}; }
+  virtual bool tells_native() const { return false; }
 
   // The folders for an attempt that is about to be submitted or has been adopted. No I/O. The place is kept until
   // Release.

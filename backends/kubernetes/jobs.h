@@ -43,6 +43,8 @@ class Jobs {
   void Adopt(const std::vector<KnownAttempt>& attempts);
   // Does what there is to do; waits for that for at most as long as nothing is due.
   void Poll();
+  // Any thread: as Backend::Native.
+  std::vector<std::string> Native(const AttemptWork& work) const;
   ClusterLink& link() { return link_; }
   Listener* listener() { return listener_; }
   // Any thread: Poll returns.
@@ -101,7 +103,7 @@ class Jobs {
 
   void Do(const std::string& key, const Move& move);
   void Make(const std::string& key);
-  JobFacts FactsOf(const Job& job) const;
+  JobFacts FactsOf(const AttemptWork& work) const;
   void MakeSecret(const std::string& key);
   void NotMade(const std::string& key, const Answer& answer);
   void MakeJob(const std::string& key);

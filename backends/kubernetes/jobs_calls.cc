@@ -50,21 +50,30 @@ void Jobs::Make(const std::string& key) {
   kind_.secret_after ? MakeJob(key) : MakeSecret(key);
 }
 
-JobFacts Jobs::FactsOf(const Job& job) const {
+JobFacts Jobs::FactsOf(const AttemptWork& work) const {
   JobFacts facts;
   facts.instance = context_->instance;
   facts.orchestrator = context_->orchestrator;
-  facts.image = job.work.image.empty() ? config_->image : job.work.image;
+  facts.image = work.image.empty() ? config_->image : work.image;
   std::vector<Violation> faults;  // none: they were refused at submit
-  facts.settings = ReadSettings(config_->settings, job.work.settings_json, &faults);
+  facts.settings = ReadSettings(config_->settings, work.settings_json, &faults);
   return facts;
+}
+
+std::vector<std::string> Jobs::Native(const AttemptWork& work) const {
+  const JobFacts facts = FactsOf(work);
+  std::vector<std::string> out = {Dump(kind_.make(work, *config_, facts))};
+  json secret = SecretOf(work, facts);
+  for (json& value : secret["stringData"]) value = kSecretShown;
+  if (!secret["stringData"].empty()) out.insert(kind_.secret_after ? out.end() : out.begin(), Dump(secret));
+  return out;
 }
 
 // First, where a pod does not wait for it. One that is there already was made by this attempt, whose answer was lost.
 void Jobs::MakeSecret(const std::string& key) {
   if (secrets_going_.count(key) > 0) return;  // once it is gone
   Job& job = jobs_.at(key);
-  const json secret = SecretOf(job.work, FactsOf(job));
+  const json secret = SecretOf(job.work, FactsOf(job.work));
   if (secret["stringData"].empty()) return MakeJob(key);
   job.secret = true;
   const auto made = [this, key](const Answer& answer) {
@@ -72,7 +81,7 @@ void Jobs::MakeSecret(const std::string& key) {
     if (j == nullptr || j->life.phase() != Phase::kMaking) return;
     if (answer.ok()) return MakeJob(key);
     if (answer.reason == "AlreadyExists") {
-      const json patch = {{"stringData", SecretOf(j->work, FactsOf(*j))["stringData"]}};
+      const json patch = {{"stringData", SecretOf(j->work, FactsOf(j->work))["stringData"]}};
       link_.client()->Call({"PATCH", link_.Secrets(j->name), Dump(patch), kMergePatch},
                            [this, key](const Answer& patched) {
                              Job* k = Find(key);
@@ -106,7 +115,7 @@ void Jobs::NotMade(const std::string& key, const Answer& answer) {
 void Jobs::MakeJob(const std::string& key) {
   Job& job = jobs_.at(key);
   if (kind_.secret_after && !job.secret) {
-    job.secret_due = job.secret = !SecretOf(job.work, FactsOf(job))["stringData"].empty();
+    job.secret_due = job.secret = !SecretOf(job.work, FactsOf(job.work))["stringData"].empty();
     job.owned = true;
   }
   if (job.life.cancelled()) {  // nothing was made
@@ -115,7 +124,7 @@ void Jobs::MakeJob(const std::string& key) {
     return Do(key, move);
   }
   Request request{"POST", absl::StrCat(link_.Jobs(), "?fieldManager=orchd&fieldValidation=Strict"),
-                  Dump(kind_.make(job.work, *config_, FactsOf(job)))};
+                  Dump(kind_.make(job.work, *config_, FactsOf(job.work)))};
   request.tries = 1;  // after an answer that was lost it is looked for
   ORCH_FAULT("kubernetes.create");
   link_.client()->Call(std::move(request), [this, key](const Answer& answer) {
@@ -150,7 +159,7 @@ void Jobs::CompleteBy(const std::string& key, const JobView& view, bool make, st
   job.completing = true;
   const bool blind = job.work.env.empty();
   json secret = OwnerPatch(kind_.api_version, kind_.word, view.name, view.uid);
-  if (make) secret.merge_patch(SecretOf(job.work, FactsOf(job)));
+  if (make) secret.merge_patch(SecretOf(job.work, FactsOf(job.work)));
   Request request{"PATCH", link_.Secrets(view.name), Dump(secret), kMergePatch};
   if (make) request = {"POST", link_.Secrets(), Dump(secret)};
   request.first = true;  // its pod may be in the making

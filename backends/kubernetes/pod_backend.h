@@ -29,6 +29,8 @@ class PodBackend : public Backend {
 
   std::vector<std::string> Check(const Resources& resources, absl::string_view settings_json) const override;
   std::vector<Violation> CheckStep(const StepNeeds& needs) const override;
+  std::vector<std::string> Native(const AttemptWork& work) const override { return jobs_.Native(work); }
+  bool tells_native() const override { return true; }
   absl::StatusOr<Workspace> Prepare(const AttemptName& name) override;
   void Submit(Unit unit) override;
   void Cancel(absl::string_view key, CancelMode mode) override;

@@ -46,6 +46,7 @@ class TektonBackend : public kubernetes::PodBackend {
   }
   ~TektonBackend() override { Stop(); }  // before what its thread uses
 
+  bool tells_native() const override { return !tekton_.whole_runs; }
   bool takes_runs() const override { return tekton_.whole_runs; }
   std::string WhyNotWhole(const RunOutline& outline) const override { return tekton::WhyNotWhole(outline, config_); }
 

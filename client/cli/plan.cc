@@ -1,9 +1,11 @@
 // plan, invalidate-cache, list-pipelines.
 #include <algorithm>
+#include <nlohmann/json.hpp>
 #include <optional>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "client/cli/json.h"
 #include "client/cli/pipeline_file.h"
 #include "client/cli/table.h"
 #include "client/cli/text.h"
@@ -95,6 +97,24 @@ std::string PlanText(const v1::PlanRunResponse& plan, const Style& style, bool w
   return out;
 }
 
+// One document for each object.
+std::string NativeText(const v1::PlanRunResponse& plan) {
+  std::string out;
+  for (const v1::PlannedStep& step : plan.steps()) {
+    if (step.native().empty() && step.action() != v1::PlannedStep::CACHED) {
+      absl::StrAppend(&out, "---\n# step ", Clean(step.name()),
+                      ": its platform has no such objects, or its flavor does not tell\n");
+    }
+    for (const std::string& object : step.native()) {
+      absl::StrAppend(&out, "---\n# step ", Clean(step.name()), "\n",
+                      ToYaml(nlohmann::ordered_json::parse(object, nullptr, /*allow_exceptions=*/false)));
+    }
+  }
+  const int64_t left = plan.step_count() - plan.steps_size();
+  if (left > 0) absl::StrAppend(&out, "# and ", left, " more steps\n");
+  return out;
+}
+
 class PlanVerb : public Verb {
  public:
   void Define(Flags& flags) override {
@@ -105,6 +125,7 @@ class PlanVerb : public Verb {
                Kind::kOrchestrator);
     flags.Int("--max-parallel", &max_parallel_, 1, 1'000'000, "At most so many attempts at a time");
     flags.Switch("--no-cache", &no_cache_, "As if everything was computed anew");
+    flags.Switch("--native", &native_, "Print what the platforms would be asked to make, as YAML");
   }
 
   absl::StatusOr<int> Run(Session& session) override {
@@ -122,6 +143,7 @@ class PlanVerb : public Verb {
       submission.set_max_parallel(static_cast<int32_t>(max_parallel_));
       submission.set_project(session.globals().project);
       if (no_cache_) submission.set_use_cache(false);
+      request.set_native(native_);
       FillSubmitter(file.folder, submission.mutable_submitter());
       ASSIGN_OR_RETURN(client::Client * client, session.Connect());
       ASSIGN_OR_RETURN(plan, client->PlanRun(request));
@@ -143,7 +165,7 @@ class PlanVerb : public Verb {
     std::vector<std::string> names;
     for (const v1::PlannedStep& step : plan.steps()) names.push_back(step.name());
     RETURN_IF_ERROR(session.Show(
-        plan, [&] { return PlanText(plan, session.out(), session.wide()); }, names));
+        plan, [&] { return native_ ? NativeText(plan) : PlanText(plan, session.out(), session.wide()); }, names));
     return kOk;
   }
 
@@ -151,7 +173,7 @@ class PlanVerb : public Verb {
   std::string file_, orchestrator_, stack_;
   std::vector<std::string> params_;
   int64_t max_parallel_ = 0;
-  bool no_cache_ = false;
+  bool no_cache_ = false, native_ = false;
 };
 
 class InvalidateCacheVerb : public Verb {

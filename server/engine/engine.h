@@ -159,6 +159,7 @@ struct PlannedStep {
   int samples = 0;  // earlier runs of the step behind `expected_micros`; 0: unknown
   int64_t starts_micros = 0;
   bool critical = false;
+  std::vector<std::string> native;  // what its platform would be asked to make, as JSON (Backend::Native)
 };
 
 struct PlannedRun {
@@ -229,7 +230,8 @@ class Engine {
   // Steps empty: the whole run.
   virtual absl::Status CancelRun(RunKey run, std::vector<StepIx> steps, bool force, int64_t deadline_micros) = 0;
   // What SubmitRun would do, and how long that would take. Changes nothing.
-  virtual absl::StatusOr<PlannedRun> PlanRun(SubmitCommand command, int64_t max_steps) = 0;
+  // `native`: also what platforms would be asked to make for the steps that would run.
+  virtual absl::StatusOr<PlannedRun> PlanRun(SubmitCommand command, int64_t max_steps, bool native) = 0;
   // Takes the entries of a pipeline, or of one of its steps, out of the cache; `validate_only` counts them alone.
   virtual absl::StatusOr<int64_t> InvalidateCache(const std::string& project, const std::string& pipeline,
                                                   const std::string& step, bool validate_only,

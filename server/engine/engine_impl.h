@@ -49,7 +49,7 @@ class EngineImpl : public Engine, private TurnSink {
   absl::StatusOr<CheckedPipeline> CheckPipeline(const SubmitCommand& command) override;
   absl::StatusOr<PipelineRow> RegisterPipeline(SubmitCommand command, int64_t deadline_micros) override;
   absl::Status CancelRun(RunKey run, std::vector<StepIx> steps, bool force, int64_t deadline_micros) override;
-  absl::StatusOr<PlannedRun> PlanRun(SubmitCommand command, int64_t max_steps) override;
+  absl::StatusOr<PlannedRun> PlanRun(SubmitCommand command, int64_t max_steps, bool native) override;
   absl::StatusOr<int64_t> InvalidateCache(const std::string& project, const std::string& pipeline,
                                           const std::string& step, bool validate_only, const std::string& request_id,
                                           int64_t deadline_micros) override;
@@ -176,6 +176,7 @@ class EngineImpl : public Engine, private TurnSink {
   // Of the live attempt with this key, as they are now.
   absl::StatusOr<std::vector<SecretValue>> SecretsOf(const std::string& key);
   std::map<std::string, int64_t> CapacityByPool();
+  absl::StatusOr<std::vector<std::string>> NativeOf(const RunContext& run, StepIx ix);
   // Commits it, and has the bytes removed that nothing needs any more.
   absl::Status Remove(Removals removals);
   absl::Status RefuseTooManyRuns();

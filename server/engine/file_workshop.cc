@@ -24,6 +24,8 @@ namespace {
 constexpr size_t kQuickInputs = 8;
 constexpr size_t kQuickOutputs = 4;
 constexpr int64_t kQuickBytes = 64 << 10;
+// Of no attempt, and as long as one.
+constexpr char kNoKey[] = "aaaaaaaaaaaaaaaaaaaa";
 
 // The elements of a JSON list, each as compact JSON.
 absl::StatusOr<std::vector<std::string>> SplitList(const std::string& from, const std::string& text) {
@@ -149,11 +151,7 @@ Rendered FileWorkshop::Render(const RunContext& run, const Intent& intent, const
   std::vector<SecretValue> secrets;  // also looked for where the launcher gets them: a missing one is said now
   const absl::Status resolved = Resolve(run, spec, &secrets);
   if (!resolved.ok()) return refused(Reason::kSecretMissing, resolved);
-  work->grace_micros = options_.grace_micros;
-  work->log_limit_bytes = options_.limits.log_bytes;
-  for (const auto& [of, settings] : spec.options().settings) {
-    if (of == flavor) work->settings_json = settings;
-  }
+  AddOptions(spec, flavor, &*work);
   if (workspace->on_this_machine) {
     work->secrets = std::move(secrets);
   } else if (const absl::Status handed = HandToLauncher(run, spec, *inputs, facts, &*work); !handed.ok()) {
@@ -182,15 +180,39 @@ absl::Status FileWorkshop::HandToLauncher(const RunContext& run, const StepSpec&
     work->source_dir.clear();
     return absl::OkStatus();
   }
+  StartByLauncher(facts.endpoint, facts.token, work);
+  return absl::OkStatus();
+}
+
+void FileWorkshop::StartByLauncher(const std::string& endpoint, const std::string& token, AttemptWork* work) const {
   work->command = {work->workspace.launcher, "run"};
-  work->env = {{"ORCH_ENDPOINT", facts.endpoint}, {"ORCH_TOKEN", facts.token},
-               {"ORCH_FENCE", work->name.key},    {"ORCH_RUN_NAME", work->name.run_name},
-               {"ORCH_STEP", work->name.step},    {"ORCH_ATTEMPT", absl::StrCat(work->name.attempt)}};
-  const bool ours = facts.endpoint == options_.far_step_endpoint;  // not one that the backend knows by itself
+  work->env = {{"ORCH_ENDPOINT", endpoint},    {"ORCH_TOKEN", token},
+               {"ORCH_FENCE", work->name.key}, {"ORCH_RUN_NAME", work->name.run_name},
+               {"ORCH_STEP", work->name.step}, {"ORCH_ATTEMPT", absl::StrCat(work->name.attempt)}};
+  const bool ours = endpoint == options_.far_step_endpoint;  // not one that the backend knows by itself
   if (ours && !options_.step_ca.empty()) work->env.emplace_back("ORCH_CA_PEM", options_.step_ca);
   work->working_dir = "/";
   work->source_dir.clear();
-  return absl::OkStatus();
+}
+
+void FileWorkshop::AddOptions(const StepSpec& spec, const std::string& flavor, AttemptWork* work) const {
+  work->resources = spec.options().resources;
+  work->image = spec.options().image;
+  work->grace_micros = options_.grace_micros;
+  work->log_limit_bytes = options_.limits.log_bytes;
+  for (const auto& [of, settings] : spec.options().settings) {
+    if (of == flavor) work->settings_json = settings;
+  }
+}
+
+absl::StatusOr<AttemptWork> FileWorkshop::Sketch(const RunContext& run, StepIx ix, const std::string& flavor,
+                                                 Backend* backend) {
+  AttemptWork work;
+  work.name = {kNoKey, run.header.project, run.header.id, run.header.name, run.graph->StepName(ix), ix, 1};
+  ASSIGN_OR_RETURN(work.workspace, backend->Prepare(work.name));
+  AddOptions(run.graph->SpecOf(ix), flavor, &work);
+  StartByLauncher(FarEndpoint(work.workspace), kSecretShown, &work);
+  return work;
 }
 
 std::string FileWorkshop::FarEndpoint(const Workspace& workspace) const {

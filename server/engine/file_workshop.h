@@ -54,6 +54,10 @@ class FileWorkshop : public Workshop {
   using Hand = std::function<absl::StatusOr<std::string>(const std::string& key)>;
   void SetHand(Hand hand) { hand_ = std::move(hand); }
 
+  // What a step's launcher would be started with at its first attempt, of a backend that tells what it would make of
+  // that. No run is there yet: a key that no attempt has stands for its key, and kSecretShown for its token.
+  absl::StatusOr<AttemptWork> Sketch(const RunContext& run, StepIx ix, const std::string& flavor, Backend* backend);
+
   // A step's secrets as they are now: a changed one is used by the next attempt.
   absl::Status Resolve(const RunContext& run, const StepSpec& spec, std::vector<SecretValue>* out);
 
@@ -61,6 +65,9 @@ class FileWorkshop : public Workshop {
   // Keeps the task of an attempt that shares no files with the daemon, and makes the work of its launcher of it.
   absl::Status HandToLauncher(const RunContext& run, const StepSpec& spec, const std::vector<ReadyInput>& here,
                               const RenderFacts& facts, AttemptWork* work);
+  void StartByLauncher(const std::string& endpoint, const std::string& token, AttemptWork* work) const;
+  // What it gets besides its words and variables.
+  void AddOptions(const StepSpec& spec, const std::string& flavor, AttemptWork* work) const;
   absl::Status FindOutside(const RunContext& run, StepIx ix, std::vector<std::vector<ArtifactId>>* ids,
                            StepResolved* event);
   StepResolved ResolveOne(const RunContext& run, const Intent& intent);

@@ -97,7 +97,16 @@ std::map<std::string, int64_t> EngineImpl::CapacityByPool() {
   return out;
 }
 
-absl::StatusOr<PlannedRun> EngineImpl::PlanRun(SubmitCommand command, int64_t max_steps) {
+absl::StatusOr<std::vector<std::string>> EngineImpl::NativeOf(const RunContext& run, StepIx ix) {
+  const std::string& own = run.graph->SpecOf(ix).options().orchestrator;
+  const std::string& orchestrator = own.empty() ? run.header.orchestrator : own;
+  const auto backend = outbox_->FindBackend(orchestrator);
+  if (backend == nullptr || !backend->tells_native()) return std::vector<std::string>();
+  ASSIGN_OR_RETURN(const AttemptWork work, workshop_->Sketch(run, ix, outbox_->FlavorOf(orchestrator), backend.get()));
+  return backend->Native(work);
+}
+
+absl::StatusOr<PlannedRun> EngineImpl::PlanRun(SubmitCommand command, int64_t max_steps, bool native) {
   PlannedRun out;
   ASSIGN_OR_RETURN(const Place place, PlaceOf(command));
   const std::string& orchestrator = place.orchestrator;
@@ -188,6 +197,9 @@ absl::StatusOr<PlannedRun> EngineImpl::PlanRun(SubmitCommand command, int64_t ma
     step.samples = samples[ix];
     step.starts_micros = estimate.starts[ix];
     step.critical = critical[ix];
+    if (native && look.what != StepLook::What::kHit && !graph.IsGroup(ix)) {
+      ASSIGN_OR_RETURN(step.native, NativeOf(*run, ix));
+    }
     switch (look.what) {
       case StepLook::What::kNotCached:
         step.text = NotCachedWords(graph.SpecOf(ix), run->header.use_cache);

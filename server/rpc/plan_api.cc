@@ -14,6 +14,7 @@ namespace {
 
 constexpr int64_t kUsualSteps = 10'000;
 constexpr int64_t kMostSteps = 1'000'000;
+constexpr int64_t kMostNative = 1'000;
 constexpr size_t kMostCritical = 100;
 
 }  // namespace
@@ -34,8 +35,9 @@ absl::Status PlanApi::PlanRun(const CallContext&, const v1::PlanRunRequest& requ
     AddViolations(ViolationsOf(command.status()), out->mutable_violations());
     return absl::OkStatus();
   }
-  const int64_t most = request.max_steps() == 0 ? kUsualSteps : request.max_steps();
-  ASSIGN_OR_RETURN(const PlannedRun plan, api_.engine->PlanRun(*std::move(command), most));
+  int64_t most = request.max_steps() == 0 ? kUsualSteps : request.max_steps();
+  if (request.native()) most = std::min<int64_t>(most, kMostNative);
+  ASSIGN_OR_RETURN(const PlannedRun plan, api_.engine->PlanRun(*std::move(command), most, request.native()));
   AddViolations(plan.checked.violations, out->mutable_violations());
   AddViolations(plan.checked.warnings, out->mutable_warnings());
   if (!plan.checked.violations.empty()) return absl::OkStatus();
@@ -56,6 +58,7 @@ absl::Status PlanApi::PlanRun(const CallContext&, const v1::PlanRunRequest& requ
     s->set_samples(step.samples);
     *s->mutable_starts_after() = ToDuration(step.starts_micros);
     s->set_critical(step.critical);
+    for (const std::string& object : step.native) s->add_native(object);
   }
   if (plan.known > 0 || plan.runs + plan.depends == 0) *out->mutable_expected() = ToDuration(plan.total_micros);
   out->set_known_steps(plan.known);

@@ -9,6 +9,8 @@ import signal
 import unittest
 from typing import Any
 
+import yaml
+
 from tests.crash.test_fault_points import points
 from tests.lib.daemon import wait_for
 from tests.lib.on_a_cluster import OnACluster
@@ -44,6 +46,47 @@ class WalkThrough(OnACluster):
         self.assertEqual([owner["uid"] for owner in secret["metadata"]["ownerReferences"]], [job["metadata"]["uid"]])
         token = base64.b64decode(secret["data"]["token"]).decode()
         self.assertNotIn(token, json.dumps(self.ours("jobs")) + json.dumps(self.ours("pods")) + json.dumps(self.cluster.list("events")))
+
+
+    def test_a_plan_prints_what_the_api_server_gets(self) -> None:
+        settings = {"labels": {"team": "a"}, "env": {"HOME": "/tmp"}, "node_selector": {"kubernetes.io/os": "linux"},
+                    "pod_template": {"spec": {"hostAliases": [{"ip": "127.0.0.1", "hostnames": ["here"]}]}}}
+        step = self.step("while true; do sleep 0.1; done", settings=settings, resources={"cpu": 0.25, "memory": "64Mi"})
+        file = self.daemon.file(json.dumps({"name": "p", "steps": [step]}), "p.json")
+        planned = [json.loads(o) for o in self.daemon.json("plan", file, "--orchestrator", "k8s", "--native")["steps"][0]["native"]]
+        printed = self.daemon.ctl("plan", file, "--orchestrator", "k8s", "--native").stdout
+        self.assertEqual(list(yaml.safe_load_all(printed)), planned)
+        self.assertEqual([o["kind"] for o in planned], ["Job", "Secret"])
+        self.assertEqual(planned[1]["stringData"], {"token": "(secret)"})
+        manifests = self.folder / "printed.yaml"
+        manifests.write_text(printed)
+        self.cluster.kubectl("-n", "orchd", "create", "--dry-run=server", "--validate=strict", "-f", str(manifests))
+        self.assertEqual(self.ours("jobs"), [])
+        self.daemon.ctl("submit", file, "--orchestrator", "k8s", "--name", "plan")
+        self.wait_state("plan", "RUNNING")
+        job, secret = self.ours("jobs")[0], self.ours("secrets")[0]
+        key = job["metadata"]["labels"]["orchd.io/key"]
+        run_id = job["metadata"]["annotations"]["orchd.io/run-id"]
+
+        def gets(said: Any, has: Any, where: str) -> None:
+            if isinstance(said, dict):
+                for name, value in said.items():
+                    self.assertIn(name, has, where)
+                    gets(value, has[name], f"{where}.{name}")
+            elif isinstance(said, list):
+                self.assertEqual(len(said), len(has), where)
+                for number, value in enumerate(said):
+                    gets(value, has[number], f"{where}[{number}]")
+            elif where.endswith("orchd.io/run-id"):
+                self.assertEqual((said, has), ("", run_id))
+            else:
+                self.assertEqual(said.replace("a" * 20, key) if isinstance(said, str) else said, has, where)
+
+        gets(planned[0], job, "Job")
+        del planned[1]["stringData"]
+        gets(planned[1], secret, "Secret")
+        here = self.daemon.ctl("plan", file, "--native", "--orchestrator", "local", code=None)
+        self.assertIn("its flavor does not tell", here.stdout)
 
 
 class Reasons(OnACluster):

@@ -363,7 +363,7 @@ TEST_F(WholeRunsTest, APlanSaysWhetherARunWouldBeAWholeOneAndWhyNot) {
     command.spec = std::move(b.spec());
     command.orchestrator = orchestrator;
     command.max_parallel = max_parallel;
-    const auto planned = engine_->PlanRun(std::move(command), 10);
+    const auto planned = engine_->PlanRun(std::move(command), 10, /*native=*/false);
     EXPECT_TRUE(planned.ok()) << planned.status();
     EXPECT_THAT(planned->checked.violations, IsEmpty());
     return planned->whole ? std::vector<std::string>{"whole"} : planned->why_step_by_step;

@@ -33,9 +33,7 @@ CallAnswer Told(const Answer& answer, const std::string& docs) {
   out.unheard = answer.unheard;
   out.exists = answer.reason == "AlreadyExists";
   out.words = Refusal(answer, docs);
-  const bool quota = answer.code == 403 && absl::StrContains(answer.message, "exceeded quota");
-  const bool webhook = answer.code == 500 && absl::StrContains(answer.message, "webhook");
-  out.for_now = quota || webhook || answer.code == 429;
+  out.for_now = answer.refused_for_now();
   return out;
 }
 

@@ -101,11 +101,9 @@ void PipelineRuns::Again(const std::string& run, const Answer& answer) {
 void PipelineRuns::Refuse(const std::string& run, const Answer& answer) {
   const auto found = making_.find(run);
   if (found == making_.end()) return;
-  const bool webhook = answer.code == 500 && absl::StrContains(answer.message, "webhook");
+  const bool for_now = answer.refused_for_now();
   // By its name it is made once, however often that is asked for.
-  if ((answer.later() && answer.code != 429 && !webhook) || answer.code == 401) return Again(run, answer);
-  const bool for_now =
-      webhook || answer.code == 429 || (answer.code == 403 && absl::StrContains(answer.message, "exceeded quota"));
+  if ((answer.later() && !for_now) || answer.code == 401) return Again(run, answer);
   std::string words = answer.Words();
   if (answer.code == 403 && absl::StrContains(answer.message, "cannot ")) {
     absl::StrAppend(&words, "; docs/tekton.md has the rights that are needed");

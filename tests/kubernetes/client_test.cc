@@ -70,6 +70,23 @@ class ClientTest : public ::testing::Test {
   std::string folder_;
 };
 
+TEST_F(ClientTest, WhatMayBeCreatedLaterIsToldFromWhatMayNot) {
+  const auto for_now = [](int code, const char* message) {
+    Answer answer;
+    answer.code = code;
+    answer.message = message;
+    return answer.refused_for_now();
+  };
+  EXPECT_TRUE(for_now(403, "jobs.batch \"j\" is forbidden: exceeded quota: none, requested: count/jobs.batch=1"));
+  EXPECT_TRUE(
+      for_now(403, "jobs.batch \"j\" is forbidden: status unknown for quota: none, resources: count/jobs.batch"));
+  EXPECT_TRUE(for_now(429, ""));
+  EXPECT_TRUE(for_now(500, "failed calling webhook \"w\": connection refused"));
+  EXPECT_FALSE(for_now(403, "jobs.batch is forbidden: User \"u\" cannot create resource \"jobs\""));
+  EXPECT_FALSE(for_now(500, "etcdserver: request timed out"));
+  EXPECT_FALSE(for_now(0, "exceeded quota"));
+}
+
 TEST_F(ClientTest, AnAnswerIsReadAndAStatusToldApart) {
   Make();
   script_->Expect("GET", "/version", 200, R"({"major":"1"})");

@@ -28,6 +28,12 @@ std::string Short(absl::string_view text) {
 
 }  // namespace
 
+bool Answer::refused_for_now() const {
+  const auto says = [&](const char* words) { return message.find(words) != std::string::npos; };
+  return code == 429 || (code == 500 && says("webhook")) ||
+         (code == 403 && (says("exceeded quota") || says("status unknown for quota")));
+}
+
 std::string Answer::Words() const {
   if (code == 0) return message.empty() ? "no answer" : message;
   std::string out = absl::StrCat(code, reason.empty() ? "" : " ", reason, message.empty() ? "" : ": ", message);

@@ -28,6 +28,9 @@ struct Answer {
   bool ok() const { return code >= 200 && code < 300; }
   // The same request may do better later: too busy, broken down, no answer.
   bool later() const { return code == 0 || code == 429 || code >= 500; }
+  // Nothing was created, and may be later: a quota that is used up or that nobody has counted yet, a webhook that is
+  // away, too many requests.
+  bool refused_for_now() const;
   // A resource version or a page of a list is too old.
   bool expired() const { return code == 410 || reason == "Expired" || reason == "Gone"; }
   // `403 Forbidden: jobs.batch is forbidden: …; spec.x: …`.

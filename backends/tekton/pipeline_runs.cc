@@ -231,19 +231,16 @@ void PipelineRuns::Back() {
 
 void PipelineRuns::Listing(bool pods) {
   for (auto& [name, native] : natives_) {
-    for (auto& [index, seen] : native.tasks) {
-      if (pods) {
-        for (auto& [pod, view] : seen.pods) seen.pods_gone[pod] = true;  // until it is listed again
-      } else if (seen.task_run) {
-        seen.task_run_gone = true;
-      }
-    }
+    for (auto& [index, seen] : native.tasks) seen.SetListing(pods);
   }
 }
 
-void PipelineRuns::Listed(bool) {
+void PipelineRuns::Listed(bool pods) {
   std::vector<std::string> names;
-  for (const auto& [name, native] : natives_) names.push_back(name);
+  for (auto& [name, native] : natives_) {
+    for (auto& [index, seen] : native.tasks) seen.SetListed(pods);
+    names.push_back(name);
+  }
   for (const std::string& name : names) CheckAll(name);
 }
 
@@ -253,13 +250,9 @@ void PipelineRuns::Seen(const json& object, bool pod, bool gone) {
   if (name.empty() || !absl::SimpleAtoi(Label(object, kTaskLabel), &index)) return;
   TaskSeen& seen = natives_[name].tasks[index];
   if (pod) {
-    PodView view = kubernetes::ReadPod(object, TaskRuns().pod);
-    const std::string place = PlaceOf(view);
-    seen.pods_gone[place] = gone;
-    seen.pods[place] = std::move(view);
+    seen.See(kubernetes::ReadPod(object, TaskRuns().pod), gone);
   } else {
-    seen.task_run = ReadTaskRun(object, jobs_.link().selector());
-    seen.task_run_gone = gone;
+    seen.See(ReadTaskRun(object, jobs_.link().selector()), gone);
   }
   for (const std::string& key : KeysIn(name)) {
     const Attempt* attempt = Find(key);

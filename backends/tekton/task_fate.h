@@ -3,6 +3,7 @@
 
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 
 #include "backends/kubernetes/views.h"
@@ -15,7 +16,14 @@ struct TaskSeen {
   bool task_run_gone = false;
   std::map<std::string, kubernetes::PodView> pods;  // by place; the last state of each
   std::map<std::string, bool> pods_gone;
+  // While all there is is listed anew: what has not been among it yet.
+  bool task_run_unlisted = false;
+  std::set<std::string> pods_unlisted;
 
+  void SetListing(bool pods);
+  void See(kubernetes::PodView pod, bool gone);
+  void See(kubernetes::JobView run, bool gone);
+  void SetListed(bool pods);
   // Nothing is started in it any more.
   bool over() const { return task_run_gone || (task_run && (task_run->complete || task_run->failed)); }
   // The TaskRun that the pod was made for is not there any more, though perhaps another one of its name.

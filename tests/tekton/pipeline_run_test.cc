@@ -104,6 +104,33 @@ TEST(TaskFateTest, APlaceIsOverWithItsPodAndNobodyComesForATaskThatIsOver) {
   EXPECT_EQ(FateOf(seen, /*run_over=*/false, ""), TaskFate::kNotStarted);
 }
 
+TEST(TaskFateTest, NothingIsGoneBeforeAllThereIsHasBeenListed) {
+  PodView pod;
+  pod.name = "p";
+  pod.uid = "u";
+  JobView run;
+  run.name = "t";
+  TaskSeen seen;
+  seen.See(pod, false);
+  seen.See(run, false);
+  seen.SetListing(true);
+  seen.SetListing(false);
+  EXPECT_EQ(FateOf(seen, /*run_over=*/false, "p/u"), TaskFate::kGoesOn);
+  seen.See(pod, false);
+  seen.SetListed(true);
+  EXPECT_EQ(FateOf(seen, /*run_over=*/false, "p/u"), TaskFate::kGoesOn);
+  seen.See(run, false);
+  seen.SetListed(false);
+  EXPECT_EQ(FateOf(seen, /*run_over=*/false, "p/u"), TaskFate::kGoesOn);
+  seen.SetListing(true);
+  seen.SetListed(true);
+  EXPECT_EQ(FateOf(seen, /*run_over=*/false, "p/u"), TaskFate::kPlaceTaken);
+  seen.See(pod, false);
+  seen.SetListing(false);
+  seen.SetListed(false);
+  EXPECT_EQ(FateOf(seen, /*run_over=*/false, ""), TaskFate::kNotStarted);
+}
+
 TEST(TaskFateTest, OfAPodThatWasTakenAwayTektonMayStillSayWhy) {
   TaskSeen seen;
   seen.pods_gone["pod"] = true;  // before this daemon looked

@@ -11,7 +11,7 @@ import unittest
 from pathlib import Path
 from typing import Any, Callable
 
-from tests.conformance.flavor import REFUSED, Does, Flavor
+from tests.conformance.flavor import REFUSED, STEPWISE, Does, Flavor
 from tests.conformance.flavors import flavors
 from tests.lib.daemon import ROOT, Daemon, wait_for
 
@@ -30,6 +30,7 @@ class Cases(unittest.TestCase):
     shared: Path
     word = ""  # of the test that runs, in this flavor's column
     orchestrator = ""
+    units: "set[str]"  # what the plans of its runs have said, of a flavor of whole runs
 
     def begin(self) -> None:
         """A daemon of its own, with the flavor's orchestrator."""
@@ -56,6 +57,8 @@ class Cases(unittest.TestCase):
             said = self.daemon.ctl(*command, code=8).stderr
             self.assertTrue(said.strip(), "a refusal says why")
             raise RefusedAtSubmit(said)
+        if self.flavor.granularity == "run":
+            self.units.add(self.daemon.json("plan", file, "--orchestrator", self.orchestrator)["unit"])
         return self.daemon.ctl(*command).stdout.strip().splitlines()[0]
 
     def wait(self, run: str, code: int | None = 0) -> dict[str, Any]:
@@ -95,6 +98,7 @@ def fills(row: str, test: Callable[[Any], None]) -> Callable[[Any], None]:
         if row in self.flavor.lacks:
             self.skipTest(f"{self.flavor.name}: {self.flavor.lacks[row]}")
         self.word = word_of(type(self), self.flavor, row)
+        self.units = set()
         fill(type(self), self.flavor, row, "")  # what an earlier run has proved does not hold any more
         try:
             test(self)
@@ -102,6 +106,7 @@ def fills(row: str, test: Callable[[Any], None]) -> Callable[[Any], None]:
             pass
         else:
             self.assertNotEqual(self.word, REFUSED, "it should have been refused at submit")
+        self.assertEqual("step" in self.units, self.word.endswith(STEPWISE), "whole runs are whole unless the word says that they are not")
         fill(type(self), self.flavor, row, self.word)
     return run
 
@@ -139,15 +144,15 @@ def fill(suite: type[Cases], flavor: Flavor, row: str, word: str) -> None:
 
 
 def generate(base: type[Cases], into: dict[str, Any]) -> None:
-    """One class for each flavor, named `BASE_FLAVOR`; ORCH_TEST_FLAVORS (names with commas) takes some of them."""
+    """One class for each flavor, named `BASE_FLAVOR`; ORCH_TEST_FLAVORS (names with commas, or `NAME/GRANULARITY`) takes some of them."""
     chosen = [name for name in os.environ.get("ORCH_TEST_FLAVORS", "").split(",") if name]
     for flavor in flavors():
-        if (chosen and flavor.name not in chosen) or not takes_part(base, flavor):
+        if (chosen and not {flavor.name, f"{flavor.name}/{flavor.granularity}"} & set(chosen)) or not takes_part(base, flavor):
             continue
         members = {"flavor": flavor, "__module__": into["__name__"], "slow": flavor.slow, "shares": flavor.shares, "alone": flavor.alone}
         for row in rows(base):
             members[f"test_{row}"] = fills(row, getattr(base, f"test_{row}"))
-        name = "_".join([base.__name__, *re.findall(r"\w+", f"{flavor.name} {flavor.variant}")])
+        name = "_".join([base.__name__, *re.findall(r"\w+", f"{flavor.name} {flavor.variant} {flavor.granularity if flavor.granularity != 'step' else ''}")])
         into[name] = type(name, (base, unittest.TestCase), members)
     into["load_tests"] = lambda loader, tests, pattern: unittest.TestSuite(
         loader.loadTestsFromTestCase(into[name]) for name in list(into) if name.startswith(base.__name__ + "_"))

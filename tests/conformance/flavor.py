@@ -15,6 +15,7 @@ from typing import Any, Callable
 from tests.lib.daemon import Daemon
 
 NATIVE, DAEMON, REFUSED, YES = "native", "daemon", "refused at submit", "yes"
+STEPWISE = ", step by step"  # behind a word of a flavor of whole runs: such a run is none
 COUNTED, KEPT, ASKED = "counted", "counted, and kept to", "asked of the platform"
 
 

@@ -335,7 +335,7 @@ class Contract(Cases):
         """the platform dies under a running step: it is LOST or goes on, is never run twice at a time, and is tried again"""
         retry = {"max_attempts": 2, "backoff": {"initial": "10ms"}}
         run = self.submit(self.step("a", Does(script=f"if [ $ORCH_ATTEMPT = 1 ]; then while [ ! -e {self.shared}/gate-go ]; do sleep 0.05; done; fi"),
-                                    retry=retry))
+                                    retry=retry), execution_mode="stop_on_failure")
         self.wait_begun(run, "a")
         self.flavor.restart(self.daemon)
         if self.flavor.jobs_survive:

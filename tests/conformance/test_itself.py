@@ -8,7 +8,7 @@ from unittest import mock
 
 from tests.conformance import cases
 from tests.conformance.cases import Cases, generate, rows
-from tests.conformance.flavor import DAEMON, REFUSED
+from tests.conformance.flavor import DAEMON, REFUSED, STEPWISE
 from tests.conformance.flavors.fake import Fake
 
 
@@ -42,10 +42,11 @@ class Itself(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder, mock.patch.object(cases, "RESULTS", Path(folder)), \
                 mock.patch.object(cases, "flavors", lambda: [flavor]), mock.patch.dict("os.environ", ORCH_TEST_FLAVORS=""):
             generate(Small, made)
-            suite = unittest.defaultTestLoader.loadTestsFromTestCase(made["Small_fake"])  # type: ignore[arg-type]
+            [one] = [value for name, value in made.items() if name.startswith("Small_fake")]
+            suite = unittest.defaultTestLoader.loadTestsFromTestCase(one)  # type: ignore[arg-type]
             result = unittest.TestResult()
             suite.run(result)
-            return result, json.loads((Path(folder) / "small.fake.json").read_text())
+            return result, json.loads(next(Path(folder).iterdir()).read_text())
 
     def test_a_cell_is_filled_by_a_test_that_passes(self) -> None:
         result, cells = self.judge(words={"too_much": REFUSED}, lacks={})
@@ -62,6 +63,15 @@ class Itself(unittest.TestCase):
         result, cells = self.judge(words={}, lacks={"is_wrong": "it never holds"})
         self.assertEqual([test.id().rsplit(".", 1)[1] for test, _ in result.failures + result.errors], ["test_too_much"])
         self.assertEqual(cells["too_much"], "")
+
+    def test_a_flavor_of_whole_runs_says_which_rows_go_step_by_step(self) -> None:
+        known = {"too_much": REFUSED, "is_wrong": DAEMON}
+        result, cells = self.judge(granularity="run", words={**known, "runs": DAEMON + STEPWISE}, lacks={"is_wrong": "it never holds"})
+        self.assertTrue(result.wasSuccessful(), result.failures)
+        self.assertEqual(cells, {"runs": "daemon, step by step", "too_much": REFUSED})
+        result, cells = self.judge(granularity="run", words=known, lacks={"is_wrong": "it never holds"})
+        self.assertIn("whole runs are whole unless the word says that they are not", result.failures[0][1])
+        self.assertEqual(cells["runs"], "")
 
     def test_rows_are_the_tests_in_order(self) -> None:
         self.assertEqual(rows(Small), {"runs": "a step runs", "is_wrong": "what never holds", "too_much": "more than there is"})

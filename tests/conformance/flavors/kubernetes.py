@@ -5,7 +5,6 @@ import contextlib
 import json
 import shutil
 import socket
-import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any, Callable
@@ -50,17 +49,9 @@ class Kubernetes(Flavor):
         self.cluster.down()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def ready(self) -> None:
-        def answers() -> bool:
-            with contextlib.suppress(AssertionError, subprocess.TimeoutExpired):
-                self.cluster.kubectl("get", "--raw", "/readyz")
-                return True
-            return False
-        wait_for("the API server", answers, self.seconds, every=0.3)
-
     def restart(self, daemon: Daemon) -> None:
         self.cluster.part("restart", "apiserver")
-        self.ready()
+        self.cluster.ready()
 
     def objects(self, kind: str) -> list[dict[str, Any]]:
         return [o for o in self.cluster.list(kind) if o["metadata"].get("labels", {}).get("orchd.io/instance", "somebody-else") != "somebody-else"]
@@ -85,7 +76,7 @@ class Kubernetes(Flavor):
 
     def bring_back(self, daemon: Daemon) -> None:
         self.cluster.part("start", "apiserver")
-        self.ready()
+        self.cluster.ready()
 
     def refuse_for_now(self, daemon: Daemon) -> None:
         self.quota("count/jobs.batch=0")
@@ -99,9 +90,11 @@ class Kubernetes(Flavor):
 
     def refuse_no_more(self, daemon: Daemon, state: Callable[[], str]) -> None:
         run = daemon.json("list-runs")["runs"][0]["name"]
-        wait_for("the word of it", lambda: "exceeded quota" in daemon.steps(run).get("a", {}).get("message", ""), self.seconds, every=0.2)
-        assert state() in ("WAITING", "READY", "SUBMITTING"), state()
-        self.cluster.kubectl("-n", "orchd", "delete", "quota", "none")
+        try:
+            wait_for("the word of it", lambda: "exceeded quota" in daemon.steps(run).get("a", {}).get("message", ""), self.seconds, every=0.2)
+            assert state() in ("WAITING", "READY", "SUBMITTING"), state()
+        finally:
+            self.cluster.kubectl("-n", "orchd", "delete", "quota", "none")
 
     def refused_for_good(self, shared: Path) -> tuple[dict[str, Any], str]:
         step = self.step("a", Does(), shared)

@@ -4,12 +4,15 @@ from __future__ import annotations
 import base64
 import json
 import signal
+import subprocess
 import unittest
 from pathlib import Path
 from typing import Any
 
 from tests.crash.test_fault_points import points
-from tests.lib.daemon import wait_for
+from tests.docs.test_docs import blocks
+from tests.lib.daemon import ROOT, wait_for
+from tests.lib.kubernetes import IMAGE, SCRIPTS
 from tests.lib.on_a_cluster import OnACluster
 from tests.lib.tekton import TektonCluster
 
@@ -172,6 +175,40 @@ class InWholeRuns(OnTekton):
     def wait_clean(self) -> None:
         wait_for("the namespace to be clean", lambda: not any(
             "orchd.io/run" in o["metadata"].get("labels", {}) for kind in self.kinds for o in self.cluster.list(kind)), 180)
+
+class Page(InWholeRuns):
+    def test_the_commands_of_the_page_work_as_pasted(self) -> None:
+        """With this cluster's images, in a namespace in which nothing of ours is left after them."""
+        found = blocks(ROOT / "docs/tekton.md", "bash cluster")
+        self.assertEqual(len(found), 3)
+        tools = self.daemon.home / "tools"
+        tools.mkdir()
+        (tools / "kubectl").write_text(f'#!/bin/sh\nexec {SCRIPTS}/part {self.cluster.folder} kubectl -n orchd "$@"\n')
+        (tools / "kubectl").chmod(0o755)
+        environment = self.daemon.environment()
+        environment["PATH"] = f"{tools}:{environment['PATH']}"
+
+        def paste(block: str) -> str:
+            for image in ("registry.example.org/orchd-launch:1", "python:3.11-slim"):
+                block = block.replace(image, IMAGE)
+            block = block.replace("--config granularity=run", f"--config granularity=run --config kubeconfig={self.cluster.kubeconfig}")
+            done = subprocess.run(["bash", "-euo", "pipefail", "-c", block], cwd=self.daemon.home, env=environment, text=True, capture_output=True, timeout=400)
+            self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+            return done.stdout
+
+        said = paste(found[0])
+        self.assertIn("its orchestrator would have it as one run of its own", said)
+        self.assertTrue(said.endswith("HELLO FROM A POD\n"), said)
+        self.wait_clean()
+        said = paste(found[1])
+        self.assertIn("localhost/no-such-image:1", said)
+        self.assertIn("IMAGE_PULL_FAILED", said)
+        self.wait_clean()
+        said = paste(found[2])
+        for word in ("pipelinerun.tekton.dev/long-1-", "taskrun.tekton.dev/long-1-", "pod/long-1-", "secret/long-1-", "told to stop"):
+            self.assertIn(word, said)
+        self.wait_clean()
+
 
 class WholeRuns(InWholeRuns):
     """A run as one PipelineRun, whose tasks hold launchers that ask the daemon for their steps."""

@@ -91,7 +91,7 @@ class Kubernetes(Flavor):
     def refuse_no_more(self, daemon: Daemon, state: Callable[[], str]) -> None:
         run = daemon.json("list-runs")["runs"][0]["name"]
         try:
-            wait_for("the word of it", lambda: "exceeded quota" in daemon.steps(run).get("a", {}).get("message", ""), self.seconds, every=0.2)
+            wait_for("the word of it", lambda: "quota: none" in daemon.steps(run).get("a", {}).get("message", ""), self.seconds, every=0.2)
             assert state() in ("WAITING", "READY", "SUBMITTING"), state()
         finally:
             self.cluster.kubectl("-n", "orchd", "delete", "quota", "none")

@@ -7,51 +7,9 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from tests.lib.daemon import ROOT, Daemon
+from tests.lib.daemon import Daemon
 from tests.lib.engine import Engine, shared_engine
-
-FLOW = """
-from __future__ import annotations
-import os, sys
-from pathlib import Path
-from orchd import fixed, pipeline, step
-import helper
-
-@step
-def numbers(n: int) -> list[int]:
-    return list(range(n))
-
-@step
-def times(x: int, by: dict) -> int:
-    print("step", x)
-    return x * by["factor"] * helper.ONE
-
-@step
-def where(values: list[int]) -> tuple[int, bool]:
-    return sum(values), os.path.exists("/inside")
-
-@step
-def bad(of: tuple) -> None:
-    raise ValueError(f"not {of[0]}")
-
-@pipeline
-def portable(n: int = 3, fail: bool = False):
-    out = where(times.map(numbers(n), by={"factor": 2}))
-    bad.options(when=fail == True)(out)
-    return out
-
-@pipeline
-def mixed():
-    return where(times.map([1, 2], by={"factor": 1})), where.options(name="inside", orchestrator="docker")([3])
-
-if __name__ == "__main__":
-    if "mixed" in sys.argv:
-        print(mixed().result())
-        sys.exit()
-    run = portable.main()
-    print(run.result(), run.logs("times").splitlines())
-"""
-
+from tests.lib.portable_flow import check_portable
 
 def image_of_this_python(engine: Engine) -> None:
     """The image `orch-python`: Debian's python3 of this machine, and nothing else."""
@@ -79,25 +37,9 @@ class Sdk(unittest.TestCase):
         engine = shared_engine()
         image_of_this_python(engine)
         with Daemon() as daemon:
-            daemon.ctl("register-orchestrator", "docker", "--flavor", "local_docker", "--config", f"host={engine.address}",
+            daemon.ctl("register-orchestrator", "there", "--flavor", "local_docker", "--config", f"host={engine.address}",
                        "--config", "image=orch-python", "--config", "network=none", "--config", "pull=never")
-            folder = daemon.home / "flow"
-            folder.mkdir()
-            (folder / "flow.py").write_text(FLOW)
-            (folder / "helper.py").write_text("ONE = 1\n")
-
-            def run(*args: str, code: int = 0) -> "subprocess.CompletedProcess[str]":
-                done = subprocess.run(["/usr/bin/python3", str(folder / "flow.py"), *args], text=True, capture_output=True, timeout=300,
-                                      env=daemon.environment(PYTHONPATH=str(ROOT / "client/python/src")))
-                self.assertEqual(done.returncode, code, done.stdout + done.stderr)
-                return done
-
-            self.assertEqual(run().stdout, "(6, False) ['step 0', 'step 1', 'step 2']\n")
-            self.assertEqual(run("mixed").stdout, "((3, False), (3, True))\n", "one step of a run goes elsewhere")
-            stack = {"name": "default", "orchestrator": "docker", "isDefault": True}
-            self.assertEqual(daemon.http("/orch.v1.OrchestratorService/SetStack", {"stack": stack})[0], 200)  # all that changes
-            self.assertEqual(run().stdout, "(6, True) ['step 0', 'step 1', 'step 2']\n")
-            self.assertIn("ValueError: not 6", run("--fail", "yes", code=1).stderr)
+            check_portable(self, daemon)
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ int Run(const fs::path& folder) {
   if (write(began, me.data(), me.size()) < 0) return 1;
   close(began);
   Job job;
-  if (!job.ParseFromString(Read(folder / "job"))) return 1;
+  if (!job.ParseFromString(Read(folder / "job")) || job.command().empty()) return 1;
   grace = static_cast<unsigned>((job.grace_micros() + 999'999) / 1'000'000);
   signal(SIGCHLD, SIG_DFL);
   for (const int signal : {SIGTERM, SIGUSR1, SIGALRM}) {
@@ -124,8 +124,10 @@ int Run(const fs::path& folder) {
 
 class Sample final : public BackendPlugin::Service {
  public:
-  Sample(fs::path jobs, std::string token) : jobs_(std::move(jobs)), token_(std::move(token)) {
-    fs::create_directories(jobs_);
+  Sample(const fs::path& state, std::string token)
+      : jobs_(state / "jobs"), released_(state / "released"), token_(std::move(token)) {
+    fs::remove_all(released_);
+    for (const fs::path& folder : {jobs_, released_}) fs::create_directories(folder);
   }
 
   Status Describe(ServerContext* context, const DescribeRequest*, DescribeResponse* answer) override {
@@ -197,7 +199,9 @@ class Sample final : public BackendPlugin::Service {
     for (const KnownJob& known : request->jobs()) {
       Signal(jobs_ / known.key(), SIGUSR1);
       std::error_code error;
-      fs::remove_all(jobs_ / known.key(), error);
+      // Out of sight at once: whoever looks at half of it would take it for a job that has not begun.
+      fs::rename(jobs_ / known.key(), released_ / known.key(), error);
+      fs::remove_all(released_ / known.key(), error);
     }
     return Status::OK;
   }
@@ -248,7 +252,7 @@ class Sample final : public BackendPlugin::Service {
   // Starts the runner; of several only one runs the job.
   static void Start(const fs::path& folder) {
     Job job;
-    if (!job.ParseFromString(Read(folder / "job"))) return;
+    if (!job.ParseFromString(Read(folder / "job")) || job.command().empty()) return;  // released meanwhile
     std::vector<std::string> environment;
     for (const EnvironmentVariable& v : job.environment()) environment.push_back(v.name() + "=" + v.value());
     std::vector<char*> variables;
@@ -313,7 +317,7 @@ class Sample final : public BackendPlugin::Service {
     }
   }
 
-  const fs::path jobs_;
+  const fs::path jobs_, released_;
   const std::string token_;
 };
 
@@ -327,7 +331,7 @@ std::string Variable(const char* name) {
 int main(int argc, char** argv) {
   if (argc == 3 && std::string(argv[1]) == "--run") return Run(argv[2]);
   signal(SIGCHLD, SIG_IGN);  // runners are nobody's to wait for
-  Sample sample(fs::path(Variable("ORCH_PLUGIN_STATE")) / "jobs", Variable("ORCH_PLUGIN_TOKEN"));
+  Sample sample(Variable("ORCH_PLUGIN_STATE"), Variable("ORCH_PLUGIN_TOKEN"));
   grpc::ServerBuilder builder;
   builder.AddListeningPort("unix:" + Variable("ORCH_PLUGIN_SOCKET"), grpc::InsecureServerCredentials());
   builder.RegisterService(&sample);

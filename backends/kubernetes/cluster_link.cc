@@ -20,6 +20,7 @@ namespace {
 
 constexpr int64_t kFirstTry = 500'000;
 constexpr int64_t kLastTry = 10'000'000;
+constexpr int64_t kBusy = 2'000'000;
 constexpr int kTrySeconds = 10;
 // So long it has to be well for the next fault to be a new one.
 constexpr int64_t kLongWell = 30'000'000;
@@ -136,7 +137,10 @@ std::string ClusterLink::Words(const Answer& answer) const {
 }
 
 void ClusterLink::Away(const Answer& answer) {
-  if (answer.code == 429) return;  // busy, and there
+  if (answer.code == 429) {  // busy, and there: what it has not answered is asked again in a while
+    if (try_at_ == 0 && !trying_) try_at_ = Clock::Real().Now().mono + kBusy;
+    return;
+  }
   Unwell(Words(answer), answer.code);
 }
 

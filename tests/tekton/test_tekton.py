@@ -129,6 +129,8 @@ class Faults(OnTekton):
         self.wait_clean()
 
     def test_a_right_that_is_missing_is_named(self) -> None:
+        # A new cluster answers 429 for a moment: "storage is (re)initializing".
+        wait_for("all to be well", lambda: self.daemon.json("check-orchestrator", "k8s", code=None)["good"], 60)
         role = json.loads(self.cluster.kubectl("-n", "orchd", "get", "role", "orchd-tekton", "-o", "json"))
         saved = json.dumps(role["rules"])
         for rule in role["rules"]:

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 BIN = Path(os.environ.get("ORCH_TEST_BIN", ROOT / "build/release/bin"))
 
 
-def wait_for(what: str, predicate: Callable[[], Any], seconds: float = 30, every: float = 0.01) -> Any:
+def wait_for(what: str, predicate: Callable[[], Any], seconds: float = 60, every: float = 0.01) -> Any:
     """The first true answer of `predicate`; fails after `seconds`."""
     until = time.monotonic() + seconds
     while True:

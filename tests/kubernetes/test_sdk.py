@@ -3,11 +3,12 @@ from __future__ import annotations
 
 import unittest
 
+from tests.lib.daemon import ROOT
 from tests.lib.on_a_cluster import OnACluster
 from tests.lib.portable_flow import check_portable
 
-# What this machine's own Python is made of.
-MOUNTS = {"/usr": "/usr", "/usr/lib": "/lib", "/usr/lib64": "/lib64", "/etc": "/etc"}
+# What this machine's own Python is made of, and the package, which an image for such steps has in it.
+MOUNTS = {"/usr": "/usr", "/usr/lib": "/lib", "/usr/lib64": "/lib64", "/etc": "/etc", str(ROOT / "client/python/src"): "/package"}
 
 
 class Sdk(OnACluster):
@@ -15,7 +16,7 @@ class Sdk(OnACluster):
         names = {path: f"m{n}" for n, path in enumerate(MOUNTS)}
         volumes = [{"name": name, "hostPath": {"path": path}} for path, name in names.items()]
         mounts = [{"name": name, "mountPath": MOUNTS[path], "readOnly": True} for path, name in names.items()]
-        self.register(self.daemon, "there", pull="never", volumes=[*volumes, {"name": "mark", "emptyDir": {}}],
+        self.register(self.daemon, "there", pull="never", env={"PYTHONPATH": "/package"}, volumes=[*volumes, {"name": "mark", "emptyDir": {}}],
                       volume_mounts=[*mounts, {"name": "mark", "mountPath": "/inside"}])
         check_portable(self, self.daemon)
 

@@ -157,7 +157,7 @@ def read_ctest(text: str) -> Outcome:
     failed, total = int(found[2]), int(found[3])
     skipped = len(re.findall(r"\*\*\*Skipped", text))
     return Outcome(total - failed - skipped, failed, skipped, ["some tests skipped themselves"] if skipped else [],
-                   re.findall(r"^\t *\d+ - (\S+ \((?!Skipped|Not Run).*\))", text, re.M))
+                   re.findall(r"^\t *\d+ - (.+ \((?!Skipped|Not Run)[^()]*\)) *$", text, re.M))
 
 
 def read_unittest(text: str) -> Outcome:

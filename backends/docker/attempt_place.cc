@@ -65,6 +65,7 @@ std::string AttemptPlaces::LauncherRequest(AttemptWork work, ContainerFacts fact
   facts.mounts.push_back({Launcher(), absl::StrCat(kPrograms, "/orch-launch"), true});
   if (config_->endpoint.empty()) facts.mounts.push_back({context_->step_sockets, kSockets, true});
   if (!config_->ca_pem.empty()) work.env.emplace_back("ORCH_CA_PEM", config_->ca_pem);
+  work.env.emplace_back("ORCH_OWN_CGROUP", "1");  // the launcher sees what the kernel did for want of memory
   return ContainerRequest(work, facts);
 }
 
@@ -92,6 +93,7 @@ std::string AttemptPlaces::Request(const AttemptWork& work, const std::string& i
   if (!work.source_dir.empty() && stat(work.source_dir.c_str(), &st) == 0 && S_ISDIR(st.st_mode)) {
     facts.mounts.push_back({work.source_dir, work.source_dir, true});
   }
+  facts.launcher = has_launcher_;
   if (has_launcher_) facts.mounts.push_back({Launcher(), absl::StrCat(kPrograms, "/orch-launch"), true});
   if (!context_->step_sockets.empty()) facts.mounts.push_back({context_->step_sockets, kSockets, true});
   return ContainerRequest(work, facts);

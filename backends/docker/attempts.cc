@@ -35,6 +35,18 @@ std::string HeadOf(const std::string& path) {
   return head;
 }
 
+// The last ones.
+std::string TailOf(const std::string& path) {
+  std::ifstream in(path, std::ios::ate);
+  const std::streamoff size = in.tellg();
+  if (!in || size <= 0) return "";
+  std::string tail(static_cast<size_t>(std::min<std::streamoff>(size, kLogTail)), '\0');
+  in.seekg(-static_cast<std::streamoff>(tail.size()), std::ios::end);
+  in.read(tail.data(), static_cast<std::streamsize>(tail.size()));
+  tail.resize(static_cast<size_t>(in.gcount()));
+  return tail;
+}
+
 }  // namespace
 
 Attempts::Attempts(const BackendContext* context, const Config* config)
@@ -413,6 +425,7 @@ void Attempts::Tell(const std::string& key) {
   fate.stop_sent = job.stop_sent || job.stop_unknown;
   fate.broken_off = job.life.broken_off();
   fate.log_head = HeadOf(job.log_prefix + ".err");
+  fate.log_tail = TailOf(job.log_prefix + ".err");
   if (job.log != nullptr) {
     fate.over_limit = job.log->was_over_limit();
     fate.log_fault = job.log->fault();

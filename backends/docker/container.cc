@@ -26,9 +26,13 @@ std::string ContainerRequest(const AttemptWork& work, const ContainerFacts& fact
   json mounts = json::array();
   for (const Mount& mount : facts.mounts) mounts.push_back(MountOf(mount));
   json command = work.command;
-  if (!facts.secret_folder.empty()) {
-    mounts.push_back(MountOf({facts.secret_folder, kSecrets, true}));
-    command = json::array({absl::StrCat(kPrograms, "/orch-launch"), "enter", kSecrets});
+  const bool secret = !facts.secret_folder.empty();
+  const bool stay = facts.launcher && work.resources.memory > 0;
+  if (secret) mounts.push_back(MountOf({facts.secret_folder, kSecrets, true}));
+  if (secret || stay) {
+    command = json::array({absl::StrCat(kPrograms, "/orch-launch"), "enter"});
+    if (stay) command.push_back("--stay");
+    command.push_back(secret ? kSecrets : "-");
     for (const std::string& word : work.command) command.push_back(word);
   }
   for (const Mount& mount : facts.settings.mounts) mounts.push_back(MountOf(mount));

@@ -32,7 +32,8 @@ struct ContainerFacts {
   std::string image;
   std::string image_path;     // PATH in its image
   std::string user;           // `uid:gid`, of settings that name none
-  std::string secret_folder;  // here; empty: there is none, and the command begins by itself
+  std::string secret_folder;  // here; empty: there is none
+  bool launcher = false;      // ours is in it, and is not the command itself
   Settings settings;          // the step's, over its orchestrator's
   std::vector<Mount> mounts;  // before those of the settings; all of them are there
 };

@@ -5,6 +5,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 
 namespace orch::docker {
 namespace {
@@ -13,6 +14,8 @@ namespace {
 constexpr absl::string_view kInitFailed = "[FATAL tini (";
 // And what `orch-launch enter` says.
 constexpr absl::string_view kEnterFailed = "orch-launch: cannot execute ";
+// And if the kernel has ended a process of the command's, which engines miss now and then.
+constexpr absl::string_view kOutOfMemory = "orch-launch: out of memory: ";
 static_assert(kInitFailed.size() <= kLogHead && kEnterFailed.size() <= kLogHead);
 
 constexpr int kNotExecutable = 126;
@@ -20,6 +23,12 @@ constexpr int kNotFound = 127;
 constexpr int kBySignal = 128;  // and above: an init passes its command's signal on like this
 constexpr int kSignals = 64;
 constexpr int kUnknown = 255;  // what an engine says of one that ended while nobody looked
+
+bool SaysOutOfMemory(absl::string_view tail) {
+  if (!absl::ConsumeSuffix(&tail, "\n")) return false;
+  const size_t line = tail.rfind('\n');
+  return absl::StartsWith(line == absl::string_view::npos ? tail : tail.substr(line + 1), kOutOfMemory);
+}
 
 AttemptEnd Unstarted(AttemptEnd end, int code, const std::string& fault) {
   end.never_started = true;
@@ -62,7 +71,7 @@ ContainerEnd EndOf(const ContainerState& state, const ContainerFate& fate) {
     end.message = absl::StrCat("it wrote ", end.stdout_bytes + end.stderr_bytes, " bytes of log (limit log_bytes)");
   } else if (code == 0) {
     end.exit_code = 0;  // also if the kernel ended one of its children for want of memory: that was its own business
-  } else if (state.out_of_memory) {
+  } else if (state.out_of_memory || SaysOutOfMemory(fate.log_tail)) {
     end.reason = Reason::kOutOfMemory;
     end.signal = 9;
     end.message = state.memory > 0 ? absl::StrCat("out of memory: it may use ", state.memory, " bytes")

@@ -17,6 +17,7 @@ struct ContainerFate {
   bool over_limit = false;  // of its log
   std::string log_fault;    // why its log is not whole; empty: it is
   std::string log_head;     // the first bytes of its stderr
+  std::string log_tail;     // and the last
   int64_t stdout_bytes = 0;
   int64_t stderr_bytes = 0;
 };
@@ -29,7 +30,9 @@ struct ContainerEnd {
 // `state`: of a container that runs no more, or never could.
 ContainerEnd EndOf(const ContainerState& state, const ContainerFate& fate);
 
-// So many bytes of stderr tell whether the engine's init, or our own program, could not execute the command.
+// So many bytes of stderr tell whether the engine's init, or our own program, could not execute the command; and so
+// many whether that saw it end for want of memory.
 inline constexpr int64_t kLogHead = 400;
+inline constexpr int64_t kLogTail = 200;
 
 }  // namespace orch::docker

@@ -19,6 +19,7 @@
 #include <string_view>
 #include <utility>
 
+#include "client/launch/out_of_memory.h"
 #include "server/base/redactor.h"
 
 extern char** environ;
@@ -123,17 +124,17 @@ int Spawn(std::vector<char*>& words, int out, int err, pid_t* pid) {
 
 }  // namespace
 
-int Enter(const std::string& folder, const std::vector<std::string>& command) {
+int Enter(const std::string& folder, const std::vector<std::string>& command, bool stay) {
   std::vector<std::string> values;
-  if (!Take(folder + "/plain", false, nullptr) || !Take(folder + "/env", false, &values) ||
-      !Take(folder + "/file", true, &values)) {
+  if (folder != "-" && (!Take(folder + "/plain", false, nullptr) || !Take(folder + "/env", false, &values) ||
+                        !Take(folder + "/file", true, &values))) {
     fprintf(stderr, "orch-launch: cannot read what is in %s: %s\n", folder.c_str(), strerror(errno));
     return kOwnFault;
   }
   std::vector<char*> words;
   for (const std::string& word : command) words.push_back(const_cast<char*>(word.c_str()));
   words.push_back(nullptr);
-  if (values.empty()) {
+  if (values.empty() && !stay) {
     execvp(words[0], words.data());
     return CannotExecute(command[0], errno);
   }
@@ -146,8 +147,8 @@ int Enter(const std::string& folder, const std::vector<std::string>& command) {
   signal(SIGPIPE, SIG_IGN);
   const int signals = signalfd(-1, &watched, SFD_CLOEXEC | SFD_NONBLOCK);
   Stream streams[2];
-  int ends[2][2];
-  for (int i = 0; i < 2; ++i) {
+  int ends[2][2] = {{-1, 1}, {-1, 2}};
+  for (int i = 0; i < 2 && !values.empty(); ++i) {
     if (pipe2(ends[i], O_CLOEXEC) != 0) {
       fprintf(stderr, "orch-launch: %s\n", strerror(errno));
       return kOwnFault;
@@ -157,7 +158,9 @@ int Enter(const std::string& folder, const std::vector<std::string>& command) {
   }
   pid_t pid = 0;
   const int error = signals < 0 ? errno : Spawn(words, ends[0][1], ends[1][1], &pid);
-  for (auto& end : ends) close(end[1]);
+  for (auto& end : ends) {
+    if (end[0] >= 0) close(end[1]);
+  }
   if (error != 0) return CannotExecute(command[0], error);
 
   for (;;) {
@@ -173,6 +176,9 @@ int Enter(const std::string& folder, const std::vector<std::string>& command) {
     int status = 0;
     if (waitpid(pid, &status, WNOHANG) != pid) continue;
     for (Stream& stream : streams) stream.Drain();
+    if (status != 0 && OomKills() > 0) {
+      fprintf(stderr, "%sthe kernel ended a process of this step\n", kOutOfMemory);
+    }
     return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
   }
 }

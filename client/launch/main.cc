@@ -34,10 +34,9 @@ constexpr char kHelp[] =
     "    What a platform starts for a step that shares no files with the daemon: fetches the step's inputs, runs its\n"
     "    command, delivers its outputs and tells how it ended. Its exit code is the command's, 128 and the signal, or\n"
     "    125 if it could not do its own part. With a FILE it has all of its task from there, and needs no daemon.\n"
-    "orch-launch enter FOLDER COMMAND…\n"
-    "    What a container starts: sets the variables that FOLDER has as files, and becomes the command. Its secrets "
-    "do\n"
-    "    not leave by the log.\n"
+    "orch-launch enter [--stay] FOLDER COMMAND…\n"
+    "    What a container starts: sets the variables that FOLDER (-: none) has as files, and becomes the command. Its\n"
+    "    secrets do not leave by the log. With --stay it waits, and says if there was not enough memory.\n"
     "orch-launch install FOLDER\n"
     "    Puts itself there, for a container that shares that folder and does not have it in its image.\n"
     "orch-launch --version | --help\n"
@@ -150,8 +149,10 @@ int main(int argc, char** argv) {
   }
   if (verb == "publish") return Publish(argc - 2, argv + 2);
   if (verb == "enter") {
-    if (argc < 4) return Fail(2, "enter takes a folder and a command");
-    return orch::launch::Enter(argv[2], {argv + 3, argv + argc});
+    const bool stay = argc > 2 && strcmp(argv[2], "--stay") == 0;
+    char** words = argv + (stay ? 3 : 2);
+    if (argv + argc - words < 2) return Fail(2, "enter takes a folder and a command");
+    return orch::launch::Enter(words[0], {words + 1, argv + argc}, stay);
   }
   if (verb == "run") {
     const bool handed = argc == 4 && strcmp(argv[2], "--task") == 0;

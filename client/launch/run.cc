@@ -31,6 +31,7 @@
 #include "client/launch/files.h"
 #include "client/launch/leave.h"
 #include "client/launch/next.h"
+#include "client/launch/out_of_memory.h"
 #include "server/base/redactor.h"
 #include "server/base/stream_marks.h"
 
@@ -92,20 +93,6 @@ std::string RandomId() {
     out += hex;
   }
   return out;
-}
-
-// How many processes of this container the kernel has ended for want of memory; -1: it cannot be told, or there is no
-// group of its own to look at.
-int64_t OomKills() {
-  if (getenv("ORCH_OWN_CGROUP") == nullptr) return -1;
-  std::string text;
-  std::string error;
-  if (!ReadWhole("/sys/fs/cgroup/memory.events", &text, &error) &&
-      !ReadWhole("/sys/fs/cgroup/memory/memory.oom_control", &text, &error)) {
-    return -1;
-  }
-  const size_t at = text.find("oom_kill ");
-  return at == std::string::npos ? -1 : atoll(text.c_str() + at + strlen("oom_kill "));
 }
 
 std::string OwnFolder() {
@@ -249,7 +236,7 @@ class Attempt {
       spec.stderr_fd = ends[1][1];
     }
     started_ = Now(CLOCK_REALTIME);
-    oom_kills_ = OomKills();
+    if (getenv("ORCH_OWN_CGROUP") != nullptr) oom_kills_ = OomKills();
     const int error = StartChild(spec, &child_);
     for (const auto& pair : ends) {
       if (pair[1] >= 0) close(pair[1]);

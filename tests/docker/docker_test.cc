@@ -245,6 +245,14 @@ TEST(ContainerEndTest, EndsAreToldApart) {
   end = EndOf(State(137, {{"OOMKilled", true}}), fate).end;
   EXPECT_EQ(end.reason, Reason::kOutOfMemory);
   EXPECT_THAT(end.message, HasSubstr("1000 bytes"));
+  fate.log_tail = "more\norch-launch: out of memory: the kernel ended a process of this step\n";
+  end = EndOf(State(137), fate).end;
+  EXPECT_EQ(end.reason, Reason::kOutOfMemory);
+  EXPECT_THAT(end.message, HasSubstr("1000 bytes"));
+  EXPECT_EQ(EndOf(State(0), fate).end.reason, Reason::kNone);
+  fate.log_tail += "the command's own last line\n";
+  EXPECT_EQ(EndOf(State(137), fate).end.reason, Reason::kSignaled);
+  fate.log_tail.clear();
   ContainerState unlimited = State(137, {{"OOMKilled", true}});
   unlimited.memory = 0;
   EXPECT_THAT(EndOf(unlimited, fate).end.message, HasSubstr("no limit of its own"));

@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import time
 import unittest
+from collections import Counter
 from contextlib import closing
 
 from tests.crash.test_fault_points import points
@@ -81,6 +82,13 @@ class LocalDocker(unittest.TestCase):
         self.assertIn("no-such-program", steps["nothing"]["message"])
         self.assertEqual(got["folder"][0], "COMMAND_NOT_FOUND")
         self.assertEqual(got["image"][0], "IMAGE_PULL_FAILED", steps["image"]["message"])
+
+    def test_no_want_of_memory_is_missed(self) -> None:
+        """The engine says nothing of some in a hundred."""
+        run = self.submit(f"  - {{name: memory, resources: {{memory: 8Mi}}, foreach: {{i: {list(range(60))}}}, "
+                          "command: [sh, -c, 'x=xxxxxxxxxxxxxxxx; while true; do x=$x$x; done']}\n")
+        self.daemon.ctl("wait-run", run, code=1)
+        self.assertEqual(Counter(s["reason"] for s in self.daemon.steps(run).values()), {"OUT_OF_MEMORY": 60})
 
     def test_what_an_engine_cannot_give_is_refused_at_submit(self) -> None:
         self.daemon.ctl("register-orchestrator", "bare", "--flavor", "local_docker", "--config", f"host={self.engine.address}")

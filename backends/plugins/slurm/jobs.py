@@ -326,9 +326,10 @@ class Jobs:
         code = text_of(folder / "exit")
         began = time_of(folder / "began")
         if began:
-            out.phase = jp.RUNNING
             out.started_micros = int(began * 1e6)
             out.node = text_of(folder / "began" / "node") or (row.node if row else "")
+            if out.node or code:  # who hears that it runs hears where
+                out.phase = jp.RUNNING
         elif row is not None:
             out.message = row.reason
         if code == "0":

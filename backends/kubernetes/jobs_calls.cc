@@ -198,14 +198,8 @@ void Jobs::NotComplete(const std::string& key, const JobView& view, const Answer
     if (deleted.ok() || deleted.code == 404 || deleted.code == 409) {
       return Refuse(key, told.for_now, Reason::kSubmitRefused, told.words);
     }
-    constexpr int64_t kBusy = 5'000'000;
-    if (deleted.code != 429) {
-      j->look_again = true;
-      return link_.Away(deleted);
-    }
-    j->timer = link_.client()->After(kBusy, [this, key] {
-      if (Find(key) != nullptr) Look(key);
-    });
+    j->look_again = true;
+    link_.Away(deleted);
   });
 }
 

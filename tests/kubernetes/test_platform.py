@@ -1,12 +1,9 @@
 """The cluster that the tests start is a real one: containers run, rights are kept, and nothing of it is left afterwards."""
-import base64
 import json
 import os
 import subprocess
 import unittest
 from pathlib import Path
-
-import yaml
 
 from tests.lib.daemon import BIN, wait_for
 from tests.lib.kubernetes import IMAGE, SCRIPTS, Cluster
@@ -22,54 +19,37 @@ class Platform(unittest.TestCase):
         cls.addClassCleanup(cls.cluster.down)
         cls.cluster.up()
 
-    def curl_words(self, method: str, path: str) -> tuple[list[str], list[str]]:
-        """As the account of orchd. What may not be in the arguments of a process goes through a file of curl's, whose lines are the second."""
-        config = yaml.safe_load(self.cluster.kubeconfig.read_text())
-        authority = self.cluster.folder / "curl-ca.crt"
-        authority.write_bytes(base64.b64decode(config["clusters"][0]["cluster"]["certificate-authority-data"]))
-        lines = [f'header = "Authorization: Bearer {config["users"][0]["user"]["token"]}"', f'cacert = "{authority}"', f"request = {method}"]
-        return ["curl", "-sS", "--noproxy", "*", "-K", "-", "-w", "\n%{http_code}", f"{self.cluster.server}{path}"], lines
-
-    def curl(self, method: str, path: str, body: object = None) -> tuple[int, str]:
-        words, lines = self.curl_words(method, path)
-        if body is not None:
-            lines.append('header = "Content-Type: application/json"')
-            words += ["--data-binary", json.dumps(body)]
-        done = subprocess.run(words, input="\n".join(lines), capture_output=True, text=True, timeout=120, check=True)
-        text, code = done.stdout.rsplit("\n", 1)
-        return int(code), text
-
     def job(self, name: str, script: str) -> dict[str, object]:
         container = {"name": "main", "image": IMAGE, "command": ["sh", "-c", script]}
         return {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name},
                 "spec": {"backoffLimit": 0, "template": {"spec": {"restartPolicy": "Never", "containers": [container]}}}}
 
     def ended(self, name: str) -> str:
-        code, text = self.curl("GET", f"/apis/batch/v1/namespaces/orchd/jobs/{name}")
+        code, text = self.cluster.curl("GET", f"/apis/batch/v1/namespaces/orchd/jobs/{name}")
         self.assertEqual(code, 200, text)
         conditions = json.loads(text)["status"].get("conditions", [])
         return next((c["type"] for c in conditions if c["status"] == "True" and c["type"] in ("Complete", "Failed")), "")
 
     def test_a_container_runs_to_its_end_and_its_log_is_read(self) -> None:
         for name, script, end in (("good", "echo hello from $(hostname); id -u", "Complete"), ("bad", "echo no >&2; exit 3", "Failed")):
-            code, text = self.curl("POST", "/apis/batch/v1/namespaces/orchd/jobs", self.job(name, script))
+            code, text = self.cluster.curl("POST", "/apis/batch/v1/namespaces/orchd/jobs", self.job(name, script))
             self.assertEqual(code, 201, text)
             wait_for(f"job {name} to end", lambda name=name: self.ended(name), 300, every=0.3)
             self.assertEqual(self.ended(name), end)
-            code, text = self.curl("GET", f"/api/v1/namespaces/orchd/pods?labelSelector=job-name%3D{name}")
+            code, text = self.cluster.curl("GET", f"/api/v1/namespaces/orchd/pods?labelSelector=job-name%3D{name}")
             pod = json.loads(text)["items"][0]
             state = pod["status"]["containerStatuses"][0]["state"]["terminated"]
             self.assertEqual(state["exitCode"], 0 if end == "Complete" else 3)
             self.assertEqual(pod["spec"]["nodeName"], "n1")
-            code, log = self.curl("GET", f"/api/v1/namespaces/orchd/pods/{pod['metadata']['name']}/log")
+            code, log = self.cluster.curl("GET", f"/api/v1/namespaces/orchd/pods/{pod['metadata']['name']}/log")
             self.assertEqual((code, log), (200, f"hello from {pod['metadata']['name']}\n0\n" if end == "Complete" else "no\n"))
 
     def test_the_account_has_the_rights_it_needs_and_no_others(self) -> None:
         for method, path in (("GET", "/api/v1/nodes"), ("GET", "/api/v1/namespaces/kube-system/pods"), ("GET", "/api/v1/namespaces/orchd/secrets/x"),
                              ("DELETE", "/api/v1/namespaces/orchd")):
-            code, text = self.curl(method, path)
+            code, text = self.cluster.curl(method, path)
             self.assertEqual(code, 403, f"{method} {path}: {text}")
-        self.assertEqual(self.curl("GET", "/apis/batch/v1/namespaces/orchd/jobs")[0], 200)
+        self.assertEqual(self.cluster.curl("GET", "/apis/batch/v1/namespaces/orchd/jobs")[0], 200)
 
     def test_pods_reach_this_machine(self) -> None:
         script = f"nc -w 60 {self.cluster.here} $PORT </dev/null"
@@ -77,7 +57,7 @@ class Platform(unittest.TestCase):
         with socket.create_server((self.cluster.here, 0)) as server:
             server.settimeout(300)
             job = self.job("reaches", script.replace("$PORT", str(server.getsockname()[1])))
-            self.assertEqual(self.curl("POST", "/apis/batch/v1/namespaces/orchd/jobs", job)[0], 201)
+            self.assertEqual(self.cluster.curl("POST", "/apis/batch/v1/namespaces/orchd/jobs", job)[0], 201)
             connection, peer = server.accept()
             connection.close()
         self.assertEqual(peer[0], (self.cluster.folder / "there").read_text().strip())
@@ -96,41 +76,8 @@ class Platform(unittest.TestCase):
         self.client("LiveFaultTest.*-*TooBusy*")
 
     def test_the_client_when_it_is_too_busy(self) -> None:
-        """No seat is left for our account: what is one request at a time is held by one that does not end."""
-        level = {"apiVersion": "flowcontrol.apiserver.k8s.io/v1", "kind": "PriorityLevelConfiguration", "metadata": {"name": "orch-test"},
-                 "spec": {"type": "Limited", "limited": {"nominalConcurrencyShares": 0, "lendablePercent": 0, "borrowingLimitPercent": 0,
-                                                         "limitResponse": {"type": "Reject"}}}}
-        subject = {"kind": "ServiceAccount", "serviceAccount": {"name": "orchd", "namespace": "orchd"}}
-        rules = {"subjects": [subject], "resourceRules": [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"], "namespaces": ["*"]}]}
-        flow = {"apiVersion": "flowcontrol.apiserver.k8s.io/v1", "kind": "FlowSchema", "metadata": {"name": "orch-test"},
-                "spec": {"matchingPrecedence": 50, "priorityLevelConfiguration": {"name": "orch-test"}, "rules": [rules]}}
-        objects = self.cluster.folder / "busy.json"
-        objects.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": [level, flow]}))
-        self.cluster.kubectl("apply", "-f", str(objects))
-        self.addCleanup(self.cluster.kubectl, "delete", "-f", str(objects))
-        path = "/apis/batch/v1/namespaces/orchd/jobs"
-        words, options = self.curl_words("POST", path)
-        options += ['upload-file = "-"', 'header = "Content-Type: application/json"']
-        configuration = self.cluster.folder / "busy.curl"
-        configuration.write_text("\n".join(options))
-        configuration.chmod(0o600)
-        words[words.index("-K") + 1] = str(configuration)
-
-        def held() -> bool:
-            nonlocal holder
-            if holder is None or holder.poll() is not None:
-                holder = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            return self.curl("GET", path)[0] == 429
-
-        holder: "subprocess.Popen[bytes] | None" = None
-        try:
-            wait_for("the seat to be taken", held, 120, every=0.2)
-            assert holder is not None
+        with self.cluster.busy() as holder:
             self.client("LiveFaultTest.TooBusy*", ORCH_TEST_RELEASE=f"kill -9 {holder.pid}")
-        finally:
-            if holder is not None:
-                holder.kill()
-                holder.communicate()
 
 
 class Down(unittest.TestCase):

@@ -1,6 +1,7 @@
 """A real Kubernetes of one node for a test, started and stopped by tests/platforms/kubernetes."""
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -9,7 +10,9 @@ import subprocess
 import tempfile
 import unittest
 from pathlib import Path
-from typing import Any
+from typing import Any, Iterator
+
+import yaml
 
 from tests.lib.daemon import ROOT, wait_for
 
@@ -80,3 +83,64 @@ class Cluster:
     @property
     def server(self) -> str:
         return f"https://{(self.folder / 'there').read_text().strip()}:6443"
+
+    def curl_words(self, method: str, path: str) -> tuple[list[str], list[str]]:
+        """As the account of orchd. What may not be in the arguments of a process goes through a file of curl's, whose lines are the second."""
+        config = yaml.safe_load(self.kubeconfig.read_text())
+        authority = self.folder / "curl-ca.crt"
+        authority.write_bytes(base64.b64decode(config["clusters"][0]["cluster"]["certificate-authority-data"]))
+        lines = [f'header = "Authorization: Bearer {config["users"][0]["user"]["token"]}"', f'cacert = "{authority}"', f"request = {method}"]
+        return ["curl", "-sS", "--noproxy", "*", "-K", "-", "-w", "\n%{http_code}", f"{self.server}{path}"], lines
+
+    def curl(self, method: str, path: str, body: object = None) -> tuple[int, str]:
+        words, lines = self.curl_words(method, path)
+        if body is not None:
+            lines.append('header = "Content-Type: application/json"')
+            words += ["--data-binary", json.dumps(body)]
+        done = subprocess.run(words, input="\n".join(lines), capture_output=True, text=True, timeout=120, check=True)
+        text, code = done.stdout.rsplit("\n", 1)
+        return int(code), text
+
+    def refused(self) -> float:
+        """How many requests were, while it was busy."""
+        lines = self.kubectl("get", "--raw", "/metrics").splitlines()
+        mine = (line for line in lines if line.startswith("apiserver_flowcontrol_rejected_requests_total{") and '"orch-test"' in line)
+        return sum(float(line.rsplit(" ", 1)[1]) for line in mine)
+
+    @contextlib.contextmanager
+    def busy(self) -> Iterator["subprocess.Popen[bytes]"]:
+        """Meanwhile, or until the process is killed that it gives, no seat is left for orchd's account: what the API server lets it ask
+        one at a time is held by a request that does not end, and the others are answered with 429."""
+        level = {"apiVersion": "flowcontrol.apiserver.k8s.io/v1", "kind": "PriorityLevelConfiguration", "metadata": {"name": "orch-test"},
+                 "spec": {"type": "Limited", "limited": {"nominalConcurrencyShares": 0, "lendablePercent": 0, "borrowingLimitPercent": 0,
+                                                         "limitResponse": {"type": "Reject"}}}}
+        subject = {"kind": "ServiceAccount", "serviceAccount": {"name": "orchd", "namespace": "orchd"}}
+        rules = {"subjects": [subject], "resourceRules": [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"], "namespaces": ["*"]}]}
+        flow = {"apiVersion": "flowcontrol.apiserver.k8s.io/v1", "kind": "FlowSchema", "metadata": {"name": "orch-test"},
+                "spec": {"matchingPrecedence": 50, "priorityLevelConfiguration": {"name": "orch-test"}, "rules": [rules]}}
+        objects = self.folder / "busy.json"
+        objects.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": [level, flow]}))
+        path = "/apis/batch/v1/namespaces/orchd/jobs"
+        words, options = self.curl_words("POST", path)
+        configuration = self.folder / "busy.curl"
+        configuration.touch(0o600)
+        configuration.write_text("\n".join([*options, 'upload-file = "-"', 'header = "Content-Type: application/json"']))
+        words[words.index("-K") + 1] = str(configuration)
+        holder: "subprocess.Popen[bytes] | None" = None
+
+        def held() -> bool:
+            nonlocal holder
+            if holder is None or holder.poll() is not None:
+                holder = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            return self.curl("GET", path)[0] == 429
+
+        self.kubectl("apply", "-f", str(objects))
+        try:
+            wait_for("the seat to be taken", held, 120, every=0.2)
+            assert holder is not None
+            yield holder
+        finally:
+            if holder is not None:
+                holder.kill()
+                holder.communicate()
+            self.kubectl("delete", "-f", str(objects))

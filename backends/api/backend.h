@@ -208,6 +208,7 @@ struct ProbeReport {
 
 // In the place of a secret's value.
 inline constexpr char kSecretShown[] = "(secret)";
+inline constexpr char kNoKey[] = "aaaaaaaaaaaaaaaaaaaa";  // stands for a key there; no attempt and no run has it
 
 class Backend {
  public:
@@ -256,6 +257,8 @@ class Backend {
   // with the daemon, and whose Prepare keeps nothing.
   virtual std::vector<std::string> Native(const AttemptWork& /*work*/) const { return {}; }
   virtual bool tells_native() const { return false; }
+  // The same of a run that it would be given as a whole, whose tasks have kSecretShown as their tokens.
+  virtual std::vector<std::string> NativeRun(const RunOutline& /*outline*/) const { return {}; }
 
   // The folders for an attempt that is about to be submitted or has been adopted. No I/O. The place is kept until
   // Release.

@@ -34,6 +34,8 @@ class PipelineRuns : public kubernetes::Companion {
 
   using Outline = std::function<absl::StatusOr<RunOutline>()>;
   void Begin(const AttemptWork& work, Outline outline);
+  // Any thread.
+  std::vector<std::string> NativeRun(const RunOutline& outline) const;
   bool Has(const std::string& key) const { return attempts_.count(key) > 0; }
   void Began(const std::string& key, const std::string& place);
   void Kill(const std::string& key);

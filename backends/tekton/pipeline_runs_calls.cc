@@ -24,6 +24,11 @@ std::string Dump(const json& object) { return object.dump(-1, ' ', false, json::
 
 }  // namespace
 
+std::vector<std::string> PipelineRuns::NativeRun(const RunOutline& outline) const {
+  const RunFacts facts = {context_.instance, context_.orchestrator};
+  return {Dump(SecretOf(outline, facts)), Dump(PipelineRunOf(outline, config_.pods, facts))};
+}
+
 // The Secret first, so that no pod waits for it.
 void PipelineRuns::MakeRun(const std::string& run) {
   Making& making = making_.at(run);

@@ -46,7 +46,7 @@ class TektonBackend : public kubernetes::PodBackend {
   }
   ~TektonBackend() override { Stop(); }  // before what its thread uses
 
-  bool tells_native() const override { return !tekton_.whole_runs; }
+  std::vector<std::string> NativeRun(const RunOutline& outline) const override { return runs_.NativeRun(outline); }
   bool takes_runs() const override { return tekton_.whole_runs; }
   std::string WhyNotWhole(const RunOutline& outline) const override { return tekton::WhyNotWhole(outline, config_); }
 

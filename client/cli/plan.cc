@@ -100,15 +100,18 @@ std::string PlanText(const v1::PlanRunResponse& plan, const Style& style, bool w
 // One document for each object.
 std::string NativeText(const v1::PlanRunResponse& plan) {
   std::string out;
+  const auto say = [&](absl::string_view of, const std::string& object) {
+    absl::StrAppend(&out, "---\n# ", of, "\n",
+                    ToYaml(nlohmann::ordered_json::parse(object, nullptr, /*allow_exceptions=*/false)));
+  };
+  for (const std::string& object : plan.native()) say("the run", object);
+  if (!plan.native().empty()) return out;
   for (const v1::PlannedStep& step : plan.steps()) {
     if (step.native().empty() && step.action() != v1::PlannedStep::CACHED) {
       absl::StrAppend(&out, "---\n# step ", Clean(step.name()),
                       ": its platform has no such objects, or its flavor does not tell\n");
     }
-    for (const std::string& object : step.native()) {
-      absl::StrAppend(&out, "---\n# step ", Clean(step.name()), "\n",
-                      ToYaml(nlohmann::ordered_json::parse(object, nullptr, /*allow_exceptions=*/false)));
-    }
+    for (const std::string& object : step.native()) say(absl::StrCat("step ", Clean(step.name())), object);
   }
   const int64_t left = plan.step_count() - plan.steps_size();
   if (left > 0) absl::StrAppend(&out, "# and ", left, " more steps\n");

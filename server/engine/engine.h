@@ -175,6 +175,7 @@ struct PlannedRun {
   int history_runs = 0;
   bool whole = false;                         // the orchestrator would be given the run as one of its own
   std::vector<std::string> why_step_by_step;  // why not, of one that takes whole runs
+  std::vector<std::string> native;            // of a whole run; then its steps have none (Backend::NativeRun)
 };
 
 struct PublishCommand {

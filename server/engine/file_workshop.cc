@@ -25,7 +25,6 @@ constexpr size_t kQuickInputs = 8;
 constexpr size_t kQuickOutputs = 4;
 constexpr int64_t kQuickBytes = 64 << 10;
 // Of no attempt, and as long as one.
-constexpr char kNoKey[] = "aaaaaaaaaaaaaaaaaaaa";
 
 // The elements of a JSON list, each as compact JSON.
 absl::StatusOr<std::vector<std::string>> SplitList(const std::string& from, const std::string& text) {
@@ -213,6 +212,12 @@ absl::StatusOr<AttemptWork> FileWorkshop::Sketch(const RunContext& run, StepIx i
   AddOptions(run.graph->SpecOf(ix), flavor, &work);
   StartByLauncher(FarEndpoint(work.workspace), kSecretShown, &work);
   return work;
+}
+
+absl::StatusOr<RunOutline> FileWorkshop::SketchRun(const RunContext& run, const std::string& flavor, Backend* backend,
+                                                   const std::vector<bool>& done) {
+  ASSIGN_OR_RETURN(const Workspace workspace, backend->Prepare({kNoKey, run.header.project, run.header.id}));
+  return whole_runs_->Sketch(run, flavor, FarEndpoint(workspace), done);
 }
 
 std::string FileWorkshop::FarEndpoint(const Workspace& workspace) const {

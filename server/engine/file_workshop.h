@@ -57,6 +57,9 @@ class FileWorkshop : public Workshop {
   // What a step's launcher would be started with at its first attempt, of a backend that tells what it would make of
   // that. No run is there yet: a key that no attempt has stands for its key, and kSecretShown for its token.
   absl::StatusOr<AttemptWork> Sketch(const RunContext& run, StepIx ix, const std::string& flavor, Backend* backend);
+  // The same of a run that it would be given as a whole; without the steps that are `done`.
+  absl::StatusOr<RunOutline> SketchRun(const RunContext& run, const std::string& flavor, Backend* backend,
+                                       const std::vector<bool>& done);
 
   // A step's secrets as they are now: a changed one is used by the next attempt.
   absl::Status Resolve(const RunContext& run, const StepSpec& spec, std::vector<SecretValue>* out);

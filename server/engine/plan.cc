@@ -151,6 +151,13 @@ absl::StatusOr<PlannedRun> EngineImpl::PlanRun(SubmitCommand command, int64_t ma
   if (backend != nullptr && backend->takes_runs()) {
     out.why_step_by_step = whole_runs_->WhyNot(*run, outbox_->FlavorOf(orchestrator), *backend);
     out.whole = out.why_step_by_step.empty();
+    if (native && out.whole && backend->tells_native()) {
+      std::vector<bool> hits(graph.step_count());
+      for (StepIx ix = 0; ix < graph.step_count(); ++ix) hits[ix] = looks[ix].what == StepLook::What::kHit;
+      ASSIGN_OR_RETURN(const RunOutline outline,
+                       workshop_->SketchRun(*run, outbox_->FlavorOf(orchestrator), backend.get(), hits));
+      if (!outline.tasks.empty()) out.native = backend->NativeRun(outline);
+    }
   }
 
   const std::shared_ptr<const Graph> expected = ExpectedGraph(out.graph, *history);
@@ -197,7 +204,7 @@ absl::StatusOr<PlannedRun> EngineImpl::PlanRun(SubmitCommand command, int64_t ma
     step.samples = samples[ix];
     step.starts_micros = estimate.starts[ix];
     step.critical = critical[ix];
-    if (native && look.what != StepLook::What::kHit && !graph.IsGroup(ix)) {
+    if (native && !out.whole && look.what != StepLook::What::kHit && !graph.IsGroup(ix)) {
       ASSIGN_OR_RETURN(step.native, NativeOf(*run, ix));
     }
     switch (look.what) {

@@ -107,11 +107,27 @@ absl::StatusOr<RunOutline> WholeRuns::OutlineOf(const RunContext& run, const std
   std::vector<bool> done(run.graph->step_count(), false);
   for (const StepRow& row : rows) done[row.ix] = true;
   RunOutline out = Skeleton(run, flavor, done);
-  out.env = {{"ORCH_ENDPOINT", endpoint}, {"ORCH_RUN_NAME", run.header.name}};
-  if (endpoint == options_.far_step_endpoint && !options_.step_ca.empty()) {
-    out.env.emplace_back("ORCH_CA_PEM", options_.step_ca);
-  }
+  out.env = EnvOf(run, endpoint);
   for (RunTask& task : out.tasks) task.token = tokens_.Of(TaskKey(run.header.key, task.step_index));
+  return out;
+}
+
+RunOutline WholeRuns::Sketch(const RunContext& run, const std::string& flavor, const std::string& endpoint,
+                             const std::vector<bool>& done) const {
+  RunOutline out = Skeleton(run, flavor, done);
+  out.key = kNoKey;
+  out.env = EnvOf(run, endpoint);
+  for (RunTask& task : out.tasks) task.token = kSecretShown;
+  return out;
+}
+
+std::vector<std::pair<std::string, std::string>> WholeRuns::EnvOf(const RunContext& run,
+                                                                  const std::string& endpoint) const {
+  std::vector<std::pair<std::string, std::string>> out = {{"ORCH_ENDPOINT", endpoint},
+                                                          {"ORCH_RUN_NAME", run.header.name}};
+  if (endpoint == options_.far_step_endpoint && !options_.step_ca.empty()) {
+    out.emplace_back("ORCH_CA_PEM", options_.step_ca);
+  }
   return out;
 }
 

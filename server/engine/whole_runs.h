@@ -48,6 +48,10 @@ class WholeRuns {
   absl::StatusOr<RunOutline> OutlineOf(const RunContext& run, const std::string& flavor,
                                        const std::string& endpoint) const;
 
+  // As it would be for a plan: without the steps that are `done`, whatever its name says, and without tokens.
+  RunOutline Sketch(const RunContext& run, const std::string& flavor, const std::string& endpoint,
+                    const std::vector<bool>& done) const;
+
   // Which step's task a launcher is in, by its token.
   std::optional<TaskIdentity> TaskOf(absl::string_view token) const;
   // What the launcher of a task is to do now. `live` tells whether an attempt with this key is known and its task
@@ -57,6 +61,7 @@ class WholeRuns {
 
  private:
   RunOutline Skeleton(const RunContext& run, const std::string& flavor, const std::vector<bool>& done) const;
+  std::vector<std::pair<std::string, std::string>> EnvOf(const RunContext& run, const std::string& endpoint) const;
 
   const EngineOptions& options_;
   const std::string instance_;

@@ -68,6 +68,7 @@ absl::Status PlanApi::PlanRun(const CallContext&, const v1::PlanRunRequest& requ
   out->set_history_runs(plan.history_runs);
   out->set_unit(plan.whole ? "run" : "step");
   for (const std::string& why : plan.why_step_by_step) out->add_why_step_by_step(why);
+  for (const std::string& object : plan.native) out->add_native(object);
   return absl::OkStatus();
 }
 

@@ -76,6 +76,23 @@ class OnACluster(unittest.TestCase):
     def ours(self, kind: str = "") -> list[dict[str, Any]]:
         return [o for o in self.cluster.list(kind or self.kinds[0]) if LABEL in o["metadata"].get("labels", {})]
 
+    def gets(self, said: Any, has: Any, known: dict[str, str], where: str) -> None:
+        """What a plan said is in what the API server has, which adds what is usual. `known`: what a plan cannot know, and says else."""
+        if isinstance(said, dict):
+            for name, value in said.items():
+                self.assertIn(name, has, where)
+                self.gets(value, has[name], known, f"{where}.{name}")
+        elif isinstance(said, list):
+            self.assertEqual(len(said), len(has), where)
+            for number, value in enumerate(said):
+                self.gets(value, has[number], known, f"{where}[{number}]")
+        elif where.endswith("orchd.io/run-id"):
+            self.assertEqual((said, has), ("", known["run-id"]))
+        elif isinstance(said, str):
+            self.assertEqual(said.replace("a" * 20, known["a" * 20]), has, where)
+        else:
+            self.assertEqual(said, has, where)
+
     def wait_said(self, run: str, words: str) -> dict[str, Any]:
         wait_for(f"`{words}`", lambda: words in self.daemon.steps(run).get("a", {}).get("message", ""), 180)
         return self.daemon.steps(run)["a"]

@@ -75,22 +75,25 @@ class ReadingTest(ClientCase):
     def test_plan_sends_a_submission_that_starts_nothing(self):
         answer = message_class("PlanRunResponse")(step_count=2, run_steps=1, cached_steps=1, critical_path=["a"], history_runs=3)
         answer.expected.seconds, answer.expected.nanos = 90, 500_000_000
-        step = answer.steps.add(name="a", action=1, text="would run", samples=3, critical=True)
+        answer.unit, answer.why_step_by_step[:] = "step", ["it has hooks"]
+        step = answer.steps.add(name="a", action=1, text="would run", samples=3, critical=True, native=['{"kind": "Job"}'])
         step.expected.seconds = 60
         answer.steps.add(name="b", index=1, action=2, cached_from="r0")
         answer.warnings.add(field="steps[0]", description="never cached")
         double = self.serve({"PipelineService.PlanRun": [answer]})
         client = self.client(project="team")
-        plan = client.plan(PIPELINE, {"n": 2}, "gpu", max_parallel=4, use_cache=False, max_steps=7)
+        plan = client.plan(PIPELINE, {"n": 2}, "gpu", max_parallel=4, use_cache=False, max_steps=7, native=True)
         request, = double.of("PipelineService.PlanRun")
         asked = request.submission
-        self.assertEqual((request.max_steps, asked.project, asked.pipeline.name, asked.parameters["n"].number_value, asked.orchestrator),
-                         (7, "team", "p", 2, "gpu"))
+        self.assertEqual((request.max_steps, request.native, asked.project, asked.pipeline.name, asked.parameters["n"].number_value,
+                          asked.orchestrator), (7, True, "team", "p", 2, "gpu"))
         self.assertEqual((asked.max_parallel, asked.HasField("use_cache"), asked.use_cache), (4, True, False))
         self.assertTrue(asked.submitter.source_dir and asked.submitter.host)
         self.assertEqual(plan.expected, datetime.timedelta(seconds=90.5))
         self.assertEqual([(s.name, s.action, s.cached_from, s.expected, s.critical) for s in plan.steps],
                          [("a", "RUN", "", datetime.timedelta(minutes=1), True), ("b", "CACHED", "r0", None, False)])
+        self.assertEqual([s.native for s in plan.steps], [({"kind": "Job"},), ()])
+        self.assertEqual((plan.unit, plan.why_step_by_step), ("step", ("it has hooks",)))
         self.assertEqual(str(plan.warnings[0]), "steps[0]: never cached")
         faulty = message_class("PlanRunResponse")()
         faulty.violations.add(field="steps[0].after[0]", description="no step `z`", reason="UNKNOWN_REFERENCE")

@@ -9,6 +9,8 @@ import unittest
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from tests.crash.test_fault_points import points
 from tests.docs.test_docs import blocks
 from tests.lib.daemon import ROOT, wait_for
@@ -292,6 +294,34 @@ class WholeRuns(InWholeRuns):
                 (self.marks / "go").touch()
                 self.wait(run)
                 self.wait_clean()
+
+    def test_a_plan_prints_what_the_api_server_gets(self) -> None:
+        steps = self.diamond("until [ -f /m/go ]; do sleep 0.1; done")
+        steps[1]["resources"] = {"cpu": 0.25, "memory": "64Mi"}
+        file = self.daemon.file(json.dumps({"name": "p", "steps": steps}), "p.json")
+        plan = self.daemon.json("plan", file, "--orchestrator", "other", "--native")
+        planned = [json.loads(o) for o in plan["native"]]
+        self.assertEqual([o["kind"] for o in planned], ["Secret", "PipelineRun"])
+        self.assertEqual([step for step in plan["steps"] if step.get("native")], [])
+        printed = self.daemon.ctl("plan", file, "--orchestrator", "other", "--native").stdout
+        self.assertEqual(list(yaml.safe_load_all(printed)), planned)
+        self.assertEqual(set(planned[0]["stringData"].values()), {"(secret)"})
+        manifests = self.folder / "printed.yaml"
+        manifests.write_text(printed)
+        self.cluster.kubectl("-n", "orchd", "create", "--dry-run=server", "--validate=strict", "-f", str(manifests))
+        self.assertEqual(self.runs(), [])
+        self.daemon.ctl("submit", file, "--orchestrator", "other", "--name", "plan")
+        wait_for("b to run", (self.marks / "b").exists, 180)
+        [run] = self.runs()
+        [secret] = [o for o in self.cluster.list("secrets") if o["metadata"]["name"] == run["metadata"]["name"]]
+        known = {"run-id": run["metadata"]["annotations"]["orchd.io/run-id"], "a" * 20: run["metadata"]["name"].split("-")[-2]}
+        self.gets(planned[1], run, known, "PipelineRun")
+        self.assertEqual(set(planned[0].pop("stringData")), set(secret["data"]))
+        self.gets(planned[0], secret, known, "Secret")
+        (self.marks / "go").touch()
+        self.wait("plan")
+        again = self.daemon.json("plan", file, "--orchestrator", "other", "--native")
+        self.assertEqual(again["native"], plan["native"])
 
     def test_a_cancel_reaches_what_runs_and_what_waits(self) -> None:
         run = self.submit(*self.diamond("while true; do sleep 0.1; done"))

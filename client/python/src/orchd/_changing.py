@@ -138,12 +138,14 @@ class Changing(Reading):
         use_cache: bool | None = None,
         source_dir: str | os.PathLike[str] | None = None,
         max_steps: int = 0,
+        native: bool = False,
     ) -> Plan:
         """What a submission would do, without doing it: which steps would run or are in the cache, and how long it
-        would take by the runs before. Has at most `max_steps` steps (0: 10,000). Raises PipelineInvalid with all
-        faults, those that only the server can see too."""
+        would take by the runs before; with `native` also what the platforms would be asked to make. Has at most
+        `max_steps` steps (0: 10,000, with `native` 1,000). Raises PipelineInvalid with all faults, those that only
+        the server can see too."""
         loaded = spec.load(pipeline, source_dir)
-        request = self._request("PlanRunRequest", max_steps=max_steps)
+        request = self._request("PlanRunRequest", max_steps=max_steps, native=native)
         request.submission.CopyFrom(self._submission(loaded, parameters, orchestrator, max_parallel, use_cache))
         answer = await self._connection.unary("PipelineService.PlanRun", request)
         faults = [loaded.place(Violation(v.field, v.description, v.reason)) for v in answer.violations]

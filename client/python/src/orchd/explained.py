@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -191,6 +192,9 @@ class PlannedStep:
     samples: int
     starts_after: timedelta | None  # from the start of the run
     critical: bool  # on the longest way through the run
+    # If asked for: the objects that its platform would be asked to make for its first attempt, in their order, without
+    # secrets. Empty: what the platform does not have, or the flavor does not tell.
+    native: tuple[dict[str, Any], ...]
 
     @classmethod
     def from_message(cls, m: Any) -> PlannedStep:
@@ -206,6 +210,7 @@ class PlannedStep:
             samples=m.samples,
             starts_after=_span(m, "starts_after"),
             critical=m.critical,
+            native=tuple(map(json.loads, m.native)),
         )
 
 
@@ -223,6 +228,9 @@ class Plan:
     known_steps: int  # of those that would run, how many have run before
     critical_path: tuple[str, ...]
     history_runs: int
+    unit: str  # what the orchestrator would be given: `run`, as one of its own, or `step`, each by itself
+    why_step_by_step: tuple[str, ...]  # of an orchestrator that takes whole runs: why not this one
+    native: tuple[dict[str, Any], ...]  # if asked for, of a whole run: as PlannedStep.native; then its steps have none
 
     @classmethod
     def from_message(cls, m: Any, warnings: Sequence[Violation]) -> Plan:
@@ -237,6 +245,9 @@ class Plan:
             known_steps=m.known_steps,
             critical_path=tuple(m.critical_path),
             history_runs=m.history_runs,
+            unit=m.unit,
+            why_step_by_step=tuple(m.why_step_by_step),
+            native=tuple(map(json.loads, m.native)),
         )
 
 

@@ -137,9 +137,32 @@ TEST_F(ClientTest, PausesGrowAndTriesEnd) {
   }
   for (int n = 1; n < 40; ++n) EXPECT_LE(client_->Pause(n), 30 * kSecond);
   // What would be no better later is not asked again.
-  script_->Expect("GET", "/b", 403, R"({"kind":"Status","reason":"Forbidden","message":"may not"})");
-  EXPECT_EQ(Ask({"GET", "/b"}).code, 403);
+  script_->Expect("GET", "/b", 404, R"({"kind":"Status","reason":"NotFound","message":"not here"})");
+  EXPECT_EQ(Ask({"GET", "/b"}).code, 404);
   EXPECT_THAT(script_->seen, SizeIs(5));
+}
+
+TEST_F(ClientTest, AServerThatHasJustComeUpDoesNotKnowWhoMayWhat) {
+  Make();
+  constexpr char kForbidden[] = R"({"kind":"Status","reason":"Forbidden","message":"may not"})";
+  Request once{"POST", "/a"};
+  once.tries = 1;
+  script_->Expect("POST", "/a", 403, kForbidden);
+  EXPECT_EQ(Ask(once).code, 403) << "it was never away";
+  script_->Expect("POST", "/a", 0, "broke");
+  EXPECT_EQ(Ask(once).code, 0);
+  for (int i = 0; i < 3; ++i) script_->Expect("POST", "/a", 403, kForbidden);
+  script_->Expect("POST", "/a", 201, "{}");
+  EXPECT_EQ(Ask(once).code, 201);
+  // And not for ever.
+  for (int i = 0; i < 20; ++i) script_->Expect("POST", "/b", 403, kForbidden);
+  once.path = "/b";
+  EXPECT_EQ(Ask(once).code, 403);
+  const size_t asked = script_->seen.size();
+  EXPECT_GE(asked, 16u);
+  EXPECT_LE(asked, 22u);
+  EXPECT_EQ(Ask(once).code, 403);
+  EXPECT_EQ(script_->seen.size(), asked + 1);
 }
 
 TEST_F(ClientTest, AbortedInAnyState) {

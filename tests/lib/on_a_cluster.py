@@ -88,6 +88,8 @@ class OnACluster(unittest.TestCase):
                 self.gets(value, has[number], known, f"{where}[{number}]")
         elif where.endswith("orchd.io/run-id"):
             self.assertEqual((said, has), ("", known["run-id"]))
+        elif where.endswith(".cpu"):  # `1000m` may be written as `1`
+            self.assertEqual(*(float(cpu.rstrip("m")) / (1000 if cpu.endswith("m") else 1) for cpu in (said, has)), where)
         elif isinstance(said, str):
             self.assertEqual(said.replace("a" * 20, known["a" * 20]), has, where)
         else:

@@ -20,6 +20,9 @@ constexpr int64_t kTokenAge = 60 * kSecond;
 // A credential is renewed so long before it ends.
 constexpr int64_t kExpiryMargin = 10 * kSecond;
 constexpr int64_t kExecTimeout = 60 * kSecond;
+// A server that has just come up takes requests before it has read who may what, and refuses them all.
+constexpr int64_t kNewServer = 15 * kSecond;
+constexpr int64_t kRefusedPause = kSecond;
 constexpr int kLongestPoll = 60'000;  // milliseconds
 
 }  // namespace
@@ -234,18 +237,22 @@ void Client::OnAnswer(uint64_t id, HttpAnswer http) {
       return Send(id);
     }
   }
+  if (answer.code == 0 || answer.code >= 500) away_at_ = now();
+  if (answer.code == 403 && away_at_ != 0 && now() < away_at_ + kNewServer) return SendAfter(id, kRefusedPause);
   ++running.tried;
   if (answer.later() && running.tried < running.request.tries) {
-    const int64_t pause = std::max(answer.retry_after, answer.retry_after > 0 ? 0 : Pause(running.tried));
-    running.timer = After(pause, [this, id] {
-      const auto again = running_.find(id);
-      if (again == running_.end()) return;
-      again->second->timer = 0;
-      Send(id);
-    });
-    return;
+    return SendAfter(id, std::max(answer.retry_after, answer.retry_after > 0 ? 0 : Pause(running.tried)));
   }
   Finish(id, std::move(answer));
+}
+
+void Client::SendAfter(uint64_t id, int64_t micros) {
+  running_.at(id)->timer = After(micros, [this, id] {
+    const auto again = running_.find(id);
+    if (again == running_.end()) return;
+    again->second->timer = 0;
+    Send(id);
+  });
 }
 
 void Client::Finish(uint64_t id, Answer answer) {

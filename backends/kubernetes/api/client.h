@@ -44,7 +44,8 @@ class Client {
   Client(const Client&) = delete;
   Client& operator=(const Client&) = delete;
 
-  // Never 0.
+  // A 403 soon after the server was away is no word on rights yet: the request is repeated, for 15 s, whatever its
+  // tries. Never 0.
   uint64_t Call(Request request, Done done);
   // `data` gets what comes with a status of 2xx; `done` then has code 200 and no object if the stream came to its end,
   // code 0 if it broke. Streams are tried once.
@@ -67,6 +68,7 @@ class Client {
   struct Running;
 
   void Send(uint64_t id);
+  void SendAfter(uint64_t id, int64_t micros);
   void OnAnswer(uint64_t id, HttpAnswer answer);
   void Finish(uint64_t id, Answer answer);
   // False: credentials are on their way, and whoever waits is sent then.
@@ -84,6 +86,8 @@ class Client {
   std::map<uint64_t, std::unique_ptr<Running>> running_;
   std::map<std::pair<int64_t, uint64_t>, std::function<void()>> timers_;  // by when (mono) and id
   std::map<uint64_t, int64_t> timer_at_;
+
+  int64_t away_at_ = 0;  // mono, when the server was last away or not itself; 0: never
 
   std::string token_;
   int64_t token_read_ = 0;  // mono; 0: not yet

@@ -138,6 +138,7 @@ class FakeBackend : public Backend {
 
   void Cancel(absl::string_view key, CancelMode mode) override {
     Report report{std::string(key)};
+    MutexLock telling(&telling_);
     {
       MutexLock lock(&mutex_);
       const auto found = jobs_.find(report.key);
@@ -172,6 +173,7 @@ class FakeBackend : public Backend {
   void Adopt(std::vector<KnownAttempt> attempts) override {
     std::vector<Report> reports;
     std::vector<std::string> absent;
+    MutexLock telling(&telling_);
     {
       MutexLock lock(&mutex_);
       for (const KnownAttempt& attempt : attempts) {
@@ -212,6 +214,11 @@ class FakeBackend : public Backend {
   };
 
   void SubmitOne(const AttemptWork& work) {
+    if (TrySubmit(work)) GoOn(work.name.key);
+  }
+
+  // True if it is there now, and its start has been told.
+  bool TrySubmit(const AttemptWork& work) {
     const std::string& key = work.name.key;
     const Now now = Clock::Real().Now();
     Report report{key};
@@ -225,6 +232,7 @@ class FakeBackend : public Backend {
       if (known == jobs_.end() || known->second.phase == Phase::kNew) refused = Refusal::kTransient;
       why = *down;
     }
+    MutexLock telling(&telling_);
     if (refused == Refusal::kNone) {
       MutexLock lock(&mutex_);
       Job& job = jobs_[key];
@@ -255,7 +263,7 @@ class FakeBackend : public Backend {
     } else {
       Tell(report);
     }
-    if (goes_on) GoOn(key);  // after its start has been told
+    return goes_on;
   }
 
   // What the file says while the platform is down.
@@ -373,12 +381,21 @@ class FakeBackend : public Backend {
 
   // Its time has come: it starts or ends.
   void Advance(const std::string& key) {
+    const std::optional<bool> started = Start(key);
+    if (!started.has_value()) return;
+    if (*started) return GoOn(key);
+    Finish(key);
+  }
+
+  // Nothing: there is nothing to go on with. False: it has started before.
+  std::optional<bool> Start(const std::string& key) {
     Report report{key};
     bool starts = false;
+    MutexLock telling(&telling_);
     {
       MutexLock lock(&mutex_);
       const auto found = jobs_.find(key);
-      if (found == jobs_.end()) return;
+      if (found == jobs_.end()) return std::nullopt;
       Job& job = found->second;
       starts = job.phase == Phase::kQueued;
       if (starts) {
@@ -386,12 +403,12 @@ class FakeBackend : public Backend {
         job.started_wall = Clock::Real().Now().wall;
         if (!job.muted) report.started_wall = job.started_wall;
       } else if (job.phase == Phase::kRunning && IsShut(*job.script)) {
-        return WakeAt(Clock::Real().Now().mono + kGateEvery, key, job);
+        WakeAt(Clock::Real().Now().mono + kGateEvery, key, job);
+        return std::nullopt;
       }
     }
-    if (!starts) return Finish(key);
-    Tell(report);
-    GoOn(key);
+    if (starts) Tell(report);
+    return starts;
   }
 
   // Writes what it leaves, then ends it, unless it was stopped meanwhile.
@@ -409,6 +426,7 @@ class FakeBackend : public Backend {
       end.message = absl::StrCat("the fake platform cannot write below ", copy.output_dir);
     }
     Report report{key};
+    MutexLock telling(&telling_);
     {
       MutexLock lock(&mutex_);
       const auto found = jobs_.find(key);
@@ -515,6 +533,8 @@ class FakeBackend : public Backend {
   Listener* listener_ = nullptr;
   std::thread timer_thread_;  // made under the lock, joined by Stop
 
+  // Held from a change of a job until it is told, so that what is told of it is in order. Before `mutex_`.
+  Mutex telling_ ABSL_ACQUIRED_BEFORE(mutex_);
   Mutex mutex_;
   CondVar due_changed_;
   std::unordered_map<std::string, Job> jobs_ ABSL_GUARDED_BY(mutex_);

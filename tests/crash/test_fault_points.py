@@ -16,7 +16,7 @@ import grpc
 
 from tests.lib import dags
 from tests.lib.api import Api, message, pipeline
-from tests.lib.daemon import BIN, ROOT, Daemon, wait_for
+from tests.lib.daemon import BIN, ROOT, Daemon, files_below, wait_for
 from tests.lib.oracle import Oracle, Traffic
 
 SEEDS = int(os.environ.get("ORCH_TEST_SEEDS", "1"))
@@ -236,7 +236,7 @@ class FaultPoints(unittest.TestCase):
             wait_for("the step", lambda: "ready" in fresh.ctl("logs", run, "a").stdout)
             fresh.kill(signal.SIGKILL)
             gate.touch()
-            wait_for("the manifest", lambda: list(fresh.data.rglob("manifest.json")))
+            wait_for("the manifest", lambda: files_below(fresh.data, "manifest.json"))
             once.touch()
             fresh.faults = f"{point}=kill@{once}"
             fresh.launch()

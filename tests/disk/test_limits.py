@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Iterator
 
 from tests.disk.faults import FaultyDaemon, can_mount, fill, gated, small_file_system, wait_marks
-from tests.lib.daemon import BIN, Daemon, wait_for
+from tests.lib.daemon import BIN, Daemon, files_below, wait_for
 
 TRUE = "name: p\nsteps:\n  - {name: a, command: ['true']}\n"
 NO_MOUNT = can_mount()
@@ -77,7 +77,7 @@ class FullDisk(unittest.TestCase):
             daemon.run(text)
             gate.unlink()
             run = daemon.submit(text)
-            wait_for("its output", lambda: [p for p in (daemon.data / "local/slots").rglob("output/o")
+            wait_for("its output", lambda: [p for p in files_below(daemon.data / "local/slots", "output/o")
                                             if p.stat().st_size == 300000])
             # The name in the store needs no space; its folder may.
             fill(place)

@@ -7,7 +7,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from tests.lib.daemon import Daemon, alive, wait_for
+from tests.lib.daemon import Daemon, alive, files_below, wait_for
 
 
 class StepFaults(unittest.TestCase):
@@ -102,7 +102,7 @@ class DaemonFaults(unittest.TestCase):
             run, gate, marks = self.start_long(daemon)
             daemon.kill(signal.SIGKILL)
             gate.touch()
-            slot = wait_for("the step to end", lambda: [p for p in (daemon.data / "local/slots").rglob("output/o") if p.read_text()])
+            slot = wait_for("the step to end", lambda: [p for p in files_below(daemon.data / "local/slots", "output/o") if p.read_text()])
             self.assertTrue(slot)
             daemon.start()
             self.check_long(daemon, run, marks)

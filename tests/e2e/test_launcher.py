@@ -12,7 +12,7 @@ import unittest
 from pathlib import Path
 from typing import Any
 
-from tests.lib.daemon import BIN, ROOT, Daemon, wait_for
+from tests.lib.daemon import BIN, ROOT, Daemon, files_below, wait_for
 
 LIMITS = "grace: 2s\nlimits: {artifact_bytes: 4Mi, folder_entries: 20, source_bytes: 1Mi}\n"
 
@@ -182,7 +182,7 @@ class Left(Far):
     config = LIMITS.replace("limits: {", "limits: {launcher_patience_seconds: 1, ")
 
     def manifests(self) -> list[Path]:
-        return list(self.daemon.data.rglob("manifest.json"))
+        return files_below(self.daemon.data, "manifest.json")
 
     def left_by(self, command: str, outputs: str, name: str) -> str:
         gate = self.daemon.home / f"gate-{name}"

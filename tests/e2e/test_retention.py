@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 
 from tests.lib.api import Api, message
-from tests.lib.daemon import Daemon, wait_for
+from tests.lib.daemon import Daemon, files_below, wait_for
 
 MAKES = """
 name: makes
@@ -59,7 +59,7 @@ class Retention(unittest.TestCase):
         self.assertEqual(sorted(done["names"]), ["makes.plain.t@1", "makes.plain.t@2"])
         self.assertEqual(done["kept_count"], 4)  # keeper@1, 2 and makes.cached.t@1, 2
         self.assertNotIn("makes.plain.t@1", self.artifacts())
-        wait_for("the bytes to go", lambda: len([p for p in (self.daemon.data / "blobs").rglob("*") if p.is_file()]) == len(blobs) - 2)
+        wait_for("the bytes to go", lambda: len(files_below(self.daemon.data / "blobs")) == len(blobs) - 2)
         self.assertEqual(self.prune("--cache-max-count", "2", "--yes")["CACHE"]["names"], ["makes-1 cached"])
         self.assertEqual(self.prune("--artifacts-max-size", "150000")["ARTIFACTS"]["names"], ["makes.plain.t@3", "makes.cached.t@1"])
         logs = self.prune("--logs-max-count", "1", "--yes")["LOGS"]

@@ -19,6 +19,11 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 BIN = Path(os.environ.get("ORCH_TEST_BIN", ROOT / "build/release/bin"))
 
 
+def files_below(folder: Path, pattern: str = "*") -> list[Path]:
+    """Also where files and folders go while it looks, which rglob would raise."""
+    return [path for at, _, names in os.walk(folder) for path in (Path(at, name) for name in names) if path.match(pattern)]
+
+
 def wait_for(what: str, predicate: Callable[[], Any], seconds: float = 60, every: float = 0.01) -> Any:
     """The first true answer of `predicate`; fails after `seconds`."""
     until = time.monotonic() + seconds

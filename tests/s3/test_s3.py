@@ -10,7 +10,7 @@ import subprocess
 import unittest
 import urllib.request
 
-from tests.lib.daemon import BIN, Daemon, wait_for
+from tests.lib.daemon import BIN, Daemon, files_below, wait_for
 from tests.lib.s3 import Server, Wire
 from tests.support.metadata_double import MetadataDouble
 
@@ -181,7 +181,7 @@ steps:
             self.daemon.kill(signal.SIGKILL)
             gate.touch()
             kept = bucket / "blobs/left"
-            wait_for("the manifest", lambda: list(kept.rglob("manifest.json")))
+            wait_for("the manifest", lambda: files_below(kept, "manifest.json"))
             self.assertEqual(list(self.daemon.data.rglob("manifest.json")), [], "only there")
             fence = next(kept.rglob("manifest.json")).parent.name
             manifest = next(kept.rglob("manifest.json")).read_bytes()
@@ -215,7 +215,7 @@ steps:
         wait_for("the step", lambda: "ready" in self.daemon.ctl("logs", run, "a").stdout)
         self.daemon.kill(signal.SIGKILL)
         gate.touch()
-        wait_for("the manifest", lambda: list(kept.rglob("manifest.json")))
+        wait_for("the manifest", lambda: files_below(kept, "manifest.json"))
         wire.close()
         self.daemon.start()
         wait_for("the daemon to ask for it", lambda: "what a launcher may have left is asked for again later" in self.daemon.log())

@@ -386,17 +386,16 @@ class StreamTest(ClientCase):
 
 PROGRAM = """#!{python}
 # A double of the orchd program: says how it was called and serves one scripted answer until SIGTERM.
-import os, signal, sys, threading
+import os, signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # of the threads to come, too: one is waited for, and none is missed
 sys.path[:0] = {path!r}
 if {refuse!r} and "--listen" not in sys.argv:
     sys.exit("the port is taken")
 from double import ServerDouble, run_message
-done = threading.Event()
-signal.signal(signal.SIGTERM, lambda *_: done.set())
 folder = sys.argv[sys.argv.index("--data-dir") + 1]
 print(sys.argv[1:], os.getcwd(), os.getsid(0) == os.getpid(), flush=True)
 double = ServerDouble(folder, script={{"RunService.SubmitRun": [run_message("started")]}})
-done.wait()
+signal.sigwait([signal.SIGTERM])
 double.stop()
 """
 

@@ -24,7 +24,6 @@ namespace {
 constexpr size_t kQuickInputs = 8;
 constexpr size_t kQuickOutputs = 4;
 constexpr int64_t kQuickBytes = 64 << 10;
-// Of no attempt, and as long as one.
 
 // The elements of a JSON list, each as compact JSON.
 absl::StatusOr<std::vector<std::string>> SplitList(const std::string& from, const std::string& text) {

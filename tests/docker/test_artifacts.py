@@ -67,6 +67,12 @@ class Apart(unittest.TestCase):
             out += [(m["Source"], m["Destination"], m["RW"]) for m in described["Mounts"]]
         return out
 
+    def test_no_want_of_memory_is_missed(self) -> None:
+        run = self.submit(f"name: p\nsteps:\n  - {{name: a, resources: {{memory: 16Mi}}, foreach: {{i: {list(range(60))}}}, "
+                          "command: [sh, -c, 'x=xxxxxxxxxxxxxxxx; while true; do x=$x$x; done']}\n")
+        self.daemon.ctl("wait-run", run, code=1)
+        self.assertEqual({s["reason"] for s in self.daemon.steps(run).values()}, {"OUT_OF_MEMORY"})
+
     def test_a_container_that_shares_nothing(self) -> None:
         run = self.submit(STEPS)
         self.daemon.ctl("wait-run", run)

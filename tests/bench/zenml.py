@@ -12,6 +12,7 @@ from pathlib import Path
 from tests.bench.machine import bar, spread
 from tests.lib.daemon import BIN, ROOT
 
+NAMES = {"worker": "orchd, a fork for each step", "shared": "orchd, processes that steps share", "local": "ZenML's local"}
 # The share of local's time that is aimed at, a one-step pipeline's time taken off both.
 BARS = {"wide": ("50 independent steps", 0.6), "chain": ("a chain of 50 steps", 1.0), "diamond": ("two branches of 2 s", 0.6)}
 
@@ -33,13 +34,19 @@ def measure(rounds: int) -> None:
     for line in done.stdout.splitlines():
         if line.startswith("{"):
             one = json.loads(line)
-            took[one["what"], one["stack"]].append(one["seconds"])
-    starts = {stack: statistics.median(took["single", stack]) for stack in ("orchd", "default")}
-    print("ZenML 0.98, seconds in one client; orchd, then ZenML's local")
-    for stack, name in (("orchd", "orchd"), ("default", "local")):
-        print(f"  one step on {name}: {spread(took['single', stack])}")
+            took[one["what"], one["on"]].append(one["seconds"])
+    starts = {on: statistics.median(took["single", on]) for on in NAMES}
+    print("ZenML 0.98, seconds in one client")
+    for on, name in NAMES.items():
+        print(f"  one step, {name}: {spread(took['single', on])}")
     for what, (text, most) in BARS.items():
-        beyond = {stack: [seconds - starts[stack] for seconds in took[what, stack]] for stack in starts}
-        share = statistics.median(beyond["orchd"]) / statistics.median(beyond["default"])
-        print(f"  {text} beyond that: {spread(beyond['orchd'])}, {spread(beyond['default'])}: {share:.2f} x   bar {most}: {bar(share <= most)}")
+        beyond = {on: [seconds - starts[on] for seconds in took[what, on]] for on in NAMES}
+        local = statistics.median(beyond["local"])
+        print(f"  {text} beyond that, {NAMES['local']}: {spread(beyond['local'])}")
+        for on in ("worker", "shared"):
+            share = statistics.median(beyond[on]) / local
+            print(f"    {NAMES[on]}: {spread(beyond[on])}: {share:.2f} x   bar {most}: {bar(share <= most)}")
+        if what == "wide":
+            print(f"    half of them in each of two processes at once, on ZenML's local: {spread(took['halves', 'local'])}: "
+                  f"{statistics.median(took['halves', 'local']) / local:.2f} x")
     print(flush=True)

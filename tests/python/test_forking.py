@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import tempfile
+import threading
 import time
 import unittest
 from unittest import mock
@@ -24,6 +25,12 @@ class Cloner:
 
     def mark(self, environ):
         self._in_fork()
+
+    def group_of(self, pid):
+        return ""
+
+    def join(self, group):
+        pass
 
     def end_with_parent(self):
         pass
@@ -78,8 +85,9 @@ class Forking(unittest.TestCase):
             self.addCleanup(signal.signal, number, signal.getsignal(number))
 
     @contextlib.contextmanager
-    def worker(self, in_fork=lambda: None, listening=lambda listener: listener, after=None, **patches):
-        """A process that serves; a step is `exit N`, or with a second word leaves that as its note."""
+    def worker(self, in_fork=lambda: None, listening=lambda listener: listener, after=None, files=(), more=None, **patches):
+        """A process that serves; a step is `exit N`, or with a second word leaves that as its note. With `stays` among
+        `more` a second word is what to do, and `files` are those that a step has imported."""
         listener = _forking.listen(self.path)
         pid = os.fork()
         if pid == 0:
@@ -87,11 +95,18 @@ class Forking(unittest.TestCase):
                 for name, effect in patches.items():
                     setattr(os, name, mock.Mock(side_effect=effect))
                 fits = lambda request: True  # noqa: E731
-                server = _forking.Server(Cloner(in_fork), listening(listener), self.path, fits, after=after)
-                code, *said = server.serve()
-                for word in said:
-                    os.write(server.note, word.encode())
-                os._exit(int(code))
+                server = _forking.Server(Cloner(in_fork), listening(listener), self.path, fits, after=after, **more or {})
+                words = server.serve()
+                if not more:
+                    code, *said = words
+                    for word in said:
+                        os.write(server.note, word.encode())
+                    os._exit(int(code))
+                while words is not None:
+                    code = int(words[0])
+                    _act(words[1])
+                    words = server.stay([str(file) for file in files]) if code == 0 else None
+                os._exit(code)
             finally:
                 os._exit(99)
         listener.close()
@@ -179,6 +194,87 @@ class Forking(unittest.TestCase):
         with self.worker(after=after, memfd_create=refused_once(os.memfd_create, errno.ENFILE)):
             self.assertEqual(self.step("0"), (True, 0))
 
+    def staying(self, server=None, **more):
+        """Steps with the same KEY may take turns."""
+        kind = lambda request: request.environ.get(b"KEY", b"").decode()  # noqa: E731
+        return self.worker(more={"stays": kind, **(server or {})}, **more)
+
+    def said(self, act="pid", code="0", key="one"):
+        """How a step has ended that does so, and what it printed."""
+        read, write = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.dup2(write, 1)
+            os.close(read)
+            os.environ["KEY"] = key
+            ended = self.step(code, act) or (False, -1)
+            os._exit(ended[1] if ended[0] else 200 + ended[1])
+        os.close(write)
+        with open(read, "rb") as file:
+            printed = file.read()  # to the end: nobody holds it open
+        _, status = os.waitpid(pid, 0)
+        return os.waitstatus_to_exitcode(status), printed.decode()
+
+    def test_a_fork_that_stays_takes_the_next_step_of_its_kind(self):
+        with self.staying():
+            first, second, other, alone, again, third = (self.said(key=key) for key in ("one", "one", "two", "", "", "one"))
+            self.assertEqual({code for code, _ in (first, second, other, alone, again, third)}, {0})
+            self.assertEqual((first[1], first[1]), (second[1], third[1]))
+            self.assertEqual(len({first[1], other[1], alone[1], again[1]}), 4)
+
+    def test_a_step_that_stays_has_its_own_folder_environment_and_signals(self):
+        with self.staying():
+            self.said("ignores")
+            self.assertEqual(self.said("asks"), (0, "SIG_DFL one"))
+
+    def test_what_a_fork_does_not_survive(self):
+        file = self.folder / "module.py"
+        file.write_text("1")
+        with self.staying(files=[file]):
+            _, first = self.said()
+            self.assertEqual(self.said(code="3")[0], 3)
+            _, after_a_failure = self.said()
+            self.assertNotEqual(first, after_a_failure)
+            self.assertEqual(self.said("dies"), (209, ""))
+            _, after_a_death = self.said()
+            self.assertNotEqual(after_a_failure, after_a_death)
+            file.write_text("22")
+            _, after_an_edit = self.said()
+            self.assertNotEqual(after_a_death, after_an_edit)
+            os.kill(int(after_an_edit), signal.SIGKILL)  # while it waits
+            code, after_a_kill = self.said()
+            self.assertEqual((code, after_a_kill == after_an_edit), (0, False))
+            _, with_a_thread = self.said("thread")
+            self.assertNotEqual(with_a_thread, self.said()[1])
+
+    def test_a_fork_that_nobody_has_another_step_for_ends(self):
+        with self.staying(server={"stay_seconds": 0.2}):
+            _, first = self.said()
+            until = time.monotonic() + 60
+            while os.path.exists(f"/proc/{first}") and time.monotonic() < until:
+                pass
+            self.assertFalse(os.path.exists(f"/proc/{first}"))
+            self.assertEqual(self.said()[0], 0)
+
+    def test_a_step_whose_first_process_is_gone_is_ended_in_a_fork_that_stays(self):
+        with self.staying():
+            _, first = self.said()
+            asked = os.fork()
+            if asked == 0:
+                os.environ["KEY"] = "one"
+                self.step("0", "waits")
+                os._exit(0)
+            children = pathlib.Path(f"/proc/{first}/task/{first}/children")
+            until = time.monotonic() + 60
+            while not children.read_text() and time.monotonic() < until:  # it has begun
+                pass
+            self.assertTrue(children.read_text())
+            os.kill(asked, signal.SIGKILL)
+            os.waitpid(asked, 0)
+            while os.path.exists(f"/proc/{first}") and time.monotonic() < until:
+                pass
+            self.assertFalse(os.path.exists(f"/proc/{first}"))
+
     def test_a_worker_that_hangs_is_not_waited_for(self):
         listener = _forking.listen(self.path)
         self.addCleanup(listener.close)
@@ -188,6 +284,24 @@ class Forking(unittest.TestCase):
         with peer:
             while peer.recv(1 << 16):
                 pass
+
+
+def _act(what):
+    if what == "pid":
+        print(os.getpid(), end="", flush=True)
+    elif what == "ignores":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        os.environ["KEY"] = "changed"
+        os.chdir("/")
+    elif what == "asks":
+        print(signal.getsignal(signal.SIGTERM).name, os.environ["KEY"], end="", flush=True)
+    elif what == "dies":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif what == "thread":
+        print(os.getpid(), end="", flush=True)
+        threading.Thread(target=time.sleep, args=(0.2,)).start()
+    elif what == "waits":
+        os.waitpid(os.spawnlp(os.P_NOWAIT, "sleep", "sleep", "100"), 0)
 
 
 def _line_of(path):

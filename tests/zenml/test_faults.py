@@ -292,6 +292,51 @@ class Refused(World):
                 _versions.check()
 
 
+class Shared(World):
+    """`isolation: shared`: steps of one run take turns in a process."""
+
+    SHARED = {"settings": {"orchestrator": {"isolation": "shared"}}}
+
+    def test_what_stays_and_what_does_not(self):
+        run = self.run_of(steps.leaves_things.with_options(**self.SHARED)(str(self.folder)))
+        names = ["leaves", "leaves_2", "leaves_3"]
+        found = [run.steps[name].outputs["output"][0].load() for name in names]
+        pid = found[0]["pid"]
+        self.assertEqual([one["pid"] for one in found], [pid] * 3)
+        self.assertEqual([one["modules"] for one in found], [[], [pid], [pid] * 2])
+        self.assertEqual([(one["variable"], one["cwd"]) for one in found], [("", os.getcwd())] * 3)
+        for number, name in enumerate(names):
+            self.assertIn(f"step after {number}", daemon().client.log_text(run.name, name))
+            left = (self.folder / str(number)).read_text()
+            wait_for("what it has started to be gone", lambda: not os.path.exists(f"/proc/{left}"))
+        again = self.run_of(steps.leaves_things.with_options(**self.SHARED)(str(self.folder)))
+        first = again.steps["leaves"].outputs["output"][0].load()
+        self.assertEqual((first["pid"] == pid, first["modules"]), (False, []))
+
+    def test_one_that_dies_is_lost_alone(self):
+        for how in ("exit", "kill"):
+            with self.subTest(how=how):
+                run = self.run_of(steps.dies_in_between.with_options(**self.SHARED)(how, str(self.folder / how)))
+                self.assertEqual({name: (one.status, one.version) for name, one in run.steps.items()},
+                                 {"beside": (ExecutionStatus.COMPLETED, 1), "dying_once": (ExecutionStatus.COMPLETED, 2),
+                                  "afterwards": (ExecutionStatus.COMPLETED, 1)})  # fmt: skip
+                self.assertEqual(run.steps["afterwards"].outputs["output"][0].load(), 8)
+
+    def test_what_zenml_repeats_is_where_it_was(self):
+        run = self.run_of(steps.fails_once.with_options(**self.SHARED)(str(self.folder / "mark")))
+        first, second = run.steps["failing_once"].outputs["output"][0].load()
+        self.assertEqual(first, second)
+        self.assertNotEqual(first, pathlib.Path("/proc/self/cgroup").read_text())
+
+    def test_a_stop_ends_the_one_that_runs(self):
+        mark = self.folder / "mark"
+        made = steps.waits.with_options(settings={"orchestrator": {"isolation": "shared", "synchronous": False}})(mark=str(mark))
+        pid, _ = wait_for("the step to begin", lambda: mark.exists() and mark.read_text()).split()
+        stop_run(self.run_of(made), graceful=False)
+        wait_for("its process to be gone", lambda: not os.path.exists(f"/proc/{pid}"))
+        wait_for("ZenML to know", lambda: self.run_of(made).status == ExecutionStatus.STOPPED)
+
+
 class Steps(World):
     def test_what_cannot_be_kept(self):
         run, _ = self.bad(steps.keeps_a_lock)

@@ -23,12 +23,13 @@ from orchd.testing import Daemon  # noqa: E402
 
 
 PIPELINES = HERE / "pipelines"
+FLAGS = {}  # of the daemon, as its client's `testing` has them
 
 
 @functools.lru_cache(maxsize=None)
 def daemon():
     """One for all tests of this process, with the stack `orchd`."""
-    made = Daemon()
+    made = Daemon(flags=FLAGS)
     atexit.register(_FOLDER.cleanup)
     atexit.register(made.close)
     os.environ["ORCH_DATA_DIR"] = made.data_dir

@@ -3,6 +3,7 @@ import ctypes
 import os
 import pathlib
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -229,3 +230,47 @@ def knows(number: int) -> list[str]:
 @pipeline(enable_cache=False)
 def passes_on():
     knows(beside())
+
+
+_left: list[int] = []
+
+
+@step
+def leaves(before: dict[str, object], mark: str) -> dict[str, object]:
+    """What those before it in its process have left, and leaves it too."""
+    found = {"pid": os.getpid(), "modules": list(_left), "variable": os.environ.get("LEFT", ""), "cwd": os.getcwd()}
+    beside = subprocess.Popen(["sleep", "1000"], start_new_session=True)
+    pathlib.Path(mark).write_text(str(beside.pid))
+    _left.append(os.getpid())
+    os.environ["LEFT"] = "something"
+    os.chdir("/")
+    print("step after", len(_left) - 1)
+    return found
+
+
+@pipeline(enable_cache=False)
+def leaves_things(folder: str):
+    made = leaves({}, f"{folder}/0")
+    for number in (1, 2):
+        made = leaves(made, f"{folder}/{number}")
+
+
+@pipeline(enable_cache=False)
+def dies_in_between(how: str, mark: str):
+    afterwards(dying_once(how, mark, after=[beside()]))
+
+
+@step(retry=StepRetryConfig(max_retries=1, delay=0, backoff=1))
+def failing_once(mark: str) -> list[str]:
+    """The control groups that it ran in."""
+    group = pathlib.Path("/proc/self/cgroup").read_text()
+    path = pathlib.Path(mark)
+    if not path.exists():
+        path.write_text(group)
+        raise RuntimeError("once")
+    return [path.read_text(), group]
+
+
+@pipeline(enable_cache=False)
+def fails_once(mark: str):
+    failing_once(mark)

@@ -12,14 +12,13 @@ from __future__ import annotations
 import ast
 import contextlib
 import os
-import signal
 import sys
 import tempfile
 import threading
 from typing import Any, Callable
 
 from . import _places, _warm, run_step
-from ._forking import Cloner, NotWarm, Request, Server, finish, listen
+from ._forking import Cloner, NotWarm, Request, Server, finish, let_signals_end_it, listen
 from ._marks import IN_STEP, NO_FORK, ROOM, ROOM_BYTES
 
 MOST_FILES = 2000  # looked at before each step
@@ -125,9 +124,7 @@ def main(words: list[str]) -> int:
     ignore, files = tuple(words[: words.index("--")]), words[words.index("--") + 1 :]
     root = os.getcwd()
     os.environ.pop(ROOM, None)
-    for number in (signal.SIGHUP, signal.SIGTERM):  # as the daemon starts steps, whatever the submitter ignored
-        signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    let_signals_end_it()
     path = _warm.socket_path(os.geteuid(), os.fsencode(sys.executable), os.fsencode(root), os.environb)
     try:
         with open(os.devnull, "r+b") as nothing:

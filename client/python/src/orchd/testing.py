@@ -16,6 +16,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -32,13 +33,16 @@ _STOP_SECONDS = 30.0
 
 
 class Daemon:
-    """Starts when it is made; `close` (or the end of `with`) ends its runs, itself and its folder."""
+    """Starts when it is made; `close` (or the end of `with`) ends its runs, itself and its folder.
 
-    def __init__(self, config: str = "") -> None:
+    `config`: the text of its configuration file; `flags`: of its command line, as `{"log-level": "debug"}`."""
+
+    def __init__(self, config: str = "", flags: Mapping[str, str] | None = None) -> None:
         # Short, since a socket's path is.
         self.folder = tempfile.mkdtemp(prefix="orchd-", dir="/tmp" if os.path.isdir("/tmp") else None)  # noqa: S108
         self.data_dir = os.path.join(self.folder, "data")
         self._config = config
+        self._flags = dict(flags or {})
         self._process: subprocess.Popen[bytes] | None = None
         try:
             self.start()
@@ -68,20 +72,13 @@ class Daemon:
 
     def start(self) -> None:
         """Raises Unreachable with the end of its log, NotFound if there is no program `orchd`."""
-        command = [
-            find_program(),
-            "--data-dir",
-            self.data_dir,
-            "--listen",
-            "127.0.0.1:0",
-            "--http-listen",
-            "127.0.0.1:0",
-        ]
+        given = {"data-dir": self.data_dir, "listen": "127.0.0.1:0", "http-listen": "127.0.0.1:0", **self._flags}
         if self._config:
             path = os.path.join(self.folder, "orchd.yaml")
             with open(path, "w", encoding="utf-8") as file:
                 file.write(self._config)
-            command += ["--config", path]
+            given["config"] = path
+        command = [find_program(), *(word for name, value in given.items() for word in (f"--{name}", value))]
         with open(os.path.join(self.folder, "orchd.log"), "ab") as log:
             self._process = _processes.start(command, self.folder, output=log)
         deadline = time.monotonic() + _START_SECONDS

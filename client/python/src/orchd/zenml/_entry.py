@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import pickle
 from typing import TYPE_CHECKING, Any
 
 from zenml.client import Client
@@ -42,6 +40,9 @@ def _say_who_stops() -> None:
     """A step that is asked to end looks at its run in ZenML, and takes itself for failed unless that is being stopped.
     Of a run that was cancelled in orchd only orchd knows."""
     asked: Any = SignalHandler
+    if hasattr(asked, "is_orchds"):
+        return
+    asked.is_orchds = True
     finalize = asked._finalize_shutdown
 
     def ours(handler: Any) -> BaseException:
@@ -62,15 +63,20 @@ def _end_forks() -> None:
     """A fork that the step makes and that comes back from its function is not the step: it must not say to ZenML that
     it is."""
     asked: Any = BaseStep
+    if hasattr(asked, "is_orchds"):
+        return
+    asked.is_orchds = True
     call = asked.call_entrypoint
 
     def ours(step: Any, *args: Any, **kwargs: Any) -> Any:
         own = os.getpid()
+        begins()
         try:
             return call(step, *args, **kwargs)
         finally:
             if os.getpid() != own:
                 os._exit(0)
+            ends()
 
     asked.call_entrypoint = ours
 
@@ -80,7 +86,18 @@ snapshots: dict[str, PipelineSnapshotResponse] = {}
 runs: dict[str, PipelineRunResponse] = {}
 # By run, its steps that have succeeded, as their forks have told the worker.
 step_runs: dict[str, dict[str, StepRunResponse]] = {}
-note = -1  # the file for that; -1: there is none
+
+
+def begins() -> None:
+    """Called before the step's own function, each time; as below."""
+
+
+def ends() -> None:
+    """Called after it; as below."""
+
+
+def made(run_id: str, step_run: StepRunResponse) -> None:
+    """What a step that has succeeded tells; a worker's fork puts another function here."""
 
 
 class StepOnHost(_OnHost, StepEntrypointConfiguration):
@@ -98,11 +115,10 @@ class StepOnHost(_OnHost, StepEntrypointConfiguration):
             if context is not None:
                 known = step_runs.get(run_id, {})
                 context.step_runs.update({name: known[name] for name in step.spec.upstream_steps if name in known})
-            made = orchestrator.launch(step)
-        if note >= 0 and made.status.is_successful:
-            with contextlib.suppress(Exception):  # those after it ask the store
-                os.write(note, pickle.dumps((run_id, made)))
-        record(made, self.outputs_in_orchd)
+            step_run = orchestrator.launch(step)
+        if step_run.status.is_successful:
+            made(run_id, step_run)
+        record(step_run, self.outputs_in_orchd)
 
 
 class IsolatedStepOnHost(_OnHost, StepOperatorEntrypointConfiguration):

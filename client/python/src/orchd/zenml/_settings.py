@@ -16,8 +16,10 @@ class OrchdOrchestratorSettings(BaseSettings):
     orchestrator: str | None = Field(
         default=None, description="The daemon's orchestrator to run on: a name of `orchctl list-orchestrators`."
     )
-    isolation: Literal["worker", "process"] = Field(
-        default="worker", description="`worker`: a fork of a process that has imported ZenML; `process`: a fresh one."
+    isolation: Literal["worker", "shared", "process"] = Field(
+        default="worker",
+        description="`worker`: a fork of a process that has imported ZenML; `shared`: one that steps of the same run "
+        "take turns in, as in ZenML's `local`; `process`: a fresh one.",
     )
     synchronous: bool = Field(default=True, description="Of a pipeline: the call returns when the run has ended.")
     timeout: str | int | None = Field(

@@ -65,9 +65,9 @@ class Place:
         payload = {
             "kind": kind, "arguments": arguments, "outputs": outputs,
             "root": self.root, "cwd": self.cwd, "path": self.path, "data_dir": self.data_dir,
-            "socket": self.socket,
+            "socket": self.socket, "isolation": isolation,
         }  # fmt: skip
-        socket = self.socket if isolation == "worker" else "-"
+        socket = "-" if isolation == "process" else self.socket
         return [sys.executable, "-IS", _CLIENT, "--zenml", socket, plain_text(json.dumps(payload))]
 
 
@@ -143,11 +143,11 @@ def steps(
         fed = {source.rpartition(".")[0] for source in inputs.values()}
         own = {k: v for k, v in environments.get(invocation, {}).items() if place.base.get(k) != v}
         plain, _ = _environment.split(own)
-        fresh = settings[invocation].isolation == "process" or _environment.needs_fresh_process(plain)
+        isolation = "process" if _environment.needs_fresh_process(plain) else settings[invocation].isolation
         arguments = ["--snapshot_id", snapshot_id, "--step_name", invocation]
         one: dict[str, Any] = {
             "name": names[invocation],
-            "command": place.command("step", arguments, outputs[invocation], "process" if fresh else "worker"),
+            "command": place.command("step", arguments, outputs[invocation], isolation),
             "inputs": {renamed[argument]: source for argument, source in inputs.items()},
             "outputs": {name: {"type": "zenml", "value": True} for name in outputs[invocation].values()},
             "after": [name for name in after if name not in fed],

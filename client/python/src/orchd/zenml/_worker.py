@@ -13,14 +13,13 @@ import importlib
 import json
 import os
 import pickle
-import signal
 import socket
 import sys
 import sysconfig
 import threading
 from typing import Any
 
-from .._forking import Cloner, NotWarm, Request, Server, finish
+from .._forking import Cloner, NotWarm, Request, Server, finish, let_signals_end_it
 from .._marks import ROOM
 from . import run_step
 
@@ -75,6 +74,7 @@ class _Known:
         self.snapshots: dict[str, Any] = {}
         self.runs: dict[str, Any] = {}
         self.step_runs: dict[str, dict[str, Any]] = {}  # of the last run, by the names of its steps that have succeeded
+        self.is_fork = False
 
     def before(self, request: Request) -> None:
         if os.environ.get("ZENML_STORE_TYPE") != "sql":
@@ -110,21 +110,24 @@ class _Known:
                     run.snapshot.pipeline_configuration  # noqa: B018  what each step would ask the store for
                 self.runs = {run_id: run}
         finally:
-            store.engine.dispose()
-            gc.freeze()
+            if not self.is_fork:
+                store.engine.dispose()
+                gc.freeze()
 
     def after(self, note: bytes) -> None:
         """What a step that has ended was: those after it need not ask for it."""
         with contextlib.suppress(Exception):  # they ask
-            run_id, step_run = pickle.loads(note)  # noqa: S301  of a fork of this process
-            known = self.step_runs.get(run_id, {})
-            known[step_run.name] = step_run
-            while len(known) > _MOST_STEP_RUNS:
-                del known[next(iter(known))]
-            self.step_runs = {run_id: known}
+            self._add(*pickle.loads(note))  # noqa: S301  of a fork of this process
 
-    def use(self, note: int) -> None:
-        """In a fork, which may write to `note`."""
+    def _add(self, run_id: str, step_run: Any) -> None:
+        known = self.step_runs.get(run_id, {})
+        known[step_run.name] = step_run
+        while len(known) > _MOST_STEP_RUNS:
+            del known[next(iter(known))]
+        self.step_runs = {run_id: known}
+
+    def use(self, server: Server) -> None:
+        """In a fork of it."""
         from zenml.integrations.registry import integration_registry
 
         from . import _entry
@@ -134,7 +137,15 @@ class _Known:
         _entry.snapshots = self.snapshots
         _entry.runs = self.runs
         _entry.step_runs = self.step_runs
-        _entry.note = note
+
+        def made(run_id: str, step_run: Any) -> None:
+            self._add(run_id, step_run)
+            if server.note >= 0:
+                with contextlib.suppress(Exception):  # those after it ask the store
+                    os.write(server.note, pickle.dumps((run_id, step_run)))
+
+        _entry.made, _entry.begins, _entry.ends = made, server.come_back, server.leave
+        self.is_fork = True
 
 
 def _forget() -> None:
@@ -163,15 +174,30 @@ def _state() -> list[object]:
     return found
 
 
+def _stays(request: Request) -> str:
+    """The run, if its steps may share a process."""
+    try:
+        payload = json.loads(request.words[0])
+        if payload["isolation"] == "shared" and payload["kind"] == "step":
+            return os.fsdecode(request.environ[b"ORCH_RUN_ID"])
+    except (ValueError, LookupError, TypeError):
+        pass
+    return ""
+
+
+def _loaded_from(root: str) -> list[str]:
+    """The user's own files."""
+    files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
+    return [file for file in files if isinstance(file, str) and file.startswith(root + os.sep)]
+
+
 def main(words: list[str]) -> int:
     path, idle_seconds, *modules = words
     os.environ.pop(ROOM, None)
     listener = socket.socket(fileno=os.dup(0))
     with open(os.devnull, "rb") as nothing:
         os.dup2(nothing.fileno(), 0)
-    for number in (signal.SIGHUP, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    let_signals_end_it()
     known = _state()
 
     def fits(request: Request) -> bool:
@@ -199,19 +225,24 @@ def main(words: list[str]) -> int:
             idle_seconds=float(idle_seconds),
             before=known_of_runs.before,
             after=known_of_runs.after,
+            stays=_stays,
         )
     except BaseException:  # the steps that wait get fresh processes, which will tell it
         with contextlib.suppress(OSError):
             os.unlink(path)
         raise
-    step = server.serve()
-    sys.argv = [os.path.join(os.path.dirname(__file__), "run_step.py"), *step]
-    payload = json.loads(step[0])
-    run_step.prepare(payload)
-    _forget()
-    known_of_runs.use(server.note)
-    finish(run_step.run(payload))
-    return 0
+    step: list[str] | None = server.serve()
+    code = 0
+    while step is not None:
+        sys.argv = [os.path.join(os.path.dirname(__file__), "run_step.py"), *step]
+        payload = json.loads(step[0])
+        run_step.prepare(payload)
+        _forget()
+        known_of_runs.use(server)
+        code = run_step.run(payload)
+        step = server.stay(_loaded_from(payload["root"])) if code == 0 else None
+    finish(code)
+    return code
 
 
 if __name__ == "__main__":

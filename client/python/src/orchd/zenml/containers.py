@@ -49,6 +49,12 @@ class Box:
         """A step's stands instead of the orchestrator's."""
         return platform.get(self.flavor, {}).get(name, self.config.get(name, default))
 
+    def folders(self, platform: Mapping[str, Mapping[str, Any]]) -> list[str]:
+        """Where a step's container has something mounted."""
+        mounts = [str(mount).split(":") for mount in self.setting(platform, "mounts", [])]
+        volumes = self.setting(platform, "volume_mounts", [])
+        return [words[1] for words in mounts if len(words) in (2, 3)] + [str(one["mountPath"]) for one in volumes]
+
     @property
     def has_files_of_this_machine(self) -> bool:
         return self.flavor == "local_docker" and not str(self.config.get("host", "")).startswith("tcp://")
@@ -128,17 +134,16 @@ def _needs_local_stores(stack: Stack) -> bool:
 
 
 def _with_mount(step: str, box: Box, platform: dict[str, Any], folder: str) -> dict[str, Any]:
-    given = list(box.setting(platform, "mounts", []))
-    targets = [mount.split(":")[1] for mount in given if mount.count(":") in (1, 2)]
-    if any(folder == target or folder.startswith(target.rstrip("/") + "/") for target in targets):
+    if any(folder == target or folder.startswith(target.rstrip("/") + "/") for target in box.folders(platform)):
         return platform
     if not box.has_files_of_this_machine:
         raise Refused(
             "ZENML_STORE_LOCAL",
             f"the step `{step}` would run on `{box.orchestrator}` of the flavor {box.flavor}, whose containers do not "
             f"see {folder}, where ZenML's store or the stack's artifact store is: use a ZenML server and an artifact "
-            "store that can be reached from there",
+            "store that can be reached from there, or mount that folder at the same path",
         )
+    given = list(box.setting(platform, "mounts", []))
     mine = {**platform.get(box.flavor, {}), "mounts": [*given, f"{folder}:{folder}"]}
     return {**platform, box.flavor: mine}
 

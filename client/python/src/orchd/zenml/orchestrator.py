@@ -188,7 +188,7 @@ class OrchdOrchestrator(ContainerizedOrchestrator):
     ) -> SubmissionResult:
         asked = cast(OrchdOrchestratorSettings, self.get_settings(snapshot))
         configuration = snapshot.pipeline_configuration
-        if asked.isolation == "worker" and any("image" not in one for one in written):
+        if asked.isolation != "process" and any("image" not in one for one in written):
             from . import _workers
 
             _workers.start(place.socket, place.base, place.root, self.config.worker_idle_seconds)
@@ -240,12 +240,10 @@ class OrchdOrchestrator(ContainerizedOrchestrator):
         outputs = _names.distinct(step_run_info.config.outputs)
         arguments = ["--snapshot_id", str(step_run_info.snapshot.id), "--step_name", step_run_info.pipeline_step_name]
         arguments += ["--step_run_id", str(step_run.id)]
-        isolation = "process" if _environment.needs_fresh_process(step_run_info.config.environment) else "worker"
+        needs_fresh = _environment.needs_fresh_process(step_run_info.config.environment)
         one: dict[str, Any] = {
             "name": _names.of_step(step_run.name),
-            "command": place.command(
-                "isolated", arguments, outputs, isolation if settings.isolation == "worker" else "process"
-            ),
+            "command": place.command("isolated", arguments, outputs, "process" if needs_fresh else settings.isolation),
             "outputs": {name: {"type": "zenml", "value": True} for name in outputs.values()},
             **_translate.settings_of(settings),
         }

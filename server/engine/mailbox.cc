@@ -9,6 +9,7 @@
 namespace orch {
 namespace {
 constexpr int64_t kCalls = -1;
+constexpr std::chrono::seconds kLongestWait(1);
 }  // namespace
 
 void Receipt::Complete(absl::Status status, int64_t number) {
@@ -71,10 +72,22 @@ bool Mailbox::Add(int64_t lane, Post post) {
   return std::exchange(waiting_, false);
 }
 
+void Mailbox::WaitForRoom(size_t posts) {
+  if (depth() < posts) return;
+  const auto until = std::chrono::steady_clock::now() + kLongestWait;
+  MutexLock lock(&mutex_);
+  while (posts_.size() >= posts && !closed_) {
+    const auto left = std::chrono::duration_cast<std::chrono::microseconds>(until - std::chrono::steady_clock::now());
+    if (left.count() <= 0) return;
+    drained_.WaitFor(&mutex_, left);
+  }
+}
+
 void Mailbox::Close() {
   MutexLock lock(&mutex_);
   closed_ = true;
   filled_.NotifyOne();
+  drained_.NotifyAll();
 }
 
 bool Mailbox::closed() const {
@@ -98,6 +111,7 @@ std::deque<Post> Mailbox::Drain(const Clock& clock, int64_t deadline_mono, size_
     if (out.back().lane == kCalls) --calls_;
   }
   depth_.store(posts_.size(), std::memory_order_relaxed);
+  drained_.NotifyAll();
   return out;
 }
 

@@ -65,6 +65,9 @@ class Mailbox {
   absl::Status Offer(Post post);
   // From the daemon's own effects: always has room.
   void Put(Post post);
+  // For who makes reports as fast as it can: waits while `posts` or more are there, but no longer than a second. Not on
+  // the loop's thread.
+  void WaitForRoom(size_t posts);
   void Close();
 
   // In turns between lanes. Waits until there is something, or `deadline_mono` has come (0: at once), and takes at most
@@ -79,6 +82,7 @@ class Mailbox {
   const size_t bound_;
   mutable Mutex mutex_;
   CondVar filled_;
+  CondVar drained_;
   FairQueue<Post> posts_ ABSL_GUARDED_BY(mutex_);
   size_t calls_ ABSL_GUARDED_BY(mutex_) = 0;
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;

@@ -12,6 +12,7 @@
 namespace orch {
 namespace {
 constexpr size_t kFewIntents = 4;
+constexpr size_t kReportsAhead = 10'000;
 constexpr size_t kAskedTogether = 500;  // steps, in one look into the cache and one transaction
 }  // namespace
 
@@ -469,7 +470,11 @@ void Outbox::Start(std::vector<Intent> intents) {
       case Intent::Kind::kCancelAttempt:
       case Intent::Kind::kReleaseAttempt:
         if (here && executor_->Here([&] { Perform(std::move(intent)); })) break;
-        executor_->InOrder(run, [this, i = std::move(intent)]() mutable { Perform(std::move(i)); });
+        executor_->InOrder(run, [this, i = std::move(intent)]() mutable {
+          // A platform that answers faster than the loop takes it would fill the memory with its reports.
+          if (i.kind == Intent::Kind::kSubmitAttempt) mailbox_->WaitForRoom(kReportsAhead);
+          Perform(std::move(i));
+        });
         break;
     }
   }

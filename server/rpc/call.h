@@ -37,6 +37,8 @@ struct CallContext {
   int64_t deadline_micros = 30'000'000;  // how long the caller still waits
   // True once nobody waits for the answer any more. Any thread; may be empty.
   std::function<bool()> cancelled;
+  // Gives back the memory of the request, which must not be used any more; may be empty.
+  std::function<void()> let_go;
 };
 
 }  // namespace orch::rpc

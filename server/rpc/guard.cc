@@ -160,8 +160,10 @@ absl::Status Guard::Call(const Method& method, const CallContext& context, const
                                                " calls at a time (limit concurrent_calls)")),
                             200);
   }
+  size_t size = 0;
   if (status.ok()) {
     try {
+      if (context.let_go) size = request.ByteSizeLong();  // nothing may be left of it afterwards
       status = method.handler(context, request, response);
     } catch (const std::exception& e) {  // a library's, that its edge should have caught
       status = absl::InternalError(absl::StrCat("exception: ", e.what()));
@@ -171,7 +173,7 @@ absl::Status Guard::Call(const Method& method, const CallContext& context, const
   status = Seal(std::move(status), method.name);
   const int64_t took = Clock::Real().Now().mono - begin;
   method.metrics->Count(status.code(), took);
-  if (took >= kLongCallMicros && request.ByteSizeLong() >= kLargeRequest) large_call_answered_();
+  if (took >= kLongCallMicros && (size > 0 ? size : request.ByteSizeLong()) >= kLargeRequest) large_call_answered_();
   return status;
 }
 

@@ -32,8 +32,9 @@ class Unary {
   }
 
   grpc::Status Serve(const Method* method, grpc::ServerContext* context, const google::protobuf::Message& request,
-                     google::protobuf::Message* response) const {
+                     google::protobuf::Message* response, std::function<void()> let_go = {}) const {
     CallContext call;
+    call.let_go = std::move(let_go);
     absl::StatusOr<Identity> identity = guard_.Identify(TransportOf(*context), AuthorizationOf(*context));
     if (!identity.ok()) {
       method->metrics->Count(identity.status().code(), 0);
@@ -73,7 +74,18 @@ class RunServiceImpl : public v1::RunService::WithCallbackMethod_WatchRuns<v1::R
  private:
   Unary unary_;
   Streams& streams_;
-  ORCH_UNARY(RunService, SubmitRun, SubmitRunRequest, Run)
+  const Method* submit_run_ = unary_.Find("orch.v1.RunService/SubmitRun");
+
+ public:
+  // A pipeline of very many steps takes more memory as a message than all that is made of it.
+  grpc::Status SubmitRun(grpc::ServerContext* context, const v1::SubmitRunRequest* request,
+                         v1::Run* response) override {
+    // gRPC has made it for this call alone, and frees it when all is done.
+    auto* own = const_cast<v1::SubmitRunRequest*>(request);
+    return unary_.Serve(submit_run_, context, *request, response, [own] { own->Clear(); });
+  }
+
+ private:
   ORCH_UNARY(RunService, GetRun, GetRunRequest, Run)
   ORCH_UNARY(RunService, ListRuns, ListRunsRequest, ListRunsResponse)
   ORCH_UNARY(RunService, WaitRun, WaitRunRequest, Run)

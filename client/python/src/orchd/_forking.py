@@ -130,9 +130,17 @@ class _Fork:
         self.peer: socket.socket | None = None
         self.gate = -1  # what is written there lets the step begin; -1: it has begun
         self.note = -1  # what it has written for those after it; -1: nothing can be
+        self.is_told = False  # its first process knows of it
 
     def begin(self, peer: socket.socket, gate: int, note: int) -> None:
-        self.peer, self.gate, self.note = peer, gate, note
+        self.peer, self.gate, self.note, self.is_told = peer, gate, note, False
+
+    def tell_first(self) -> None:
+        """That the step has this process."""
+        self.is_told = True
+        if self.peer is not None:
+            with contextlib.suppress(OSError):
+                self.peer.sendall(f"pid {self.pid}\n".encode())
 
     def done(self) -> None:
         """Its step."""
@@ -177,6 +185,9 @@ class Request:
         count = int(parts[2])
         self.words = [os.fsdecode(word) for word in parts[3 : 3 + count]]
         self.environ = dict(part.split(b"=", 1) for part in parts[3 + count :])
+
+
+_TAKEN = b"taken"
 
 
 def _framed(data: bytes) -> bytes:
@@ -286,10 +297,14 @@ class Server:
         os._exit(0)
 
     def _said(self, fork: _Fork) -> None:
-        """Its step has ended with 0, and it waits for another; or it is at its end."""
+        """It has become another step; or that has ended with 0, and it waits for the next; or it is at its end."""
         assert fork.channel is not None
         try:
-            files: _Files = json.loads(_receive(fork.channel, []))
+            word = _receive(fork.channel, [])
+            if word == _TAKEN:
+                fork.tell_first()
+                return
+            files: _Files = json.loads(word)
         except (OSError, ValueError):
             fork.channel.close()
             fork.channel = None
@@ -307,8 +322,9 @@ class Server:
         """How its step has ended."""
         if fork.peer is None:
             return
-        with contextlib.suppress(OSError):
-            fork.peer.sendall(f"{word}\n".encode())
+        if fork.is_told:  # else it never began, and is left to its first process
+            with contextlib.suppress(OSError):
+                fork.peer.sendall(f"{word}\n".encode())
         said = _read(fork.note) if fork.note >= 0 and word == "exit 0" else b""
         if self._after is not None and said:
             self._after(said)
@@ -358,6 +374,7 @@ class Server:
                     kept.callback(os.close, note)
                 stays = self._stays(request)
                 fork = self._again(request, stays, first, [*fds, note] if note >= 0 else fds) if stays else None
+                is_new = fork is None
                 if fork is None:
                     self._before(request)
                     mine, theirs = socket.socketpair() if stays else (None, None)
@@ -377,8 +394,8 @@ class Server:
                     fork = self._started(child, mine, stays)
                 fork.begin(peer, opened, note)
                 kept.pop_all()  # from here on it is the loop that hears that nobody is there
-                with contextlib.suppress(OSError):
-                    peer.sendall(f"pid {fork.pid}\n".encode())
+                if is_new:  # one that has waited may be gone before it hears
+                    fork.tell_first()
             except (OSError, ValueError, LookupError, struct.error):
                 return None
         return None
@@ -493,6 +510,7 @@ class Server:
                 self.note = fds.pop()
             self._cloner.join(self._cloner.group_of(int(first)))
             self._become(request, fds, int(first))
+            channel.sendall(_framed(_TAKEN))
             self._before(request)
             self._begin(fds)
             return request.words

@@ -13,8 +13,6 @@ using Do = Move::Do;
 constexpr int64_t kSecond = 1'000'000;
 // Jobs and pods are told of by two streams, neither of which waits for the other.
 constexpr int64_t kOtherStream = 2 * kSecond;
-// A node that is well has ended a pod so long after the pod's own time.
-constexpr int64_t kSilence = 30 * kSecond;
 
 Move To(Do what) {
   Move move;
@@ -169,7 +167,7 @@ Move JobLife::Next(Move move, bool looked) {
   const bool deleted = pod_ && pod_->deleting && !std::exchange(deleted_, true);
   if ((deleted || podless || awaits) && !std::exchange(waits_, true)) {
     move.what = Do::kLater;
-    move.wait = deleted && !awaits ? pod_->grace_seconds * kSecond + kSilence : kOtherStream;
+    move.wait = deleted && !awaits ? pod_->grace_seconds * kSecond + kNodeSilence : kOtherStream;
   } else if (began_) {
     move.what = Do::kFollow;
   }

@@ -13,6 +13,9 @@
 
 namespace orch::kubernetes {
 
+// A node that is well has ended a pod so long after the grace of its deletion, in microseconds.
+inline constexpr int64_t kNodeSilence = 30'000'000;
+
 enum class Phase {
   kAdopted,  // on record; where it is has to be seen
   kWaiting,  // for a cluster that cannot be reached

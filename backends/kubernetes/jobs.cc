@@ -115,6 +115,7 @@ void Jobs::Forget(const std::string& key) {
   ForgetProgress(job.log_prefix);
   if (job.life.known() && !job.life.job_gone()) {
     Remove(job.name, job.life.uid());
+    if (job.life.pod() && !job.life.pod_gone()) Stray(*job.life.pod());
   } else if (job.life.pod() && !job.life.pod_gone()) {
     DeletePod(job.life.pod()->name, job.life.pod()->uid, -1);
   }
@@ -127,11 +128,14 @@ void Jobs::Forget(const std::string& key) {
 void Jobs::OnAnew() {
   for (auto& [key, job] : jobs_) {
     job.timer = job.patience_timer = job.events_timer = 0;
-    job.looking = job.completing = false;
+    job.looking = job.completing = job.events_due = false;
     job.look_again = !job.life.over();
     job.log.reset();
   }
   secrets_going_.clear();
+  strays_.clear();  // they are listed anew
+  strays_timer_ = events_pause_ = 0;
+  events_due_.clear();
   if (companion_ != nullptr) companion_->Anew();
   remove_again_.clear();
   for (const auto& [uid, name] : removing_) remove_again_.insert(uid);
@@ -203,7 +207,14 @@ void Jobs::OnPod(const json& object, bool gone) {
   const PodView view = ReadPod(object, kind_.pod);
   if (companion_ != nullptr && view.key.empty()) return companion_->Seen(object, true, gone);
   Job* job = Find(view.key);
-  if (job == nullptr) return;
+  if (job == nullptr) {
+    if (gone) {
+      strays_.erase(view.uid);
+    } else {
+      Stray(view);
+    }
+    return;
+  }
   job->listed_pod = true;
   const Move move = gone ? job->life.GonePod(view) : job->life.SeenPod(view);
   Do(view.key, move);
@@ -215,6 +226,37 @@ void Jobs::RemoveStranger(const JobView& job) {
   Log(LogLevel::kInfo, absl::StrCat("a ", kind_.word, " of an attempt that is over is removed"),
       {{"orchestrator", context_->orchestrator}, {"name", job.name}});
   Remove(job.name, job.uid);
+}
+
+// The cluster takes it away with what it was made for. Its garbage collector may miss that, as after its API server was
+// killed, and would leave it for good.
+void Jobs::Stray(const PodView& pod) {
+  Client* client = link_.client();
+  if (!adopted_ || client == nullptr) return;
+  if (pod.deleting) {
+    strays_.erase(pod.uid);
+    return;
+  }
+  strays_.try_emplace(pod.uid, StrayPod{pod.name, pod.key, pod.made_for, client->now()});
+  if (strays_timer_ == 0) strays_timer_ = client->After(kCollectorsTime / 2, [this] { SweepStrays(); });
+}
+
+void Jobs::SweepStrays() {
+  strays_timer_ = 0;
+  Client* client = link_.client();
+  for (auto it = strays_.begin(); it != strays_.end();) {
+    const StrayPod& pod = it->second;
+    const bool known = jobs_.count(pod.key) > 0 || incomplete_.count(pod.key) > 0;
+    const bool due = client->now() - pod.since >= kCollectorsTime;
+    if (due && !known) {
+      Log(LogLevel::kInfo, "a pod that the cluster has left is removed",
+          {{"orchestrator", context_->orchestrator}, {"pod", pod.name}});
+      DeletePod(pod.name, it->first, -1);
+      if (!pod.made_for.empty()) client->Call({"DELETE", link_.Secrets(pod.made_for)}, [](const Answer&) {});
+    }
+    it = due || known ? strays_.erase(it) : std::next(it);
+  }
+  if (!strays_.empty()) strays_timer_ = client->After(kCollectorsTime / 2, [this] { SweepStrays(); });
 }
 
 void Jobs::Remove(const std::string& name, const std::string& uid) {
@@ -317,7 +359,7 @@ void Jobs::Explain(const std::string& key) {
   // What neither Job nor pod says, the cluster's events may: no room in a quota, a volume that cannot be mounted.
   constexpr int64_t kFirstLook = 5'000'000;
   Client* client = link_.client();
-  if (job->events_timer != 0 || client == nullptr) return;
+  if (job->events_timer != 0 || job->events_due || client == nullptr) return;
   job->events_timer = client->After(kFirstLook, [this, key] { AskEvents(key); });
 }
 
@@ -325,23 +367,40 @@ void Jobs::AskEvents(const std::string& key) {
   Job* job = Find(key);
   if (job == nullptr) return;
   job->events_timer = 0;
-  Client* client = link_.client();
-  if (job->life.over() || job->life.began() || job->life.phase() != Phase::kLive || client == nullptr) return;
+  job->events_due = true;
+  events_due_.push_back(key);
+  if (events_pause_ == 0) NextEvents();
+}
+
+// One after the other: an API server looks through all events of the namespace for those of one object.
+void Jobs::NextEvents() {
+  constexpr int64_t kPause = 200'000;
   constexpr int64_t kNextLook = 30'000'000;
-  job->events_timer = client->After(kNextLook, [this, key] { AskEvents(key); });
-  Request request;
-  request.path = absl::StrCat(
-      link_.Events(), "?limit=50&fieldSelector=",
-      UrlEscape(absl::StrCat("involvedObject.uid=", job->life.pod() ? job->life.pod()->uid : job->life.uid())));
-  request.tries = 1;
-  client->Call(std::move(request), [this, key](const Answer& answer) {
-    Job* j = Find(key);
-    if (j == nullptr || !answer.ok() || j->life.over() || j->life.began()) return;
-    const std::string warning = WarningOf(answer.object);
-    if (warning.empty()) return;
-    Pending pending = j->life.pod() ? PendingOf(*j->life.pod(), config_->image_seconds) : Pending();
-    if (pending.reason == Reason::kNone) TellPending(key, {Reason::kUnschedulable, warning});
-  });
+  events_pause_ = 0;
+  Client* client = link_.client();
+  while (client != nullptr && !events_due_.empty()) {
+    const std::string key = events_due_.front();
+    events_due_.pop_front();
+    Job* job = Find(key);
+    if (job == nullptr || !std::exchange(job->events_due, false)) continue;
+    if (job->life.over() || job->life.began() || job->life.phase() != Phase::kLive) continue;
+    job->events_timer = client->After(kNextLook, [this, key] { AskEvents(key); });
+    events_pause_ = client->After(kPause, [this] { NextEvents(); });
+    Request request;
+    request.path = absl::StrCat(
+        link_.Events(), "?limit=50&fieldSelector=",
+        UrlEscape(absl::StrCat("involvedObject.uid=", job->life.pod() ? job->life.pod()->uid : job->life.uid())));
+    request.tries = 1;
+    client->Call(std::move(request), [this, key](const Answer& answer) {
+      Job* j = Find(key);
+      if (j == nullptr || !answer.ok() || j->life.over() || j->life.began()) return;
+      const std::string warning = WarningOf(answer.object);
+      if (warning.empty()) return;
+      Pending pending = j->life.pod() ? PendingOf(*j->life.pod(), config_->image_seconds) : Pending();
+      if (pending.reason == Reason::kNone) TellPending(key, {Reason::kUnschedulable, warning});
+    });
+    return;
+  }
 }
 
 void Jobs::TellPending(const std::string& key, Pending pending) {

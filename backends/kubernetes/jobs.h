@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -26,6 +27,9 @@
 #include "backends/kubernetes/pending.h"
 
 namespace orch::kubernetes {
+
+// So long what belongs to nothing any more is the garbage collector's, in microseconds.
+inline constexpr int64_t kCollectorsTime = 90'000'000;
 
 // On one thread, but for Wake and the paths of logs. What becomes of an attempt is told to the listener, as
 // backends/api/backend.h says it.
@@ -84,6 +88,7 @@ class Jobs {
     bool given_up = false;        // it lasted too long
     uint64_t patience_timer = 0;  // until that is taken for good
     uint64_t events_timer = 0;    // until the cluster's events are asked for
+    bool events_due = false;      // they are, as soon as its turn comes
     std::optional<AttemptEnd> end;
   };
 
@@ -99,6 +104,8 @@ class Jobs {
   void OnJob(const nlohmann::json& object, bool gone);
   void OnPod(const nlohmann::json& object, bool gone);
   void RemoveStranger(const JobView& job);
+  void Stray(const PodView& pod);
+  void SweepStrays();
   void Remove(const std::string& name, const std::string& uid);
 
   void Do(const std::string& key, const Move& move);
@@ -116,6 +123,7 @@ class Jobs {
   void Refuse(const std::string& key, bool transient, Reason reason, const std::string& message);
   void Explain(const std::string& key);
   void AskEvents(const std::string& key);
+  void NextEvents();
   void TellPending(const std::string& key, Pending pending);
   JobLog& LogOf(const std::string& key);
   void Follow(const std::string& key);
@@ -142,6 +150,14 @@ class Jobs {
   std::set<std::string> secrets_going_;          // of attempts: none is made before the former is gone
   // Jobs without their Secrets, by key, until their attempts are submitted again, or released: nobody's only then.
   std::map<std::string, JobView> incomplete_;
+  struct StrayPod {
+    std::string name, key, made_for;
+    int64_t since = 0;
+  };
+  std::deque<std::string> events_due_;  // keys
+  uint64_t events_pause_ = 0;
+  std::map<std::string, StrayPod> strays_;  // by uid: of attempts that are over, and the cluster's to take away
+  uint64_t strays_timer_ = 0;
   bool adopted_ = false;
 };
 

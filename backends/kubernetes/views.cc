@@ -91,7 +91,9 @@ PodView ReadPod(const json& pod, const PodShape& shape) {
   out.grace_seconds = Number(metadata, "deletionGracePeriodSeconds");
   for (const json& owner : At(metadata, "ownerReferences")) {
     const auto controls = owner.is_object() ? owner.find("controller") : owner.end();
-    if (owner.is_object() && controls != owner.end() && *controls == true) out.owner = Text(owner, "uid");
+    if (!owner.is_object() || controls == owner.end() || *controls != true) continue;
+    out.owner = Text(owner, "uid");
+    out.made_for = Text(owner, "name");
   }
   out.node = Text(At(pod, "spec"), "nodeName");
   for (const json& container : At(At(pod, "spec"), "containers")) {

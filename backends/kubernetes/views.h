@@ -23,7 +23,7 @@ struct ContainerView {
 
 struct PodView {
   std::string name, uid, key, node;
-  std::string owner;            // the uid of what it was made for
+  std::string owner, made_for;  // the uid and the name of what it was made for
   std::string phase;            // `Pending`, …
   std::string reason, message;  // of the pod as a whole: `Evicted`
   int64_t created_wall = 0;

@@ -7,6 +7,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "backends/kubernetes/job_end.h"
+#include "backends/kubernetes/job_life.h"
 #include "backends/kubernetes/manifest.h"
 #include "backends/tekton/task_run.h"
 #include "server/base/clock.h"
@@ -147,6 +148,7 @@ void PipelineRuns::Drop(const std::string& key) {
   attempt.log.reset();
   kubernetes::ForgetProgress(attempt.log_prefix);
   draining_.End(attempt.log_prefix);
+  Settle(attempt.in);
   RemoveReleased();
 }
 
@@ -175,6 +177,8 @@ void PipelineRuns::Anew() {
   }
   for (auto& [run, making] : making_) making.asked = false;
   for (auto& [name, native] : natives_) native.removing = native.owns = false;
+  leaving_.clear();
+  left_timer_ = 0;
   listed_ = false;
   if (begun_) Begin();
 }
@@ -193,6 +197,7 @@ void PipelineRuns::Begin() {
     listed_ = true;
     for (auto& [name, native] : natives_) {
       if (!native.listed && native.known) native.gone = true;
+      if (native.gone || !native.known) AwaitLeft(name);
     }
     if (jobs_.link().ready()) Back();
   };
@@ -250,7 +255,9 @@ void PipelineRuns::Seen(const json& object, bool pod, bool gone) {
   if (name.empty() || !absl::SimpleAtoi(Label(object, kTaskLabel), &index)) return;
   TaskSeen& seen = natives_[name].tasks[index];
   if (pod) {
-    seen.See(kubernetes::ReadPod(object, TaskRuns().pod), gone);
+    kubernetes::PodView view = kubernetes::ReadPod(object, TaskRuns().pod);
+    AwaitEnd(view, gone);
+    seen.See(std::move(view), gone);
   } else {
     seen.See(ReadTaskRun(object, jobs_.link().selector()), gone);
   }
@@ -258,6 +265,8 @@ void PipelineRuns::Seen(const json& object, bool pod, bool gone) {
     const Attempt* attempt = Find(key);
     if (attempt != nullptr && attempt->name.step_index == index) Check(key);
   }
+  AwaitLeft(name);
+  Settle(name);
 }
 
 void PipelineRuns::OnRun(const json& object, bool gone) {
@@ -267,8 +276,8 @@ void PipelineRuns::OnRun(const json& object, bool gone) {
   if (gone) {
     natives_[name].gone = true;
     CheckAll(name);
-    if (KeysIn(name).empty()) natives_.erase(name);
-    return;
+    AwaitLeft(name);
+    return Settle(name);
   }
   Take(object);
   CheckAll(name);
@@ -487,6 +496,82 @@ void PipelineRuns::End(const std::string& key, AttemptEnd end) {
 
 // --- cleaning up ---
 
+// Of a pod on a node that is lost its node says nothing more, and Tekton waits for that: nothing would come after its
+// task. So it is taken out of the cluster. If it runs on nevertheless, nothing that it makes is taken.
+void PipelineRuns::AwaitEnd(const PodView& pod, bool gone) {
+  kubernetes::Client* client = jobs_.link().client();
+  const std::string place = PlaceOf(pod);
+  const auto found = leaving_.find(place);
+  if (gone && found != leaving_.end()) {
+    if (client != nullptr) client->Abort(found->second);
+    leaving_.erase(found);
+  }
+  if (gone || !pod.deleting || found != leaving_.end() || client == nullptr) return;
+  leaving_[place] = client->After(pod.grace_seconds * 1'000'000 + kubernetes::kNodeSilence, [this, place] {
+    leaving_.erase(place);
+    Log(LogLevel::kWarning, "a pod is taken away, whose node does not say that it has ended",
+        {{"orchestrator", context_.orchestrator}, {"pod", PodOf(place)}});
+    DeletePod(place, 0);
+  });
+}
+
+bool PipelineRuns::HasLeft(const Native& native) const {
+  return std::any_of(native.tasks.begin(), native.tasks.end(), [](const auto& task) {
+    const TaskSeen& seen = task.second;
+    return (seen.task_run && !seen.task_run_gone) ||
+           std::any_of(seen.pods_gone.begin(), seen.pods_gone.end(), [](const auto& pod) { return !pod.second; });
+  });
+}
+
+// What Tekton has made for a PipelineRun that is gone the cluster takes away with it. Its garbage collector may miss
+// that, as after its API server was killed, and would leave it for good.
+void PipelineRuns::AwaitLeft(const std::string& name) {
+  const auto found = natives_.find(name);
+  kubernetes::Client* client = jobs_.link().client();
+  if (found == natives_.end() || client == nullptr) return;
+  Native& native = found->second;
+  if ((native.known && !native.gone) || !HasLeft(native)) {
+    native.left_since = 0;
+    return;
+  }
+  if (native.left_since == 0) native.left_since = client->now();
+  if (left_timer_ == 0) left_timer_ = client->After(kubernetes::kCollectorsTime / 2, [this] { SweepLeft(); });
+}
+
+void PipelineRuns::SweepLeft() {
+  left_timer_ = 0;
+  kubernetes::Client* client = jobs_.link().client();
+  std::vector<std::string> names;
+  for (auto& [name, native] : natives_) {
+    if (native.left_since == 0) continue;
+    names.push_back(name);
+    if (!listed_ || client->now() - native.left_since < kubernetes::kCollectorsTime) continue;
+    native.left_since = 0;
+    Log(LogLevel::kInfo, "what the cluster has left of a PipelineRun is removed",
+        {{"orchestrator", context_.orchestrator}, {"name", name}});
+    for (const auto& [index, seen] : native.tasks) {
+      if (seen.task_run && !seen.task_run_gone) DeleteTaskRun(*seen.task_run);
+      for (const auto& [place, pod] : seen.pods) {
+        if (!seen.pods_gone.at(place) && !pod.deleting) DeletePod(place, -1);
+      }
+    }
+    client->Call({"DELETE", jobs_.link().Secrets(name)}, [](const Answer&) {});
+  }
+  for (const std::string& name : names) AwaitLeft(name);
+}
+
+// Nothing of it is there, and nobody asks for it any more. Of a run that goes on the next one has another number.
+void PipelineRuns::Settle(const std::string& name) {
+  const auto found = natives_.find(name);
+  if (found == natives_.end() || (found->second.known && !found->second.gone)) return;
+  const std::string run = found->second.view.run_id;
+  if (kept_.count(run) > 0 || HasLeft(found->second) || !KeysIn(name).empty()) return;
+  natives_.erase(found);
+  const bool another =
+      std::any_of(natives_.begin(), natives_.end(), [&](const auto& n) { return n.second.view.run_id == run; });
+  if (!another && making_.count(run) == 0) released_.erase(run);
+}
+
 // What is there of runs that the daemon does not know.
 void PipelineRuns::Sweep() {
   if (!keeps_) return;
@@ -509,7 +594,10 @@ void PipelineRuns::RemoveReleased() {
     });
     if (!read) names.push_back(name);
   }
-  for (const std::string& name : names) Remove(name);
+  for (const std::string& name : names) {
+    Remove(name);
+    Settle(name);
+  }
 }
 
 }  // namespace orch::tekton

@@ -81,6 +81,7 @@ class PipelineRuns : public kubernetes::Companion {
     bool removing = false;
     bool owns = false;  // its Secret, or is about to
     bool listed = false;
+    int64_t left_since = 0;  // that it is gone, and something of it is not; 0: not yet
 
     bool over() const { return gone || removing || view.over || view.deleting || !known; }
   };
@@ -116,10 +117,16 @@ class PipelineRuns : public kubernetes::Companion {
   void End(const std::string& key, AttemptEnd end);
   void Drop(const std::string& key);
 
+  bool HasLeft(const Native& native) const;
+  void AwaitLeft(const std::string& name);
+  void SweepLeft();
+  void Settle(const std::string& name);
+  void AwaitEnd(const kubernetes::PodView& pod, bool gone);
   void Sweep();
   void RemoveReleased();
   void Remove(const std::string& name);
-  void DeletePod(const std::string& place, int64_t grace_seconds);
+  void DeleteTaskRun(const kubernetes::JobView& task_run);
+  void DeletePod(const std::string& place, int64_t grace_seconds);  // negative: the pod's own
   std::string Path(const std::string& name = "") const;
 
   const BackendContext& context_;
@@ -130,6 +137,8 @@ class PipelineRuns : public kubernetes::Companion {
   std::unordered_map<std::string, Attempt> attempts_;  // by key
   std::map<std::string, Native> natives_;              // by name
   std::map<std::string, Making> making_;               // by run
+  std::map<std::string, uint64_t> leaving_;            // until a pod that is deleted should be gone; by place
+  uint64_t left_timer_ = 0;
   std::set<std::string> kept_;
   std::set<std::string> released_;
   bool keeps_ = false;  // it is known which runs there are

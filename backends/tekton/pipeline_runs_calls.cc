@@ -163,13 +163,22 @@ void PipelineRuns::Remove(const std::string& name) {
   });
 }
 
+void PipelineRuns::DeleteTaskRun(const kubernetes::JobView& task_run) {
+  if (jobs_.link().client() == nullptr) return;
+  const json options = {{"kind", "DeleteOptions"},
+                        {"apiVersion", "v1"},
+                        {"propagationPolicy", "Background"},
+                        {"preconditions", {{"uid", task_run.uid}}}};
+  jobs_.link().client()->Call({"DELETE", jobs_.link().Jobs(task_run.name), Dump(options)}, [](const Answer&) {});
+}
+
 void PipelineRuns::DeletePod(const std::string& place, int64_t grace_seconds) {
   if (jobs_.link().client() == nullptr) return;
   const std::string name = PodOf(place);
-  const json options = {{"kind", "DeleteOptions"},
-                        {"apiVersion", "v1"},
-                        {"gracePeriodSeconds", grace_seconds},
-                        {"preconditions", {{"uid", place.substr(std::min(place.size(), name.size() + 1))}}}};
+  json options = {{"kind", "DeleteOptions"},
+                  {"apiVersion", "v1"},
+                  {"preconditions", {{"uid", place.substr(std::min(place.size(), name.size() + 1))}}}};
+  if (grace_seconds >= 0) options["gracePeriodSeconds"] = grace_seconds;
   jobs_.link().client()->Call({"DELETE", jobs_.link().Pods(name), Dump(options)}, [this, name](const Answer& answer) {
     if (answer.ok() || answer.code == 404 || answer.code == 409) return;
     Log(LogLevel::kWarning, "a pod cannot be deleted",

@@ -74,6 +74,8 @@ class WalkThrough(OnACluster):
 
 
 class Reasons(OnACluster):
+    simulated = 1
+
     def test_pending_is_explained_in_the_schedulers_words(self) -> None:
         run = self.submit(self.step(settings={"node_selector": {"pool": "none"}}, timeout={"queue": "20s"}))
         step = self.wait_said(run, "no node takes it")
@@ -116,16 +118,24 @@ class Reasons(OnACluster):
         self.assertIn("EmptyDir", step["message"])
 
     def test_preempted(self) -> None:
-        for name, value in (("k8s-low", 1), ("k8s-high", 1000)):
-            self.cluster.kubectl("create", "priorityclass", name, f"--value={value}")
-            self.addCleanup(self.cluster.kubectl, "delete", "priorityclass", name)
-        self.other(cpu_request_percent=100)
-        cpus = int(next(n for n in self.cluster.list("nodes", "default"))["status"]["allocatable"]["cpu"])
-        low = self.submit(self.step("sleep 300", settings={"priority_class": "k8s-low"}, resources={"cpu": cpus * 0.8}))
-        self.wait_state(low, "RUNNING")
-        high = self.submit(self.step(settings={"priority_class": "k8s-high"}, resources={"cpu": cpus * 0.8}))
-        self.assertEqual(self.wait(low, code=1)["reason"], "PREEMPTED")
-        self.assertEqual(self.wait(high)["state"], "SUCCEEDED")
+        self.preempted()
+
+    def test_its_node_is_lost(self) -> None:
+        self.lost_with_its_node("k8s")
+
+    def test_a_secret_that_it_refers_to_is_not_there(self) -> None:
+        settings = {"env": {"K": {"secretKeyRef": {"name": "mine", "key": "k"}}}}
+        run = self.submit(self.step("echo $K", settings=settings))
+        self.assertEqual(self.wait_said(run, 'secret "mine" not found')["state"], "QUEUED")
+        self.cluster.kubectl("-n", "orchd", "create", "secret", "generic", "mine", "--from-literal=k=late")
+        self.addCleanup(self.cluster.kubectl, "-n", "orchd", "delete", "secret", "mine", "--ignore-not-found")
+        self.assertEqual(self.wait(run)["attempt"], 1)
+        self.assertEqual(self.daemon.ctl("logs", run, "a").stdout, "late\n")
+        self.cluster.kubectl("-n", "orchd", "delete", "secret", "mine")
+        step = self.wait(self.submit(self.step(settings=settings, retry={"platform_attempts": 1})), code=1)
+        self.assertEqual(step["reason"], "UNSCHEDULABLE", step)
+        self.assertIn('secret "mine" not found', step["message"])
+        self.wait_clean()
 
     def test_deleted_by_others(self) -> None:
         for kind, words in (("jobs", "its Job was deleted by somebody else"), ("pods", "its pod was deleted by somebody else")):

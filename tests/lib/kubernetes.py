@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import unittest
@@ -74,6 +75,28 @@ class Cluster:
     def list(self, kind: str, space: str = "orchd") -> list[dict[str, Any]]:
         items: list[dict[str, Any]] = json.loads(self.kubectl("-n", space, "get", kind, "-o", "json"))["items"]
         return items
+
+    @contextlib.contextmanager
+    def without_its_node(self) -> Iterator[None]:
+        """Meanwhile the real node is dead: the kubelet and all that runs in pods are killed. It comes back without any of these."""
+        self.part("kill", "kubelet")
+        group = (self.folder / "cgroup").read_text().strip()
+        for processes in {*Path("/sys/fs/cgroup").glob(f"{group}/kubepods/**/cgroup.procs"),
+                          *Path("/sys/fs/cgroup").glob(f"*/{group}/kubepods/**/cgroup.procs")}:
+            with contextlib.suppress(OSError):  # its pod is gone
+                for pid in processes.read_text().split():
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(int(pid), signal.SIGKILL)
+        try:
+            yield
+        finally:
+            self.part("start", "kubelet")
+            wait_for("the node", lambda: any(c["type"] == "Ready" and c["status"] == "True" for c in self.node()["status"]["conditions"]), 180, every=0.3)
+
+    def node(self) -> dict[str, Any]:
+        """The real one."""
+        found: dict[str, Any] = json.loads(self.kubectl("get", "node", "n1", "-o", "json"))
+        return found
 
     @property
     def here(self) -> str:

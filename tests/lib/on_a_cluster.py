@@ -21,10 +21,11 @@ class OnACluster(unittest.TestCase):
     flavor = "kubernetes"
     kinds = ("jobs", "pods", "secrets")  # what it makes
     platform = Cluster
+    simulated = 0  # nodes beside the real one
 
     @classmethod
     def setUpClass(cls) -> None:
-        cls.cluster = cls.platform(launcher=BIN / "orch-launch")
+        cls.cluster = cls.platform(BIN / "orch-launch", cls.simulated)
         cls.addClassCleanup(cls.cluster.down)
         cls.cluster.up()
         cls.folder = Path(tempfile.mkdtemp(prefix="orchd-k8s-"))
@@ -130,6 +131,45 @@ class OnACluster(unittest.TestCase):
         step = self.wait(name, code=5 if stops else 0)
         self.assertEqual((step["state"], step["attempt"]), ("CANCELLED" if stops else "SUCCEEDED", 1))
         self.assertEqual((marks / name).read_text(), "x\n")
+        self.wait_clean()
+
+    def preempted(self, **config: Any) -> None:
+        """One of a higher priority takes its place, and it is told so."""
+        for name, value in (("k8s-low", 1), ("k8s-high", 1000)):
+            self.cluster.kubectl("create", "priorityclass", name, f"--value={value}")
+            self.addCleanup(self.cluster.kubectl, "delete", "priorityclass", name)
+        self.register(self.daemon, "full", cpu_request_percent=100, **config)
+        self.orchestrator = "full"
+        cpus = int(self.cluster.node()["status"]["allocatable"]["cpu"])
+        low = self.submit(self.step("sleep 300", settings={"priority_class": "k8s-low"}, resources={"cpu": cpus * 0.8}))
+        self.wait_state(low, "RUNNING")
+        high = self.submit(self.step(settings={"priority_class": "k8s-high"}, resources={"cpu": cpus * 0.8}))
+        step = self.wait(low, code=1)
+        self.assertEqual(step["reason"], "PREEMPTED", step)
+        self.assertEqual(self.wait(high)["state"], "SUCCEEDED")
+        self.wait_clean()
+
+    def lost_with_its_node(self, *orchestrators: str) -> None:
+        """Its node dies under it: on each of these the attempt is NODE_LOST, and the next one runs when there is a node again. It needs
+        another node: from one of which no node is well the cluster takes nothing away."""
+        gone = [{"key": f"node.kubernetes.io/{word}", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 1}
+                for word in ("unreachable", "not-ready")]
+        step = self.step("[ $ORCH_ATTEMPT -gt 1 ] || sleep 1000", settings={"tolerations": gone}, retry={"max_attempts": 2, "backoff": {"initial": "10ms"}})
+        runs = []
+        for self.orchestrator in orchestrators:
+            runs.append(self.submit(step, execution_mode="fail_fast", name=f"on-{self.orchestrator}"))
+            self.wait_state(runs[-1], "RUNNING")
+
+        def attempts(run: str) -> list[dict[str, Any]]:
+            said: list[dict[str, Any]] = self.daemon.json("get-step", run, "a")["attempts"]
+            return said
+
+        with self.cluster.without_its_node():
+            for run in runs:
+                wait_for("the next attempt", lambda run=run: len(attempts(run)) == 2, 240, every=0.5)  # type: ignore[misc]
+                self.assertEqual(attempts(run)[0]["reason"], "NODE_LOST", attempts(run))
+        for run in runs:
+            self.assertGreater(self.wait(run)["attempt"], 1)  # a node that comes back may fail one
         self.wait_clean()
 
     def open_folder(self, name: str) -> Path:

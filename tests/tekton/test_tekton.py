@@ -66,6 +66,8 @@ class WalkThrough(OnTekton):
 
 
 class Reasons(OnTekton):
+    simulated = 1
+
     def test_pending_is_explained_in_the_schedulers_words(self) -> None:
         run = self.submit(self.step(settings={"node_selector": {"pool": "none"}}, timeout={"queue": "20s"}))
         step = self.wait_said(run, "no node takes it")
@@ -89,6 +91,20 @@ class Reasons(OnTekton):
         run = self.submit(self.step("exit 3"))
         step = self.wait(run, code=1)
         self.assertEqual((step["reason"], step["message"]), ("EXIT_CODE", "exit code 3"))
+
+    def test_preempted(self) -> None:
+        self.preempted()
+
+    def test_its_node_is_lost(self) -> None:
+        self.other(granularity="run")
+        self.lost_with_its_node("k8s", "other")
+
+    def test_a_secret_that_it_refers_to_is_not_there(self) -> None:
+        """Tekton does not wait for one, so the daemon makes those of its own first."""
+        step = self.wait(self.submit(self.step(settings={"env": {"K": {"secretKeyRef": {"name": "none", "key": "k"}}}}, retry={"platform_attempts": 1})), code=1)
+        self.assertEqual(step["reason"], "UNSCHEDULABLE", step)
+        self.assertIn("CreateContainerConfigError", step["message"])
+        self.wait_clean()
 
     def test_a_launcher_that_is_not_there(self) -> None:
         self.other(launcher_image="", launcher_path="/none")
@@ -129,6 +145,18 @@ class Faults(OnTekton):
         self.assertEqual(self.wait(run)["state"], "SUCCEEDED")
         self.assertEqual(self.daemon.ctl("logs", run, "a").stdout, "begun\ndone\n")
         self.wait_clean()
+
+    def test_what_the_cluster_does_not_clean_up_is(self) -> None:
+        """It has no garbage collector meanwhile."""
+        self.other(granularity="run")
+        self.cluster.part("kill", "controller-manager")
+        try:
+            for self.orchestrator in ("k8s", "other"):
+                self.assertEqual(self.wait(self.submit(self.step()))["state"], "SUCCEEDED")
+            self.kinds = ("pipelineruns", *self.kinds)
+            wait_for("all to be gone", lambda: not [o for kind in self.kinds for o in self.cluster.list(kind) if "orchd.io/run" in o["metadata"].get("labels", {})], 300, every=1)
+        finally:
+            self.cluster.part("start", "controller-manager")
 
     def test_a_right_that_is_missing_is_named(self) -> None:
         # A new cluster answers 429 for a moment: "storage is (re)initializing".
@@ -421,6 +449,9 @@ class ReasonsInWholeRuns(InWholeRuns):
         self.assertIn("EmptyDir", step["message"])
         self.wait_clean()
 
+    def test_preempted(self) -> None:
+        self.preempted(granularity="run")
+
     def test_out_of_memory_exit_codes_signals_and_a_log_that_is_too_long(self) -> None:
         run = self.submit(self.step("x=xxxxxxxxxxxxxxxx; while true; do x=$x$x; done", resources={"memory": "64Mi"}))
         self.assertEqual(self.wait(run, code=1)["reason"], "OUT_OF_MEMORY")
@@ -455,9 +486,7 @@ class ReasonsInWholeRuns(InWholeRuns):
         finally:
             self.cluster.part("start", "apiserver")
             self.cluster.ready()
-        wait_for("what is ours to be gone", lambda: not self.runs(), 180)
-        # The cluster's own garbage collector may have missed that, after its server was killed.
-        self.cluster.kubectl("-n", "orchd", "delete", "pods", "--all", "--wait=false")
+        self.wait_clean()  # also of what the cluster's own garbage collector has missed, after its server was killed
 
 
 del OnACluster, OnTekton, InWholeRuns

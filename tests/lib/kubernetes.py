@@ -133,7 +133,8 @@ class Cluster:
     @contextlib.contextmanager
     def busy(self) -> Iterator["subprocess.Popen[bytes]"]:
         """Meanwhile, or until the process is killed that it gives, no seat is left for orchd's account: what the API server lets it ask
-        one at a time is held by a request that does not end, and the others are answered with 429."""
+        one at a time is held by a request that does not end, and the others are answered with 429. It lasts for a minute, or as
+        long as the API server's --request-timeout says."""
         level = {"apiVersion": "flowcontrol.apiserver.k8s.io/v1", "kind": "PriorityLevelConfiguration", "metadata": {"name": "orch-test"},
                  "spec": {"type": "Limited", "limited": {"nominalConcurrencyShares": 0, "lendablePercent": 0, "borrowingLimitPercent": 0,
                                                          "limitResponse": {"type": "Reject"}}}}

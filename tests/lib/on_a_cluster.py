@@ -22,10 +22,12 @@ class OnACluster(unittest.TestCase):
     kinds = ("jobs", "pods", "secrets")  # what it makes
     platform = Cluster
     simulated = 0  # nodes beside the real one
+    apiserver = ""  # words for it
 
     @classmethod
     def setUpClass(cls) -> None:
         cls.cluster = cls.platform(BIN / "orch-launch", cls.simulated)
+        cls.cluster.environment.setdefault("ORCH_KUBE_APISERVER", cls.apiserver)
         cls.addClassCleanup(cls.cluster.down)
         cls.cluster.up()
         cls.folder = Path(tempfile.mkdtemp(prefix="orchd-k8s-"))

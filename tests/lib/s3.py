@@ -1,6 +1,7 @@
 """Servers that speak S3 for a test, and a wire between them and the daemon that breaks."""
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import socket
@@ -54,6 +55,7 @@ class Wire:
         self.to = (host, int(at))
         self.cuts, self.after, self.back = cuts, after, back
         self.connections = 0
+        self.open: list[socket.socket] = []
         self.lock = threading.Lock()
         self.listener = socket.create_server((here, port))
         self.port = self.listener.getsockname()[1]
@@ -72,6 +74,8 @@ class Wire:
             except OSError:
                 one.close()
                 continue
+            with self.lock:
+                self.open.append(one)
             threading.Thread(target=self.pump, args=(one, two, not self.back), daemon=True).start()
             threading.Thread(target=self.pump, args=(two, one, self.back), daemon=True).start()
 
@@ -94,6 +98,15 @@ class Wire:
             except OSError:
                 pass
             end.close()
+
+    def cut(self) -> int:
+        """All connections that there are now. How many."""
+        with self.lock:
+            cut, self.open = [one for one in self.open if one.fileno() >= 0], []
+        for one in cut:
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+        return len(cut)
 
     def close(self) -> None:
         try:

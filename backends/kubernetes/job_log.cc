@@ -20,7 +20,8 @@ namespace {
 
 // A step that is over is not kept from ending for much longer by a log that cannot be had.
 constexpr int64_t kLongestFinish = 60'000'000;
-constexpr size_t kLine = 256;  // of progress: always so long, so that one write replaces it
+constexpr int64_t kLongestOfSilent = 5'000'000;  // whose node may be back just now
+constexpr size_t kLine = 256;                    // of progress: always so long, so that one write replaces it
 
 std::string ProgressFile(const std::string& prefix) { return prefix + ".read"; }
 
@@ -107,7 +108,7 @@ void JobLog::Follow(const std::string& pod) {
   log_->Start();
 }
 
-void JobLog::Finish(const std::string& pod, bool leaving) {
+void JobLog::Finish(const std::string& pod, bool leaving, bool silent) {
   if (done_) return calls_.finished();
   if (!files_.fault().empty()) {  // there may be room again, and the cluster has all of it
     log_.reset();
@@ -116,9 +117,10 @@ void JobLog::Finish(const std::string& pod, bool leaving) {
   if (log_ == nullptr) Open(pod);
   log_->Finish(leaving);
   if (std::exchange(finishing_, true)) return;
-  timer_ = client_->After(kLongestFinish, [this] {
+  const int64_t longest = silent ? kLongestOfSilent : kLongestFinish;
+  timer_ = client_->After(longest, [this, longest] {
     timer_ = 0;
-    if (fault_.empty()) fault_ = "the cluster did not give the rest of it in a minute";
+    if (fault_.empty()) fault_ = absl::StrCat("the cluster did not give the rest of it in ", longest / 1'000'000, " s");
     Done();
   });
 }

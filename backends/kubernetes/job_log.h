@@ -46,8 +46,8 @@ class JobLog {
 
   // While it runs; `pod`: its path. Nothing if it is followed already.
   void Follow(const std::string& pod);
-  // Once it is over, and again without harm. `leaving`: its pod goes away.
-  void Finish(const std::string& pod, bool leaving);
+  // Once it is over, and again without harm. `leaving`: its pod goes away. `silent`: its node does not answer.
+  void Finish(const std::string& pod, bool leaving, bool silent = false);
 
   bool follows() const { return log_ != nullptr; }
   // Why it is not whole; empty: it is, as far as it goes.

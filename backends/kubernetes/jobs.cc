@@ -472,7 +472,7 @@ void Jobs::FollowMore() {
 void Jobs::ReadLog(const std::string& key) {
   Job& job = jobs_.at(key);
   if (link_.client() == nullptr) return;  // when it is back
-  LogOf(key).Finish(PodPath(job), Leaving(job));
+  LogOf(key).Finish(PodPath(job), Leaving(job), job.life.silent());
 }
 
 // Its end is known, and its log as far as it can be had.

@@ -196,7 +196,14 @@ TEST_F(JobLogTest, WhatCannotBeHadIsSaidAndNotWaitedForForEver) {
   log->Finish("/pods/p", false);
   for (int i = 0; i < 10; ++i) client_->Poll(10'000);
   EXPECT_EQ(finished_, 2);
-  EXPECT_THAT(log->fault(), HasSubstr("a minute"));
+  EXPECT_THAT(log->fault(), HasSubstr("in 60 s"));
+  std::filesystem::remove_all(folder_ + "/run");
+  transport_->Expect("GET", "/log", 200).open = true;
+  log = Open();
+  log->Finish("/pods/p", /*leaving=*/true, /*silent=*/true);
+  for (int i = 0; i < 10; ++i) client_->Poll(10'000);
+  EXPECT_EQ(finished_, 3);
+  EXPECT_THAT(log->fault(), HasSubstr("in 5 s"));
 }
 
 TEST_F(JobLogTest, HasALimit) {

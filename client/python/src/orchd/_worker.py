@@ -18,7 +18,8 @@ import threading
 from typing import Any, Callable
 
 from . import _places, _warm, run_step
-from ._forking import Cloner, NotWarm, Request, Server, finish, let_signals_end_it, listen
+from ._cloner import Cloner, NotWarm
+from ._forking import Request, Server, finish, let_signals_end_it, listen
 from ._marks import IN_STEP, NO_FORK, ROOM, ROOM_BYTES
 
 MOST_FILES = 2000  # looked at before each step

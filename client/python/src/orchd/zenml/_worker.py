@@ -19,7 +19,8 @@ import sysconfig
 import threading
 from typing import Any
 
-from .._forking import Cloner, NotWarm, Request, Server, finish, let_signals_end_it
+from .._cloner import Cloner, NotWarm
+from .._forking import Request, Server, finish, let_signals_end_it
 from .._marks import ROOM
 from . import run_step
 

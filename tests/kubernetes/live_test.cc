@@ -340,7 +340,7 @@ TEST_F(LiveTest, ManyStreamsLeaveRoomForRequests) {
   }));
   Make(name_, "true");
   EXPECT_TRUE(Wait([&] { return seen.size() == kMany; })) << seen.size();
-  EXPECT_LE(Sockets() - before, kMany / 4) << "a busy server ends connections, and each that is made anew is one more";
+  EXPECT_LE(Sockets() - before, 30);
   watches.clear();
   Delete(name_);
 }

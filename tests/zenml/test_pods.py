@@ -1,7 +1,5 @@
 """Stock ZenML pipelines in the pods of a real Kubernetes, which sees ZenML's local stores as this machine does. Without one
 all of it is skipped."""
-import json
-import os
 import pathlib
 import socket
 import sys
@@ -10,7 +8,7 @@ import unittest
 
 import world
 from waiting import wait_for
-from world import FOLDER, HERE, daemon, python  # before ZenML
+from world import FOLDER, HERE, check_sums, daemon, python  # before ZenML
 
 ROOT = HERE.parents[1]
 sys.path.insert(0, str(ROOT))
@@ -86,15 +84,7 @@ class Pods(unittest.TestCase):
     def test_data_is_passed(self):
         run = self.run_of(first.sums)
         self.assertEqual(run.status, ExecutionStatus.COMPLETED)
-        self.assertEqual(run.steps["load"].outputs["output"][0].load(), [1, 2, 3])
-        self.assertEqual(run.steps["total"].outputs["output"][0].load(), 12.0)
-        known = self.known(run)
-        self.assertEqual((known.name, known.state), (run.name, "SUCCEEDED"))
-        self.assertEqual(run.run_metadata["orchestrator_url"], str(known.run_metadata["orchestrator_url"]))
-        self.assertIn("loading", daemon().client.log_text(known.name, "load"))
-        version = run.steps["load"].outputs["output"][0]
-        kept = json.loads(b"".join(daemon().client._pieces_of(daemon().client.get_step(known.name, "load").outputs["output"])))
-        self.assertEqual((kept["id"], kept["uri"]), (str(version.id), version.uri))
+        check_sums(self, run)
 
     def test_environment_and_secrets(self):
         Client().create_secret("surroundings_secret", values={"password": "open-sesame-42"})

@@ -1,6 +1,7 @@
 """A world for tests of the flavor: ZenML's configuration in a temporary folder, its SQLite store, a daemon, the stack."""
 import atexit
 import functools
+import json
 import os
 import pathlib
 import subprocess
@@ -35,6 +36,20 @@ def daemon():
     os.environ["ORCH_DATA_DIR"] = made.data_dir
     python("-m", "orchd.zenml", "setup")
     return made
+
+
+def check_sums(case, run):
+    """That it is of pipelines/first.py, has gone well, and that orchd tells the same of it; what orchd does."""
+    case.assertEqual(run.steps["load"].outputs["output"][0].load(), [1, 2, 3])
+    case.assertEqual(run.steps["total"].outputs["output"][0].load(), 12.0)
+    client = daemon().client
+    known = client.get_run(run.orchestrator_run_id)
+    case.assertEqual((known.name, known.state), (run.name, "SUCCEEDED"))
+    case.assertEqual(run.run_metadata["orchestrator_url"], str(known.run_metadata["orchestrator_url"]))
+    case.assertIn("loading", client.log_text(known.name, "load"))
+    version = run.steps["load"].outputs["output"][0]
+    kept = json.loads(b"".join(client._pieces_of(client.get_step(known.name, "load").outputs["output"])))
+    case.assertEqual((kept["id"], kept["uri"]), (str(version.id), version.uri))
 
 
 def python(*words, check=True, timeout=1200, **more):

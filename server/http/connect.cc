@@ -133,7 +133,7 @@ Response ServeConnect(const rpc::MethodTable& table, rpc::Guard& guard, const rp
   if (absl::SimpleAtoi(request.header("connect-timeout-ms"), &timeout_ms) && timeout_ms > 0) {
     context.deadline_micros = std::min(kUsualDeadlineMicros, timeout_ms * 1000);
   }
-  const absl::Status status = guard.Call(*method, context, *in, out.get());
+  const absl::Status status = guard.Call(*method, std::move(context), in.get(), out.get());
   if (!status.ok()) return ConnectError(status);
   Response response;
   response.headers.emplace_back("Cache-Control", "no-store");

@@ -143,10 +143,10 @@ std::string Found(const absl::Status& status, const v1::SearchLogsResponse& line
 }  // namespace
 
 template <typename In, typename Out>
-absl::Status Pages::Call(const rpc::CallContext& context, const char* method, const In& in, Out* out) const {
+absl::Status Pages::Call(const rpc::CallContext& context, const char* method, In in, Out* out) const {
   const rpc::Method* found = table_.Find(method);
   CHECK(found != nullptr);
-  return guard_.Call(*found, context, in, out);
+  return guard_.Call(*found, context, &in, out);
 }
 
 Response Pages::Problem(int status, const std::string& title, const std::string& text) {

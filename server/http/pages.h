@@ -26,7 +26,7 @@ class Pages {
                const std::string& step) const;
   std::string WhyHere(const rpc::CallContext& context, const std::string& run, const std::string& step) const;
   template <typename In, typename Out>
-  absl::Status Call(const rpc::CallContext& context, const char* method, const In& in, Out* out) const;
+  absl::Status Call(const rpc::CallContext& context, const char* method, In in, Out* out) const;
 
   const rpc::MethodTable& table_;
   rpc::Guard& guard_;

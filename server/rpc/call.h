@@ -37,7 +37,8 @@ struct CallContext {
   int64_t deadline_micros = 30'000'000;  // how long the caller still waits
   // True once nobody waits for the answer any more. Any thread; may be empty.
   std::function<bool()> cancelled;
-  // Gives back the memory of the request, which must not be used any more; may be empty.
+  // Gives back the memory of the request, which must not be used any more: a pipeline of very many steps takes more of
+  // it as a message than all that is made of it. The guard sets it.
   std::function<void()> let_go;
 };
 

@@ -140,7 +140,7 @@ absl::Status Guard::Permit(const Identity& identity, absl::string_view method, c
   return Error(absl::StatusCode::kUnauthenticated, "TOKEN_MISSING", "this call needs the token");
 }
 
-absl::Status Guard::Call(const Method& method, const CallContext& context, const google::protobuf::Message& request,
+absl::Status Guard::Call(const Method& method, CallContext context, google::protobuf::Message* request,
                          google::protobuf::Message* response) {
   const int64_t begin = Clock::Real().Now().mono;
   method.metrics->running.fetch_add(1, std::memory_order_relaxed);
@@ -160,11 +160,14 @@ absl::Status Guard::Call(const Method& method, const CallContext& context, const
                                                " calls at a time (limit concurrent_calls)")),
                             200);
   }
-  size_t size = 0;
+  size_t let_go_of = 0;
+  context.let_go = [request, &let_go_of] {
+    let_go_of = request->ByteSizeLong();
+    request->Clear();
+  };
   if (status.ok()) {
     try {
-      if (context.let_go) size = request.ByteSizeLong();  // nothing may be left of it afterwards
-      status = method.handler(context, request, response);
+      status = method.handler(context, *request, response);
     } catch (const std::exception& e) {  // a library's, that its edge should have caught
       status = absl::InternalError(absl::StrCat("exception: ", e.what()));
     }
@@ -173,7 +176,7 @@ absl::Status Guard::Call(const Method& method, const CallContext& context, const
   status = Seal(std::move(status), method.name);
   const int64_t took = Clock::Real().Now().mono - begin;
   method.metrics->Count(status.code(), took);
-  if (took >= kLongCallMicros && (size > 0 ? size : request.ByteSizeLong()) >= kLargeRequest) large_call_answered_();
+  if (took >= kLongCallMicros && let_go_of + request->ByteSizeLong() >= kLargeRequest) large_call_answered_();
   return status;
 }
 

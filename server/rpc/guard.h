@@ -45,8 +45,9 @@ class Guard {
 
   absl::Status Permit(const Identity& identity, absl::string_view method, const MethodTraits& traits) const;
 
-  // Permission, the handler, the sealed error, the count.
-  absl::Status Call(const Method& method, const CallContext& context, const google::protobuf::Message& request,
+  // Permission, the handler, the sealed error, the count. `request` is for this call alone: its handler may leave it
+  // empty (CallContext::let_go, which is set here).
+  absl::Status Call(const Method& method, CallContext context, google::protobuf::Message* request,
                     google::protobuf::Message* response);
 
   // From now on what mutates is refused with UNAVAILABLE.

@@ -20,7 +20,7 @@ void PipelineApi::Register(MethodTable* table) {
   table->Add("orch.v1.PipelineService/ListPipelineVersions", {}, this, &PipelineApi::ListPipelineVersions);
 }
 
-absl::Status PipelineApi::ValidatePipeline(const CallContext&, const v1::ValidatePipelineRequest& request,
+absl::Status PipelineApi::ValidatePipeline(const CallContext& context, const v1::ValidatePipelineRequest& request,
                                            v1::ValidatePipelineResponse* response) {
   ASSIGN_OR_RETURN(const std::string project, ProjectOf(request.project()));
   Checks checks;
@@ -39,6 +39,7 @@ absl::Status PipelineApi::ValidatePipeline(const CallContext&, const v1::Validat
     return absl::OkStatus();
   }
   command.spec_bytes = SerializeDeterministic(request.pipeline());
+  context.let_go();
   ASSIGN_OR_RETURN(const CheckedPipeline checked, api_.engine->CheckPipeline(command));
   AddViolations(checked.violations, response->mutable_violations());
   AddViolations(checked.warnings, response->mutable_warnings());
@@ -58,6 +59,7 @@ absl::Status PipelineApi::RegisterPipeline(const CallContext& context, const v1:
   RETURN_IF_ERROR(checks.ToStatus("PIPELINE_INVALID", "the pipeline cannot be used"));
   command.spec_bytes = SerializeDeterministic(request.pipeline());
   command.request_id = request.request_id();
+  context.let_go();
   command.fingerprint = Sha256Of(command.spec_bytes);
   ASSIGN_OR_RETURN(const PipelineRow row, api_.engine->RegisterPipeline(std::move(command), context.deadline_micros));
   *version = ToPipelineVersion(row);

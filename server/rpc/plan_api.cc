@@ -25,7 +25,7 @@ void PlanApi::Register(MethodTable* table) {
              &PlanApi::InvalidateCache);
 }
 
-absl::Status PlanApi::PlanRun(const CallContext&, const v1::PlanRunRequest& request, v1::PlanRunResponse* out) {
+absl::Status PlanApi::PlanRun(const CallContext& context, const v1::PlanRunRequest& request, v1::PlanRunResponse* out) {
   Checks checks;
   checks.Range("request.max_steps", int64_t{request.max_steps()}, 0, kMostSteps);
   RETURN_IF_ERROR(checks.ToStatus("REQUEST_INVALID", "nothing was planned"));
@@ -36,8 +36,10 @@ absl::Status PlanApi::PlanRun(const CallContext&, const v1::PlanRunRequest& requ
     return absl::OkStatus();
   }
   int64_t most = request.max_steps() == 0 ? kUsualSteps : request.max_steps();
-  if (request.native()) most = std::min<int64_t>(most, kMostNative);
-  ASSIGN_OR_RETURN(const PlannedRun plan, api_.engine->PlanRun(*std::move(command), most, request.native()));
+  const bool native = request.native();
+  if (native) most = std::min<int64_t>(most, kMostNative);
+  context.let_go();
+  ASSIGN_OR_RETURN(const PlannedRun plan, api_.engine->PlanRun(*std::move(command), most, native));
   AddViolations(plan.checked.violations, out->mutable_violations());
   AddViolations(plan.checked.warnings, out->mutable_warnings());
   if (!plan.checked.violations.empty()) return absl::OkStatus();

@@ -81,7 +81,7 @@ void RunApi::Register(MethodTable* table) {
 
 absl::Status RunApi::SubmitRun(const CallContext& context, const v1::SubmitRunRequest& request, v1::Run* run) {
   ASSIGN_OR_RETURN(SubmitCommand command, ToSubmitCommand(api_, request));
-  if (context.let_go) context.let_go();
+  context.let_go();
   if (command.validate_only) {
     ASSIGN_OR_RETURN(const CheckedPipeline checked, api_.engine->CheckPipeline(command));
     if (!checked.violations.empty()) {

@@ -31,10 +31,9 @@ class Unary {
     return method;
   }
 
-  grpc::Status Serve(const Method* method, grpc::ServerContext* context, const google::protobuf::Message& request,
-                     google::protobuf::Message* response, std::function<void()> let_go = {}) const {
+  grpc::Status Serve(const Method* method, grpc::ServerContext* context, google::protobuf::Message* request,
+                     google::protobuf::Message* response) const {
     CallContext call;
-    call.let_go = std::move(let_go);
     absl::StatusOr<Identity> identity = guard_.Identify(TransportOf(*context), AuthorizationOf(*context));
     if (!identity.ok()) {
       method->metrics->Count(identity.status().code(), 0);
@@ -45,7 +44,7 @@ class Unary {
         std::chrono::duration_cast<std::chrono::microseconds>(context->deadline() - std::chrono::system_clock::now());
     call.deadline_micros = std::clamp<int64_t>(left.count(), 0, kUsualDeadlineMicros);
     call.cancelled = [context] { return context->IsCancelled(); };
-    return ToGrpc(guard_.Call(*method, call, request, response));
+    return ToGrpc(guard_.Call(*method, std::move(call), request, response));
   }
 
  private:
@@ -53,14 +52,15 @@ class Unary {
   Guard& guard_;
 };
 
-// One override that looks its method up once.
+// One override that looks its method up once. gRPC has made the request for this call alone, and frees it when all is
+// done.
 #define ORCH_UNARY(Service, Name, Request, Response)                                                             \
  private:                                                                                                        \
   const Method* method_##Name = unary_.Find("orch.v1." #Service "/" #Name);                                      \
                                                                                                                  \
  public:                                                                                                         \
   grpc::Status Name(grpc::ServerContext* context, const v1::Request* request, v1::Response* response) override { \
-    return unary_.Serve(method_##Name, context, *request, response);                                             \
+    return unary_.Serve(method_##Name, context, const_cast<v1::Request*>(request), response);                    \
   }
 
 class RunServiceImpl : public v1::RunService::WithCallbackMethod_WatchRuns<v1::RunService::Service> {
@@ -74,18 +74,7 @@ class RunServiceImpl : public v1::RunService::WithCallbackMethod_WatchRuns<v1::R
  private:
   Unary unary_;
   Streams& streams_;
-  const Method* submit_run_ = unary_.Find("orch.v1.RunService/SubmitRun");
-
- public:
-  // A pipeline of very many steps takes more memory as a message than all that is made of it.
-  grpc::Status SubmitRun(grpc::ServerContext* context, const v1::SubmitRunRequest* request,
-                         v1::Run* response) override {
-    // gRPC has made it for this call alone, and frees it when all is done.
-    auto* own = const_cast<v1::SubmitRunRequest*>(request);
-    return unary_.Serve(submit_run_, context, *request, response, [own] { own->Clear(); });
-  }
-
- private:
+  ORCH_UNARY(RunService, SubmitRun, SubmitRunRequest, Run)
   ORCH_UNARY(RunService, GetRun, GetRunRequest, Run)
   ORCH_UNARY(RunService, ListRuns, ListRunsRequest, ListRunsResponse)
   ORCH_UNARY(RunService, WaitRun, WaitRunRequest, Run)

@@ -3,9 +3,9 @@
 
 namespace orch {
 
-// Gives back the pages of code that start-up has mapped: most of it never runs again, and what does comes back from the
-// page cache by itself, once, in about a millisecond altogether. Any thread; fails silently, since nothing depends on
-// it.
+// Gives back the pages of code and constants that start-up has mapped: most are never needed again, and what is comes
+// back from the page cache by itself, once, in about a millisecond altogether. Any thread; fails silently, since
+// nothing depends on it.
 void ReleaseStartupPages();
 
 }  // namespace orch

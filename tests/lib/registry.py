@@ -1,4 +1,5 @@
-"""A real registry of images with a password, in a test engine's network, started and stopped by tests/platforms/registry."""
+"""A real registry of images with a password, in the networks of a test's engine and cluster, started and stopped by
+tests/platforms/registry."""
 from __future__ import annotations
 
 import base64
@@ -12,22 +13,26 @@ from urllib.parse import quote
 
 from tests.lib.daemon import ROOT
 from tests.lib.engine import Engine
+from tests.lib.kubernetes import Cluster
 
 SCRIPTS = ROOT / "tests/platforms/registry"
 USER, PASSWORD = "reader", "open-sesame"
 
 
 class Registry:
-    """`up` skips the test where none can be had, and says why."""
+    """`up` skips the test where none can be had, and says why. What the engine pushes there a cluster's nodes can pull."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, cluster: Cluster | None = None) -> None:
         self.engine = engine
+        self.cluster = cluster
         self.folder = Path(tempfile.mkdtemp(prefix="orchd-registry-"))
         self.host = ""
 
     def up(self) -> None:
+        processes = [self.engine.folder / "pid"] + ([self.cluster.folder / "init"] if self.cluster else [])
+        pids = [file.read_text().strip() for file in processes]
         with (self.folder / "up.log").open("w+") as log:
-            done = subprocess.run([SCRIPTS / "up", self.folder, self.engine.folder], stdout=subprocess.PIPE, stderr=log, text=True, timeout=300)
+            done = subprocess.run([SCRIPTS / "up", self.folder, *pids], stdout=subprocess.PIPE, stderr=log, text=True, timeout=300)
             log.seek(0)
             if done.returncode != 0:
                 reason = log.read().strip()[-300:]

@@ -77,7 +77,7 @@ SUITES = [
           ["tests/python/run", "versions"], "unittest", default=False, required_in_ci=False),
     Suite("zenml", 6.0, "stock ZenML pipelines on orchd and on ZenML's own orchestrator, with real ZenML (needs PyPI once)", ["release"],
           ["tests/zenml/run"], "unittest", default=False),
-    Suite("zenml-kubernetes", 3.0, "ZenML's steps in pods of a real Kubernetes (needs PyPI once, root and go; the first time ten minutes more)",
+    Suite("zenml-kubernetes", 5.0, "ZenML's steps in pods of a real Kubernetes (needs PyPI once, root and go; the first time ten minutes more)",
           ["release"], ["env", "ZENML_VERSIONS=0.98", "tests/zenml/run", "test_pods"], "unittest", default=False, required_in_ci=False),
     Suite("e2e", 3.0, "the real binaries: orchctl, HTTP, gRPC, bad input, faults", ["release"],
           unittest("tests/e2e"), "unittest"),

@@ -172,6 +172,11 @@ class Faults(World):
         wait_for("ZenML to know", lambda: self.run_of(made).status == ExecutionStatus.FAILED)
         self.assertRegex(daemon().client.list_steps(made.name)[0].message, "there-is-no-such")
 
+    def test_who_waits_is_told_what_no_log_says(self):
+        settings = {"docker": DockerSettings(parent_image="there-is-no-such:image", skip_build=True)}
+        with self.assertRaisesRegex(RuntimeError, r"step\(s\): dying_always\n  dying_always: IMAGE_PULL_FAILED: .*there-is-no-such"):
+            steps.dies_always.with_options(settings=settings)()
+
     def test_one_step_of_a_run_in_a_container(self):
         Client().activate_stack("orchd")
         made = steps.mixed.with_options(settings={"docker": self.LATER["settings"]["docker"]})()

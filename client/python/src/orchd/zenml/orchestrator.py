@@ -31,10 +31,12 @@ if TYPE_CHECKING:
 
     from ..client import Client
     from ..types import Run
+    from ..types import Step as OrchdStep
 
 logger = get_logger(__name__)
 
 RUN_LABEL = "zenml.run"
+_MOST_REASONS = 5  # told in an exception
 
 
 class OrchdOrchestrator(ContainerizedOrchestrator):
@@ -224,10 +226,7 @@ class OrchdOrchestrator(ContainerizedOrchestrator):
         if placeholder_run:
             reconcile.publish(daemon, ended, placeholder_run.id)
         if ended.state == "FAILED":
-            failed = [step.name for step in daemon.list_steps(run, "state=FAILED")]
-            raise RuntimeError(
-                f"Pipeline run has failed due to failure in step(s): {', '.join(failed)}" if failed else ended.message
-            )
+            raise RuntimeError(_why_failed(daemon.list_steps(run, "state=FAILED")) or ended.message)
 
     # Steps of dynamic pipelines that have a process of their own: a run of orchd each
 
@@ -364,6 +363,17 @@ def _check_places(daemon: Client, written: list[dict[str, Any]]) -> None:
 def _isolated_name(step_run: StepRunResponse) -> str:
     """Of the run that a step is in orchd: found again from what ZenML knows."""
     return f"{_names.fitting(step_run.name, dots=True)[:150]}-{step_run.id}"
+
+
+def _why_failed(failed: list[OrchdStep]) -> str:
+    """ZenML's own words, and what its log cannot tell: of each step that did not end by itself, why."""
+    if not failed:
+        return ""
+    told = f"Pipeline run has failed due to failure in step(s): {', '.join(step.name for step in failed)}"
+    others = [step for step in failed if step.reason != "EXIT_CODE"]
+    for step in others[:_MOST_REASONS]:
+        told += f"\n  {step.name}: {step.reason}: {step.message}"
+    return told + (f"\n  and {len(others) - _MOST_REASONS} more" if len(others) > _MOST_REASONS else "")
 
 
 def _metadata(run: Run) -> dict[str, Any]:

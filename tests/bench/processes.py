@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import statistics
 import subprocess
 import time
@@ -31,25 +30,22 @@ def database_syncs(daemon: Daemon) -> float:
     return float(found[1])
 
 
-def syncs_by_strace(daemon: Daemon, workload: str, n: int, orchestrator: str) -> float | None:
-    """fsync and fdatasync calls of the daemon and its supervisor for each step; None: strace is not here."""
-    if not shutil.which("strace"):
-        return None
+_SYNCS = ("fsync", "fdatasync", "sync_file_range", "sync", "syncfs", "msync")
+
+
+def syncs_in_all(daemon: Daemon, workload: str, n: int, orchestrator: str) -> float | None:
+    """Such calls of the daemon and its supervisor for each step, as the kernel counts them, which costs nothing that can be
+    measured; strace, which slows all else, would keep fewer steps together. None: it cannot be asked (perf is not here, or may not)."""
     assert daemon.process is not None
-    log = daemon.home / "syncs"
-    pids = [p for p in (daemon.process.pid, daemon.supervisor_pid()) if p]
-    tracer = subprocess.Popen(["strace", "-f", "-q", "-e", "trace=fsync,fdatasync,sync_file_range,sync,syncfs,msync", "-o", str(log),
-                               *[w for p in pids for w in ("-p", str(p))]], stderr=subprocess.DEVNULL)
+    pids = ",".join(str(p) for p in (daemon.process.pid, daemon.supervisor_pid()) if p)
+    count = ["perf", "stat", "-x", ";", "-p", pids, "-e", ",".join(f"syscalls:sys_enter_{name}" for name in _SYNCS)]
     try:
-        api(daemon, "submit", 1, orchestrator)  # until it is attached, and to see that it counts
-        while not log.exists() or not log.read_text():
-            api(daemon, "submit", 1, orchestrator)
-        before = log.read_text().count("sync(")
-        api(daemon, workload, n, orchestrator)
-    finally:
-        tracer.terminate()
-        tracer.wait()
-    return (log.read_text().count("sync(") - before) / n
+        subprocess.run([*count, "true"], capture_output=True, timeout=30, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    command = [BIN / "api_bench", workload, str(n), orchestrator]
+    done = subprocess.run([*count, *map(str, command)], capture_output=True, text=True, env=daemon.environment(), check=True)
+    return sum(float(line.split(";")[0]) for line in done.stderr.splitlines() if ";" in line) / n
 
 
 ORCHESTRATOR = "many"  # 32 slots: what is short shares a sync with more of its like
@@ -90,8 +86,8 @@ def measure(daemon: Daemon, folder: Path, rounds: int, scale: float) -> None:
         before = database_syncs(daemon)
         api(daemon, workload, n, ORCHESTRATOR)
         counted = (database_syncs(daemon) - before) / n
-        traced = syncs_by_strace(daemon, workload, n, ORCHESTRATOR)
+        in_all = syncs_in_all(daemon, workload, n, ORCHESTRATOR)
         print(f"syncs a step, {workload}: {counted:.3f} of the database by its own count"
-              + (f", {traced:.3f} in all by strace" if traced is not None else "")
-              + f"   bar {most}: {bar(max(counted, traced or 0) <= most)}", flush=True)
+              + (f", {in_all:.3f} in all by the kernel's" if in_all is not None else "")
+              + f"   bar {most}: {bar(max(counted, in_all or 0) <= most)}", flush=True)
     print()

@@ -91,7 +91,7 @@ Move JobLife::Looked(const CallAnswer& answer, const std::optional<JobView>& job
   if (pod_ && std::none_of(pods->begin(), pods->end(), [&](const PodView& pod) { return pod.uid == pod_->uid; })) {
     pod_gone_ = true;
   }
-  if (std::exchange(due_, false) && pod_ && pod_->deleting && !pod_gone_) silent_ = true;
+  if (std::exchange(due_, false) && deleted_ && pod_ && pod_->deleting && !pod_gone_) silent_ = true;
   return Next(std::move(move), /*looked=*/true);
 }
 
@@ -164,8 +164,12 @@ Move JobLife::Next(Move move, bool looked) {
     return move;
   }
   move.stop = cancelled_;
+  // Who deletes pods after their Job may be away.
+  const bool left = cancelled_ && job_gone_ && pod_ && !pod_->deleting;
+  move.stop_pod = left && looked;
   const bool deleted = pod_ && pod_->deleting && !std::exchange(deleted_, true);
-  if ((deleted || podless || awaits) && !std::exchange(waits_, true)) {
+  if (deleted || ((podless || awaits || left) && !waits_)) {
+    waits_ = true;
     move.what = Do::kLater;
     move.wait = deleted && !awaits ? pod_->grace_seconds * kSecond + kNodeSilence : kOtherStream;
   } else if (began_) {

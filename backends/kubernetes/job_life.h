@@ -31,7 +31,7 @@ struct Move {
     kNothing,
     kMake,
     kLook,          // at the Job and its pods
-    kLater,         // IsDue, in `wait`
+    kLater,         // IsDue, in `wait`, and not when it was said before
     kFollow,        // it runs: its log is followed
     kReadLog,       // it is over: the rest of its log is read, then it is told how it ended
     kTell,          // it is over, and there is no log
@@ -45,6 +45,7 @@ struct Move {
   bool accepted = false;  // it has a Job now, which is to be told first
   bool started = false;   // so is that it runs, or did
   bool stop = false;      // it is to be stopped, if it is not yet
+  bool stop_pod = false;  // its Job is gone, and has not taken its pod along
   bool transient = false;
   int64_t wait = 0;  // microseconds
   Reason reason = Reason::kSubmitRefused;

@@ -301,6 +301,7 @@ void Jobs::Do(const std::string& key, const Move& move) {
       return Look(key);
     case Move::Do::kLater:
       if (Client* client = link_.client(); client != nullptr) {
+        client->Abort(job.timer);
         job.timer = client->After(move.wait, [this, key] {
           Job* due = Find(key);
           if (due == nullptr) return;
@@ -335,6 +336,7 @@ void Jobs::Do(const std::string& key, const Move& move) {
       return;
   }
   if (move.stop && (!job.stop_sent || (job.forced && !job.kill_sent))) Stop(key);
+  if (move.stop_pod) DeletePod(job.life.pod()->name, job.life.pod()->uid, -1);
   Explain(key);
 }
 

@@ -166,6 +166,25 @@ TEST(JobLife, CancelledWhileItRuns) {
   EXPECT_EQ(life.SeenPod(Leaving(PodNamed("Failed"))).what, Do::kReadLog);
 }
 
+TEST(JobLife, CancelledWhileNobodyDeletesPodsAfterTheirJob) {
+  JobLife life = Live();
+  (void)life.SeenPod(PodNamed("Running"));
+  (void)life.Cancel();
+  const Move gone = life.GoneJob(JobNamed());
+  EXPECT_EQ(gone.wait, 2'000'000);
+  EXPECT_FALSE(gone.stop_pod) << "mostly it is about to be deleted";
+  for (int i = 0; i < 2; ++i) {  // until it is
+    EXPECT_EQ(life.IsDue().what, Do::kLook);
+    const Move left = life.Looked(Code(404), std::nullopt, std::vector<PodView>{PodNamed("Running")});
+    EXPECT_TRUE(left.stop_pod);
+    EXPECT_EQ(left.what, Do::kLater);
+  }
+  const Move leaving = life.SeenPod(Leaving(PodNamed("Running")));
+  EXPECT_FALSE(leaving.stop_pod);
+  EXPECT_EQ(leaving.wait, 33'000'000) << "its node has its time, whatever was waited for before";
+  EXPECT_EQ(life.SeenPod(Leaving(PodNamed("Failed"))).what, Do::kReadLog);
+}
+
 TEST(JobLife, ANodeThatDoesNotAnswerIsNotWaitedForForEver) {
   JobLife life = Live();
   (void)life.SeenPod(PodNamed("Running"));

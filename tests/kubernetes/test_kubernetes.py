@@ -163,6 +163,22 @@ class Faults(OnACluster):
         self.assertEqual(self.wait(run)["state"], "SUCCEEDED")
         self.wait_clean()
 
+    def test_a_cancel_while_nobody_deletes_pods_after_their_job(self) -> None:
+        """It has the grace that is its, not a second and SIGKILL."""
+        self.daemon.close()
+        self.daemon = self.start("grace: 10s\n")
+        run = self.submit(self.step("trap 'sleep 3; echo told; exit 0' TERM; echo begun; while :; do sleep 1; done"))
+        wait_for("it to listen", lambda: "begun" in self.daemon.ctl("logs", run, "a").stdout, 60)
+        self.cluster.part("kill", "controller-manager")
+        try:
+            self.daemon.ctl("cancel-run", run)
+            step = self.wait(run, code=None)
+            self.assertEqual((step["state"], step["reason"]), ("CANCELLED", "CANCEL_REQUESTED"))
+            self.assertIn("told", self.daemon.ctl("logs", run, "a").stdout)
+        finally:
+            self.cluster.part("start", "controller-manager")
+        self.wait_clean()
+
     def test_a_right_that_is_missing_is_named(self) -> None:
         for resource, verb, words in (("jobs", "create", "create jobs"), ("pods", "watch", "watch pods"), ("pods/log", "get", "get pods/log")):
             with self.subTest(words):

@@ -63,10 +63,11 @@ def cluster():
 def set_up(name, mounts, **config):
     """An orchestrator of the cluster, and a stack of ZenML for it; `mounts`: what its pods have of this machine, and whether
     only to read, by the path inside."""
+    kubeconfig = str(cluster().kubeconfig)  # first: it says where the daemon is to be reached
     made = daemon().client._request("RegisterOrchestratorRequest")
     made.orchestrator.name, made.orchestrator.flavor = name, "kubernetes"
     made.orchestrator.config.update({
-        "kubeconfig": str(cluster().kubeconfig), "launcher_image": IMAGE, "cpu_request_percent": 2, **config,
+        "kubeconfig": kubeconfig, "launcher_image": IMAGE, "cpu_request_percent": 2, **config,
         "volumes": [{"name": f"m{n}", "hostPath": {"path": path}} for n, (path, _) in enumerate(mounts.values())],
         "volume_mounts": [{"name": f"m{n}", "mountPath": inside, "readOnly": only} for n, (inside, (_, only)) in enumerate(mounts.items())],
     })  # fmt: skip

@@ -274,7 +274,9 @@ class FaultPoints(unittest.TestCase):
         self.replace()
         name = f"fake-{self.rng.randrange(1 << 40)}"
         wide = {"name": "wide", "steps": [{"name": "s", "command": ["-"], "foreach": {"i": list(range(60_000))}}]}
-        self.daemon.ctl("apply", "-f", self.daemon.file("orchestrators:\n  - {name: fake, flavor: fake}\n", "f.yaml"), "--yes")
+        # Its jobs outlive the daemon: what had begun when it died would be lost otherwise.
+        fake = "orchestrators:\n  - {name: fake, flavor: fake, config: {survive: true}}\n"
+        self.daemon.ctl("apply", "-f", self.daemon.file(fake, "f.yaml"), "--yes")
         with contextlib.suppress(grpc.RpcError):  # the daemon may die before it answers
             self.submit_plain(name, wide, "fake")
         wait_for(f"{point} to fire", lambda: not once.exists(), 60)

@@ -65,6 +65,8 @@ std::string AttemptPlaces::LauncherRequest(AttemptWork work, ContainerFacts fact
   facts.mounts.push_back({Launcher(), absl::StrCat(kPrograms, "/orch-launch"), true});
   if (config_->endpoint.empty()) facts.mounts.push_back({context_->step_sockets, kSockets, true});
   if (!config_->ca_pem.empty()) work.env.emplace_back("ORCH_CA_PEM", config_->ca_pem);
+  // The launcher sees what the kernel did for want of memory; the engine, on a busy machine, not always.
+  work.env.emplace_back("ORCH_OWN_CGROUP", "1");
   return ContainerRequest(work, facts);
 }
 

@@ -33,6 +33,11 @@ def numbers(n: int) -> list[int]:
 
 
 @step
+def table() -> typing.Dict[str, typing.List[int]]:
+    return {}
+
+
+@step
 def train(data, model: str = "knn", depth: int = 1) -> float:
     return 0.5
 
@@ -222,6 +227,16 @@ class Graphs(unittest.TestCase):
         self.assertEqual(steps["late"]["foreach"], {"of": {"from": "numbers.output"}})
         self.assertEqual(steps["numbers"]["outputs"], {"output": {"type": "json", "value": True}})
         self.assertEqual(steps["show"]["inputs"], {"all": "train[*].output"})
+
+    def test_a_result_that_is_no_list_is_the_same_for_all(self):
+        def flow():
+            train.map(table(), model=["a", "b"])
+            with self.assertRaisesRegex(TypeError, "`train.map` has no list to go over"):
+                train.map(table())
+
+        steps = self.steps(flow)
+        self.assertEqual(steps["train"]["foreach"], {"model": ["a", "b"]})
+        self.assertEqual(steps["train"]["inputs"], {"data": "table.output"})
 
     def test_what_is_not_known_yet_cannot_be_used(self):
         def flow(n: int):

@@ -163,7 +163,8 @@ class StepFunction:
 
     def map(self, *args: Any, **kwargs: Any) -> Any:
         """One instance for each item: of a list (several: of each combination), of the list that a step makes, or of
-        another `map` (item by item). Single values, texts and mappings are the same for all, as is what is `fixed`.
+        another `map` (item by item). Single values, texts and mappings are the same for all, as are results that are
+        annotated as something other than a list, and what is `fixed`.
 
         Outside a pipeline it is a list of the function's results."""
         graph = current_graph()
@@ -174,7 +175,8 @@ class StepFunction:
         mapped = frozenset(name for name, value in bound.items() if _is_mapped(value))
         if not mapped:
             raise TypeError(
-                f"`{self.function.__name__}.map` has no list to go over; a parameter that is one is annotated so"
+                f"`{self.function.__name__}.map` has no list to go over; a parameter or a result that is one is "
+                "annotated so"
             )
         plain = {name: value.value if isinstance(value, Fixed) else value for name, value in bound.items()}
         return _StepBuilder(self, graph, self._options).build(plain, mapped)
@@ -207,7 +209,19 @@ class StepFunction:
 
 
 def _is_mapped(value: Any) -> bool:
-    return isinstance(value, (list, tuple, range, set, frozenset, Call, Output))
+    if isinstance(value, Call) and not value.mapped and len(value.kinds) == 1:
+        value = value.output
+    if isinstance(value, Output):
+        return value.call.mapped or bool(value.path) or _may_be_list(value.kind.hint)
+    return isinstance(value, (list, tuple, range, set, frozenset, Call))
+
+
+def _may_be_list(hint: Any) -> bool:
+    hint = strip(hint)
+    made_of = typing.get_origin(hint) or hint
+    if not isinstance(made_of, type):
+        return True
+    return issubclass(made_of, (list, tuple, set, frozenset)) or issubclass(list, made_of)
 
 
 def _is_list(value: Any) -> bool:
@@ -366,7 +380,10 @@ class _StepBuilder:
             self._join(value.call)
             return self._input(value, name, item="[item]")
         if value.path:
-            raise TypeError(f"cannot map over a part of {value!r}: return that list from a step of its own")
+            raise TypeError(
+                f"cannot map over a part of {value!r}: return that list from a step of its own, or give it as "
+                "`fixed(...)` if it is the same for all"
+            )
         return self._over_output(name, value)
 
     def _join(self, other: Call) -> None:
@@ -399,7 +416,10 @@ class _StepBuilder:
             self.items[key] = "text" if inner is str else "json"
             return {"x": key}
         if output.kind.word not in ("list", "object", "json"):
-            raise TypeError(f"{output!r} is kept as `{output.kind.word}`, which is no list: `map` needs `-> list[...]`")
+            raise TypeError(
+                f"{output!r} is kept as `{output.kind.word}`, which is no list: `map` needs `-> list[...]`; what is "
+                "the same for all is given as `fixed(...)`"
+            )
         output.call.indexed.add(output.name)
         items = f"{output.name}-items"
         key = self.graph.key(name.strip("_") or "item", ["from", output.call.name, items])

@@ -38,12 +38,17 @@ bool Ignored(const std::vector<std::string>& ignore, const std::string& relative
 absl::StatusOr<std::string> SourceDigest(const std::string& path, const std::vector<std::string>& ignore,
                                          FileDigests* files) {
   std::error_code error;
+  std::error_code other;
   if (!fs::is_directory(path, error)) return files->Of(path);
   std::vector<std::pair<std::string, std::string>> entries;  // relative path, what it is
   for (fs::recursive_directory_iterator it(path, error), end; !error && it != end; it.increment(error)) {
     const std::string full = it->path().string();
     const std::string relative = full.substr(path.size() + (path.back() == '/' ? 0 : 1));
     if (Ignored(ignore, relative, it->path().filename().string())) {
+      it.disable_recursion_pending();
+      continue;
+    }
+    if (it->is_directory() && fs::equivalent(it->path(), files->own(), other)) {
       it.disable_recursion_pending();
       continue;
     }

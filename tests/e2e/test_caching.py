@@ -157,6 +157,13 @@ steps:
         why = self.daemon.json("why", name, "a")["cache"]
         self.assertEqual((why["outcome"], [c["part"] for c in why["changes"]]), ("CHANGED", ["source"]))
 
+    def test_the_daemons_own_folder_is_no_part_of_a_source(self) -> None:
+        source = self.daemon.home / "src"
+        source.mkdir()
+        text = f"name: inside\nsteps:\n  - {{name: a, command: ['true'], source: {source}, cache: {{enabled: true}}}}\n"
+        with Daemon(data_dir=str(source / "data")) as daemon:
+            self.assertEqual([daemon.run(text)["a"]["state"] for _ in range(2)], ["SUCCEEDED", "CACHED"])
+
     def test_a_source_that_changes_while_the_step_runs_enters_nothing(self) -> None:
         source = self.daemon.home / "src"
         source.mkdir()

@@ -12,6 +12,7 @@ import unittest
 
 import orchd
 from orchd import CannotSerialise, Folder, Refused, fixed, pipeline, shell, step
+from orchd import _places
 from orchd._plain import from_plain
 from orchd.serializers import Kind, kind_of, load, load_item, save
 
@@ -295,6 +296,15 @@ class Graphs(unittest.TestCase):
             self.spec(lambda: anything(kept[0]))
         with self.assertRaisesRegex(Refused, "only inside a pipeline"):
             shell("a", "true")
+
+    def test_a_daemons_data_directory_is_no_code(self):
+        with tempfile.TemporaryDirectory() as folder:
+            data = pathlib.Path(folder, "data")
+            data.mkdir()
+            for name in ("orchd.db", "server.json", "token"):
+                (data / name).touch()
+            pathlib.Path(folder, "flow.py").touch()
+            self.assertEqual(_places.survey(folder).files, 1)
 
     def test_a_folder_that_is_too_much_is_not_shipped(self):
         with tempfile.TemporaryDirectory() as folder:

@@ -301,7 +301,7 @@ class Graphs(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             data = pathlib.Path(folder, "data")
             data.mkdir()
-            for name in ("orchd.db", "server.json", "token"):
+            for name in ("orchd.db", "token"):
                 (data / name).touch()
             pathlib.Path(folder, "flow.py").touch()
             self.assertEqual(_places.survey(folder).files, 1)

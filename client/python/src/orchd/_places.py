@@ -19,7 +19,7 @@ IGNORED = (
     ".git", "__pycache__", "*.pyc", ".venv", "venv", ".tox", ".nox", "node_modules", ".mypy_cache", ".ruff_cache",
     ".pytest_cache", ".ipynb_checkpoints", "*.egg-info", ".idea", ".vscode",
 )  # fmt: skip
-_DAEMONS = {"server.json", "orchd.db"}  # in a daemon's data directory, which is no code
+_DAEMONS = {"token", "orchd.db"}  # in a daemon's data directory, which is no code
 MOST_FILES = 20_000
 MOST_BYTES = 512 << 20
 _PACKAGE = os.path.dirname(os.path.abspath(__file__))
@@ -145,7 +145,7 @@ def _files(root: str, ignore: tuple[str, ...]) -> Iterator[os.DirEntry[str]]:
             entries = list(os.scandir(open_folders.pop()))
         except OSError:
             continue
-        if _DAEMONS <= {entry.name for entry in entries}:
+        if {entry.name for entry in entries} >= _DAEMONS:
             continue
         for entry in entries:
             inside = os.path.relpath(entry.path, root)

@@ -219,7 +219,7 @@ def _is_mapped(value: Any) -> bool:
 def _may_be_list(hint: Any) -> bool:
     hint = strip(hint)
     made_of = typing.get_origin(hint) or hint
-    if not isinstance(made_of, type):
+    if made_of is Any or not isinstance(made_of, type):  # `Any` is a class from Python 3.11 on
         return True
     return issubclass(made_of, (list, tuple, set, frozenset)) or issubclass(list, made_of)
 

@@ -149,9 +149,7 @@ def _files(root: str, ignore: tuple[str, ...]) -> Iterator[os.DirEntry[str]]:
             continue
         for entry in entries:
             inside = os.path.relpath(entry.path, root)
-            if any(
-                fnmatch.fnmatch(entry.name, p.rstrip("/")) or fnmatch.fnmatch(inside, p.rstrip("/")) for p in ignore
-            ):
+            if any(_matches(pattern.rstrip("/"), inside, entry.name) for pattern in ignore):
                 continue
             if entry.is_dir(follow_symlinks=False):
                 open_folders.append(entry.path)

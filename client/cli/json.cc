@@ -192,7 +192,7 @@ bool Plain(const std::string& text) {
   return true;
 }
 
-std::string YamlText(const std::string& text) { return Plain(text) ? text : JsonQuote(text); }
+std::string YamlText(const std::string& text) { return Plain(text) ? text : YamlQuote(text); }
 
 void Yaml(const Json& json, int indent, std::string* out) {
   const std::string pad(static_cast<size_t>(indent), ' ');

@@ -1,4 +1,4 @@
-// Writing JSON text; for reading use nlohmann-json.
+// Writing JSON and YAML text; for reading use nlohmann-json and yaml-cpp.
 #pragma once
 
 #include <string>
@@ -9,5 +9,9 @@ namespace orch {
 
 // `text` as a JSON string with its quotes; bytes that are no UTF-8 become U+FFFD.
 std::string JsonQuote(absl::string_view text);
+
+// The same, with escapes also for what JSON leaves as it is and YAML refuses or folds (IsControl): a scalar that both
+// read as `text`.
+std::string YamlQuote(absl::string_view text);
 
 }  // namespace orch

@@ -375,26 +375,6 @@ std::string WordOf(LogLevel level) {
   return "info";
 }
 
-// In double quotes, with escapes for what JSON leaves as it is and YAML refuses or folds.
-std::string YamlQuote(const std::string& text) {
-  const std::string json = JsonQuote(text);
-  std::string out;
-  for (size_t at = 0; at < json.size();) {
-    const size_t length = std::max<size_t>(Utf8Length(json, at), 1);
-    if (!IsControl(json, at, length)) {
-      out.append(json, at, length);
-    } else if (length == 1) {
-      absl::StrAppendFormat(&out, "\\x%02X", static_cast<uint8_t>(json[at]));
-    } else {
-      uint32_t character = static_cast<uint8_t>(json[at]) & (length == 2 ? 0x1F : 0x0F);
-      for (size_t i = 1; i < length; ++i) character = character << 6 | (static_cast<uint8_t>(json[at + i]) & 0x3F);
-      absl::StrAppendFormat(&out, "\\u%04X", character);
-    }
-    at += length;
-  }
-  return out;
-}
-
 void CheckAddress(absl::string_view flag, const std::string& address, bool tls, std::vector<std::string>* faults) {
   const auto parsed = http::ParseAddress(address);
   if (!parsed.ok()) {

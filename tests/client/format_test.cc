@@ -12,6 +12,8 @@
 #include "client/cli/site_file.h"
 #include "client/cli/table.h"
 #include "client/cli/text.h"
+#include "client/spec/parse.h"
+#include "google/protobuf/struct.pb.h"
 #include "orch/v1/artifact.pb.h"
 #include "server/base/status.h"
 
@@ -21,6 +23,7 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::EndsWith;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 using ::testing::Not;
 using ::testing::SizeIs;
 using Json = nlohmann::ordered_json;
@@ -73,6 +76,18 @@ TEST(YamlTest, StringsThatLookLikeSomethingElseAreQuoted) {
       {"a", "plain"},       {"b", "yes"}, {"c", "12"}, {"d", ""}, {"e", Json::array({1, Json{{"x", "a: b"}}})},
       {"f", Json::object()}};
   EXPECT_EQ(ToYaml(json), "a: plain\nb: \"yes\"\nc: \"12\"\nd: \"\"\ne:\n  - 1\n  - x: \"a: b\"\nf: {}\n");
+}
+
+TEST(YamlTest, WhatYamlRefusesOrFoldsIsEscapedAndReadsTheSame) {
+  for (const char* text : {"\x01", "\t\r\n", "\x7f", "\xC2\x85", "\xC2\x9E", "\xE2\x80\xA8", "\xE2\x80\xA9",
+                           "\xEF\xBB\xBF", "\xEF\xBF\xBE", "\xEF\xBF\xBF", "\"\\", "caf\xC3\xA9 \xF0\x9F\x98\x80"}) {
+    google::protobuf::Struct wanted;
+    (*wanted.mutable_fields())[absl::StrCat("k", text)].set_string_value(absl::StrCat(text, " x"));
+    const std::string written = ToYaml(ToJson(wanted));
+    const spec::ConfigDocument read = spec::ParseConfig(written);
+    ASSERT_THAT(read.problems, IsEmpty()) << written << ": " << read.problems[0].description;
+    EXPECT_EQ(read.value.DebugString(), wanted.DebugString());
+  }
 }
 
 TEST(YamlTest, ListsAtTheTop) {

@@ -15,7 +15,6 @@
 #include "server/base/digest.h"
 #include "server/base/json.h"
 #include "server/base/status.h"
-#include "server/engine/source_digest.h"
 
 namespace orch {
 namespace {
@@ -46,8 +45,8 @@ absl::Status AddNamedFiles(const std::string& source, const std::vector<std::str
 
 }  // namespace
 
-CacheRecipe::CacheRecipe(const RunContext& run, uint32_t t, FileDigests* files)
-    : run_(run), step_(run.graph->spec().steps[t]), files_(files) {
+CacheRecipe::CacheRecipe(const RunContext& run, uint32_t t, const Sources* sources)
+    : run_(run), step_(run.graph->spec().steps[t]), sources_(sources) {
   const StepOptions& options = step_.options();
   cacheable_ = options.cache_enabled && run.header.use_cache && !NamesRunOrAttempt(step_);
   if (!cacheable_) return;
@@ -106,7 +105,7 @@ absl::StatusOr<CacheKey> CacheRecipe::Make(StepIx ix, const std::vector<ReadyInp
   text += "}";
   if (options.source_path.empty()) {
     std::map<std::string, std::string> named;
-    RETURN_IF_ERROR(AddNamedFiles(run_.source_dir, command, files_, &named));
+    RETURN_IF_ERROR(AddNamedFiles(run_.source_dir, command, sources_->files(), &named));
     text += ",\"files\":{";
     first = true;
     for (const auto& [name, digest] : named) Add(std::exchange(first, false), name, JsonQuote(digest), &text);
@@ -118,7 +117,7 @@ absl::StatusOr<CacheKey> CacheRecipe::Make(StepIx ix, const std::vector<ReadyInp
   }
   text += outputs_to_secrets_;
   if (!options.source_path.empty()) {
-    ASSIGN_OR_RETURN(const std::string digest, SourceDigest(options.source_path, options.source_ignore, files_));
+    ASSIGN_OR_RETURN(const std::string digest, sources_->Digest(options.source_path, options.source_ignore));
     absl::StrAppend(&text, ",\"source\":", JsonQuote(Hex(digest)));
   }
   absl::StrAppend(&text, ",\"version\":1,\"working_dir\":", JsonQuote(Expand(working_dir_, scopes)), "}");
@@ -127,8 +126,8 @@ absl::StatusOr<CacheKey> CacheRecipe::Make(StepIx ix, const std::vector<ReadyInp
 }
 
 absl::StatusOr<CacheKey> CacheKeyOf(const RunContext& run, StepIx ix, const std::vector<ReadyInput>& inputs,
-                                    FileDigests* files) {
-  return CacheRecipe(run, run.graph->TemplateOf(ix), files).Make(ix, inputs);
+                                    const Sources* sources) {
+  return CacheRecipe(run, run.graph->TemplateOf(ix), sources).Make(ix, inputs);
 }
 
 std::vector<PartChange> ChangedParts(const std::string& before, const std::string& after) {

@@ -8,6 +8,7 @@
 #include "absl/status/statusor.h"
 #include "server/engine/inputs.h"
 #include "server/engine/render.h"
+#include "server/engine/sources.h"
 
 namespace orch {
 
@@ -20,7 +21,7 @@ struct CacheKey {
 class CacheRecipe {
  public:
   // All outlive it. Any thread, one at a time.
-  CacheRecipe(const RunContext& run, uint32_t t, FileDigests* files);
+  CacheRecipe(const RunContext& run, uint32_t t, const Sources* sources);
 
   // False if no instance can be cached.
   bool cacheable() const { return cacheable_; }
@@ -32,7 +33,7 @@ class CacheRecipe {
 
   const RunContext& run_;
   const StepSpec& step_;
-  FileDigests* const files_;
+  const Sources* const sources_;
   bool cacheable_ = false;
   absl::Status status_;  // of its templates
   std::vector<Pieces> command_;
@@ -43,7 +44,7 @@ class CacheRecipe {
 
 // Of one step.
 absl::StatusOr<CacheKey> CacheKeyOf(const RunContext& run, StepIx ix, const std::vector<ReadyInput>& inputs,
-                                    FileDigests* files);
+                                    const Sources* sources);
 
 // A part of the key that is not what it was: `inputs.table`, `command[2]`, `params.folds`, `files.train.py`, `source`.
 struct PartChange {

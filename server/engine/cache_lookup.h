@@ -13,8 +13,8 @@
 #include "absl/status/statusor.h"
 #include "server/core/messages.h"
 #include "server/engine/blob_store.h"
-#include "server/engine/inputs.h"
 #include "server/engine/run_context.h"
+#include "server/engine/sources.h"
 #include "server/store/queries.h"
 
 namespace orch {
@@ -52,7 +52,7 @@ class CacheLookup {
 
 // Walks the run's graph from its roots along steps whose inputs are all hits, and returns the hits. It ends early when
 // there is too little to find or `micros` are over: what is left is looked up when it is ready.
-FoundHits FindHits(const RunContext& run, CacheLookup* cache, FileDigests* files, int64_t micros);
+FoundHits FindHits(const RunContext& run, CacheLookup* cache, const Sources* sources, int64_t micros);
 
 // What a look at one step saw, for a plan.
 struct StepLook {
@@ -68,6 +68,6 @@ struct StepLook {
   std::string parts_json;  // of a miss
 };
 // By step. Errors are the database's.
-absl::StatusOr<std::vector<StepLook>> LookAtAll(const RunContext& run, CacheLookup* cache, FileDigests* files);
+absl::StatusOr<std::vector<StepLook>> LookAtAll(const RunContext& run, CacheLookup* cache, const Sources* sources);
 
 }  // namespace orch

@@ -100,10 +100,10 @@ absl::Status EngineImpl::Open() {
                                        options_.limits.folder_entries);
   whole_runs_ = std::make_unique<WholeRuns>(options_, instance_, tokens_.get(), queries_.get(), deliveries_.get());
   workshop_ = std::make_unique<FileWorkshop>(
-      options_, tokens_.get(), cache_.get(), queries_.get(), blobs_.get(), &files_, inputs_.get(), conditions_.get(),
+      options_, tokens_.get(), cache_.get(), queries_.get(), blobs_.get(), &sources_, inputs_.get(), conditions_.get(),
       secrets_.get(), run_graphs_.get(), deliveries_.get(), stores_.get(), left_.get(), whole_runs_.get());
   step_files_ = std::make_unique<StepFiles>(
-      options_.data_dir, deliveries_.get(), blobs_.get(),
+      &sources_, deliveries_.get(), blobs_.get(),
       StepFileLimits{options_.limits.source_bytes, options_.limits.launcher_patience_seconds,
                      options_.limits.handed_inline_bytes, options_.limits.handed_bytes, options_.limits.folder_entries},
       [this](const std::string& key) { return SecretsOf(key); }, stores_.get());
@@ -318,7 +318,7 @@ absl::StatusOr<std::string> EngineImpl::SubmitRun(SubmitCommand command, int64_t
     post.rows->requests.push_back(std::move(request));
   }
   ASSIGN_OR_RETURN(post.run, MakeRunContext(event.header, event.graph));
-  event.found = FindHits(*post.run, cache_.get(), &files_, std::min(kFindMicros, deadline_micros / 4));
+  event.found = FindHits(*post.run, cache_.get(), &sources_, std::min(kFindMicros, deadline_micros / 4));
   ORCH_FAULT("submit.cache_asked");
   post.event = std::move(event);
   RETURN_IF_ERROR(PostAndWait(std::move(post), deadline_micros));

@@ -193,7 +193,8 @@ class EngineImpl : public Engine, private TurnSink {
   Reservations reservations_;  // before what may hold some
   Mailbox mailbox_{100'000};
   std::unique_ptr<BlobStore> blobs_;
-  FileDigests files_{options_.data_dir};
+  FileDigests files_;
+  const Sources sources_{options_.data_dir, &files_};
   std::unique_ptr<CacheLookup> cache_;
   std::unique_ptr<StepHistory> history_;
   std::unique_ptr<ArtifactStores> stores_;

@@ -49,7 +49,7 @@ Reason ReasonOfFailure(const absl::Status& status) {
 }  // namespace
 
 FileWorkshop::FileWorkshop(const EngineOptions& options, const StepTokens* tokens, CacheLookup* cache,
-                           store::Queries* queries, BlobStore* blobs, FileDigests* files, Inputs* inputs,
+                           store::Queries* queries, BlobStore* blobs, const Sources* sources, Inputs* inputs,
                            Conditions* conditions, Secrets* secrets, RunGraphs* graphs, Deliveries* deliveries,
                            ArtifactStores* stores, LeftBehind* left, WholeRuns* whole_runs)
     : options_(options),
@@ -57,7 +57,7 @@ FileWorkshop::FileWorkshop(const EngineOptions& options, const StepTokens* token
       cache_(cache),
       queries_(queries),
       blobs_(blobs),
-      files_(files),
+      sources_(sources),
       inputs_(inputs),
       conditions_(conditions),
       secrets_(secrets),
@@ -104,7 +104,7 @@ Rendered FileWorkshop::Render(const RunContext& run, const Intent& intent, const
   facts.own_environment = backend->has_own_environment();
   const StepSpec& spec = run.graph->SpecOf(intent.ref.ix);
   if (!intent.cache_key.empty()) {  // what its files are now is what it computes from
-    const auto key = CacheKeyOf(run, intent.ref.ix, *inputs, files_);
+    const auto key = CacheKeyOf(run, intent.ref.ix, *inputs, sources_);
     if (!key.ok() || key->key != intent.cache_key) {
       MutexLock lock(&mutex_);
       started_[intent.key] = key.ok() ? key->key : "";
@@ -308,7 +308,7 @@ OutputsStored FileWorkshop::Store(const RunContext& run, const Intent& intent) {
         const auto other = started_.find(intent.key);
         if (other != started_.end()) at_start = other->second;
       }
-      auto key = CacheKeyOf(run, intent.ref.ix, *inputs, files_);
+      auto key = CacheKeyOf(run, intent.ref.ix, *inputs, sources_);
       event.source_changed = !key.ok() || key->key != at_start;
       if (!event.source_changed) {
         event.cache_key = std::move(key->key);
@@ -369,7 +369,7 @@ StepResolved FileWorkshop::ResolveOne(const RunContext& run, const Intent& inten
   if (!step.waits_for.empty()) return step;
   const auto inputs = inputs_->Make(run, intent.ref.ix, intent.key, ids, /*paths=*/false);
   if (!inputs.ok()) return fail(ReasonOfFailure(inputs.status()), inputs.status());
-  auto key = CacheKeyOf(run, intent.ref.ix, *inputs, files_);
+  auto key = CacheKeyOf(run, intent.ref.ix, *inputs, sources_);
   if (!key.ok()) return fail(ReasonOfFailure(key.status()), key.status());
   step.cache_key = std::move(key->key);
   step.parts_json = std::move(key->parts_json);

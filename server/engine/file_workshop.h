@@ -18,6 +18,7 @@
 #include "server/engine/left_behind.h"
 #include "server/engine/run_graphs.h"
 #include "server/engine/secrets.h"
+#include "server/engine/sources.h"
 #include "server/engine/step_tokens.h"
 #include "server/engine/whole_runs.h"
 #include "server/engine/workshop.h"
@@ -29,7 +30,7 @@ class FileWorkshop : public Workshop {
  public:
   // All of them outlive it.
   FileWorkshop(const EngineOptions& options, const StepTokens* tokens, CacheLookup* cache, store::Queries* queries,
-               BlobStore* blobs, FileDigests* files, Inputs* inputs, Conditions* conditions, Secrets* secrets,
+               BlobStore* blobs, const Sources* sources, Inputs* inputs, Conditions* conditions, Secrets* secrets,
                RunGraphs* graphs, Deliveries* deliveries, ArtifactStores* stores, LeftBehind* left,
                WholeRuns* whole_runs);
 
@@ -82,7 +83,7 @@ class FileWorkshop : public Workshop {
   CacheLookup* const cache_;
   store::Queries* const queries_;
   BlobStore* const blobs_;
-  FileDigests* const files_;
+  const Sources* const sources_;
   Inputs* const inputs_;
   Conditions* const conditions_;
   Secrets* const secrets_;

@@ -20,8 +20,8 @@ constexpr int64_t kMissesBorne = 1'000;
 class Walk {
  public:
   // With `looks` every step is looked at, and what was seen of it is kept.
-  Walk(const RunContext& run, FileDigests* files, std::vector<StepLook>* looks)
-      : run_(run), graph_(*run.graph), files_(files), looks_kept_(looks) {
+  Walk(const RunContext& run, const Sources* sources, std::vector<StepLook>* looks)
+      : run_(run), graph_(*run.graph), sources_(sources), looks_kept_(looks) {
     outputs_.resize(graph_.step_count(), kNone);
     if (looks != nullptr) looks->resize(graph_.step_count());
   }
@@ -32,7 +32,7 @@ class Walk {
       const StepSpec& spec = graph_.spec().steps[t];
       const bool may = MayBeFound(step, spec);
       if (!may && looks_kept_ == nullptr) continue;
-      const CacheRecipe recipe(run_, t, files_);
+      const CacheRecipe recipe(run_, t, sources_);
       if (looks_kept_ != nullptr && step.at_run_time()) (*looks_kept_)[step.group].what = StepLook::What::kDepends;
       for (uint32_t instance = 0; instance < step.count; ++instance) {
         const StepIx ix = step.at(instance);
@@ -182,7 +182,7 @@ class Walk {
 
   const RunContext& run_;
   const Graph& graph_;
-  FileDigests* const files_;
+  const Sources* const sources_;
   std::vector<StepLook>* const looks_kept_;
   FoundHits found_;
   std::vector<uint32_t> outputs_;  // by step: where its outputs begin in found_.outputs
@@ -193,13 +193,13 @@ class Walk {
 
 }  // namespace
 
-FoundHits FindHits(const RunContext& run, CacheLookup* cache, FileDigests* files, int64_t micros) {
+FoundHits FindHits(const RunContext& run, CacheLookup* cache, const Sources* sources, int64_t micros) {
   const auto& steps = run.graph->spec().steps;
   const bool any = std::any_of(steps.begin(), steps.end(), [](const StepSpec& s) { return s.options().cache_enabled; });
   if (!any || !run.header.use_cache) return {};
   const uint64_t as_of = cache->version();
   const Now now = Clock::Real().Now();
-  Walk walk(run, files, nullptr);
+  Walk walk(run, sources, nullptr);
   const absl::Status status = cache->Read(run.header.project, now.wall,
                                           [&](CacheLookup::Look look) { return walk.Go(look, now.mono + micros); });
   if (!status.ok()) {
@@ -211,9 +211,9 @@ FoundHits FindHits(const RunContext& run, CacheLookup* cache, FileDigests* files
   return found;
 }
 
-absl::StatusOr<std::vector<StepLook>> LookAtAll(const RunContext& run, CacheLookup* cache, FileDigests* files) {
+absl::StatusOr<std::vector<StepLook>> LookAtAll(const RunContext& run, CacheLookup* cache, const Sources* sources) {
   std::vector<StepLook> looks;
-  Walk walk(run, files, &looks);
+  Walk walk(run, sources, &looks);
   RETURN_IF_ERROR(cache->Read(run.header.project, Clock::Real().Now().wall,
                               [&](CacheLookup::Look look) { return walk.Go(look, INT64_MAX); }));
   return looks;

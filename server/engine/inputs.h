@@ -19,15 +19,10 @@ namespace orch {
 // Digests of files outside, kept by device, inode, size and time of change. Any thread.
 class FileDigests {
  public:
-  // `own`: the daemon's folder, which is a part of nobody's source.
-  explicit FileDigests(std::string own) : own_(std::move(own)) {}
-
   // Of a file or folder. INVALID_ARGUMENT (INPUT_MISSING) if it does not exist.
   absl::StatusOr<std::string> Of(const std::string& path);
-  const std::string& own() const { return own_; }
 
  private:
-  const std::string own_;
   Mutex mutex_;
   std::unordered_map<std::string, std::string> known_ ABSL_GUARDED_BY(mutex_);
 };

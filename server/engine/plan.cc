@@ -143,7 +143,7 @@ absl::StatusOr<PlannedRun> EngineImpl::PlanRun(SubmitCommand command, int64_t ma
   header.execution_mode = command.execution_mode.value_or(graph.spec().execution_mode);
   header.max_parallel = command.max_parallel > 0 ? command.max_parallel : graph.spec().max_parallel;
   ASSIGN_OR_RETURN(const auto run, MakeRunContext(std::move(header), out.graph));
-  ASSIGN_OR_RETURN(const std::vector<StepLook> looks, LookAtAll(*run, cache_.get(), &files_));
+  ASSIGN_OR_RETURN(const std::vector<StepLook> looks, LookAtAll(*run, cache_.get(), &sources_));
   ASSIGN_OR_RETURN(const auto history, history_->Read(command.project, name));
   out.history_runs = history->runs;
 

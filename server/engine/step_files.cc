@@ -15,7 +15,7 @@
 #include "server/base/digest.h"
 #include "server/base/folder_listing.h"
 #include "server/base/status.h"
-#include "server/engine/source_digest.h"
+#include "server/engine/sources.h"
 
 namespace orch {
 namespace {
@@ -51,9 +51,9 @@ absl::StatusOr<Found> Listed(const std::string& folder) {
 
 }  // namespace
 
-StepFiles::StepFiles(std::string data_dir, Deliveries* deliveries, BlobStore* blobs, StepFileLimits limits,
+StepFiles::StepFiles(const Sources* sources, Deliveries* deliveries, BlobStore* blobs, StepFileLimits limits,
                      ReadSecrets secrets, ArtifactStores* stores)
-    : data_dir_(std::move(data_dir)),
+    : sources_(sources),
       deliveries_(deliveries),
       blobs_(blobs),
       limits_(limits),
@@ -293,20 +293,18 @@ absl::StatusOr<Found> StepFiles::FindInput(const std::string& key, const std::st
 
 absl::StatusOr<Found> StepFiles::FindSource(const std::string& key, const std::string& rest) {
   ASSIGN_OR_RETURN(const AttemptTask task, TaskOf(key));
-  std::error_code error;
-  const std::string own = fs::canonical(data_dir_, error).string() + "/";
-  if (!task.source || absl::StartsWith(fs::canonical(task.source->path, error).string() + "/", own)) {
+  if (!task.source || sources_->IsOwn(task.source->path)) {
     return NotThere("SOURCE_NOT_FOUND", "this step has no source folder");
   }
   Found found;
   if (rest.empty()) {
     found.what = Found::What::kListing;
-    ASSIGN_OR_RETURN(found.text, ListSource(task.source->path, task.source->ignore, data_dir_, limits_.source_bytes));
+    ASSIGN_OR_RETURN(found.text, sources_->List(task.source->path, task.source->ignore, limits_.source_bytes));
     found.digest = Sha256Of(found.text);
     return found;
   }
   const auto inside = FileInside(task.source->path, rest);
-  if (!inside || IsLeftOut(task.source->ignore, rest) || absl::StartsWith(*inside, own)) {
+  if (!inside || Sources::LeftOut(task.source->ignore, rest) || sources_->IsOwn(*inside)) {
     return NotThere("SOURCE_NOT_FOUND", absl::StrCat("the source folder has no `", rest, "`"));
   }
   found.path = *inside;

@@ -16,6 +16,7 @@
 #include "server/engine/attempt_task.h"
 #include "server/engine/blob_store.h"
 #include "server/engine/deliveries.h"
+#include "server/engine/sources.h"
 
 namespace orch {
 
@@ -32,8 +33,8 @@ class StepFiles {
  public:
   using ReadSecrets = std::function<absl::StatusOr<std::vector<SecretValue>>(const std::string& key)>;
   // All of them outlive it.
-  StepFiles(std::string data_dir, Deliveries* deliveries, BlobStore* blobs, StepFileLimits limits, ReadSecrets secrets,
-            ArtifactStores* stores);
+  StepFiles(const Sources* sources, Deliveries* deliveries, BlobStore* blobs, StepFileLimits limits,
+            ReadSecrets secrets, ArtifactStores* stores);
 
   // The task with its secrets, as JSON. As Deliveries::Begin.
   absl::StatusOr<std::string> Begin(const std::string& key, absl::string_view launcher);
@@ -81,7 +82,7 @@ class StepFiles {
                              nlohmann::json* out);
   std::string PlacesToLeave(const std::string& key, const AttemptTask& task);
 
-  const std::string data_dir_;  // no part of any source
+  const Sources* const sources_;
   Deliveries* const deliveries_;
   BlobStore* const blobs_;
   const StepFileLimits limits_;

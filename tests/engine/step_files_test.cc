@@ -68,7 +68,7 @@ class StepFilesTest : public testing::Test {
     Deliveries deliveries(dir_ + "/data", {1000, 5, 2});
     RETURN_IF_ERROR(deliveries.PutTask("k", WriteTask(task_)));
     StepFiles files(
-        dir_ + "/data", &deliveries, blobs_.get(), {1000, 600, 8, handed_bytes, folder_entries},
+        &sources_, &deliveries, blobs_.get(), {1000, 600, 8, handed_bytes, folder_entries},
         [](const std::string&) { return std::vector<SecretValue>(); }, &stores_);
     ASSIGN_OR_RETURN(const std::string path, files.Hand("k"));
     std::ifstream in(path);
@@ -76,6 +76,8 @@ class StepFilesTest : public testing::Test {
   }
 
   const std::string dir_;
+  FileDigests digests_;
+  const Sources sources_{dir_ + "/data", &digests_};
   ArtifactStores stores_{nullptr, nullptr};
   std::unique_ptr<BlobStore> blobs_;
   AttemptTask task_;
@@ -126,7 +128,7 @@ TEST_F(StepFilesTest, WhatAStoreTakesInNoSingleRequestComesHere) {
   Deliveries deliveries(dir_ + "/data", {1000, 5, 2});
   ASSERT_TRUE(deliveries.PutTask("k", WriteTask(task_)).ok());
   StepFiles files(
-      dir_ + "/data", &deliveries, blobs_.get(), {1000, 600, 8, 100, 10},
+      &sources_, &deliveries, blobs_.get(), {1000, 600, 8, 100, 10},
       [](const std::string&) { return std::vector<SecretValue>(); }, &stores_);
   const std::string hex = Hex(Sha256Of("x"));
   EXPECT_TRUE(files.UploadAddress("k", hex, StepFiles::kMaxSinglePut).has_value());

@@ -175,9 +175,11 @@ TEST_F(LiveFaultTest, OutOfReachForAMinuteAndNobodySaysSo) {
   Watch jobs(client_.get(), jobs_, Selector(), Known());
   jobs.Start();
   EXPECT_TRUE(Wait([&] { return jobs.lists() == 1; }));
-  // Packets vanish: no connection is refused or reset.
-  const std::string drop = " INPUT -i orchkin -p tcp --dport 6443 -j DROP";
-  (void)Part("in iptables-legacy -w -I" + drop);
+  // Packets vanish, in both directions: no connection is refused or reset, and nothing that the server still says
+  // comes through.
+  const std::string to = " INPUT -i orchkin -p tcp --dport 6443 -j DROP";
+  const std::string from = " OUTPUT -o orchkin -p tcp --sport 6443 -j DROP";
+  for (const std::string& drop : {to, from}) (void)Part("in iptables-legacy -w -I" + drop);
   const int64_t began = client_->now();
   Request quick{"GET", jobs_};
   quick.tries = 1;
@@ -190,7 +192,7 @@ TEST_F(LiveFaultTest, OutOfReachForAMinuteAndNobodySaysSo) {
   std::ofstream(file) << Job(name_, "true").dump();
   (void)Part(absl::StrCat("kubectl -n ", cluster_.space, " create -f ", file));
   unlink(file.c_str());
-  (void)Part("in iptables-legacy -w -D" + drop);
+  for (const std::string& drop : {to, from}) (void)Part("in iptables-legacy -w -D" + drop);
   const int64_t back = client_->now();
   EXPECT_TRUE(Wait([&] { return known_.count(name_) == 1; })) << "the dead connection was noticed, and a new one made";
   EXPECT_LT(client_->now() - back, 90'000'000);

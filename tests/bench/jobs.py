@@ -11,6 +11,7 @@ import threading
 import time
 import unittest
 import urllib.request
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -30,25 +31,35 @@ def seconds_of(text: str) -> float:
 
 
 class Watcher:
-    """When each Job was first told of to somebody beside the daemon."""
+    """When somebody beside the daemon was first told of each Job, and of the end of its container."""
 
     def __init__(self, cluster: Cluster) -> None:
         self.seen: dict[str, tuple[float, dict[str, Any]]] = {}
-        text = cluster.kubeconfig.read_text()
-        token = re.search(r"token: ([^}]+)", text)
-        assert token
-        self.request = urllib.request.Request(f"{cluster.server}/apis/batch/v1/namespaces/orchd/jobs?watch=1", headers={"Authorization": "Bearer " + token[1]})
-        self.context = ssl.create_default_context(cafile=str(cluster.folder / "pki/ca.crt"))
-        self.stream = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=self.context)).open(self.request)
-        self.thread = threading.Thread(target=self.follow, daemon=True)
-        self.thread.start()
+        self.ended: dict[str, float] = {}
+        self.cluster = cluster
+        for path, take in (("apis/batch/v1/namespaces/orchd/jobs", self.job), ("api/v1/namespaces/orchd/pods", self.pod)):
+            threading.Thread(target=self.follow, args=(self.open(path), take), daemon=True).start()
 
-    def follow(self) -> None:
-        for line in self.stream:
-            now = time.time()
-            if line.startswith(b'{"type":"ADDED"'):
-                job = json.loads(line)["object"]["metadata"]
-                self.seen[job["name"]] = (now, job.get("annotations", {}))
+    def open(self, path: str) -> Any:
+        token = re.search(r"token: ([^}]+)", self.cluster.kubeconfig.read_text())
+        assert token
+        request = urllib.request.Request(f"{self.cluster.server}/{path}?watch=1", headers={"Authorization": "Bearer " + token[1]})
+        context = ssl.create_default_context(cafile=str(self.cluster.folder / "pki/ca.crt"))
+        return urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)).open(request)
+
+    def follow(self, stream: Any, take: Callable[[float, bytes], None]) -> None:
+        for line in stream:
+            take(time.time(), line)
+
+    def job(self, now: float, line: bytes) -> None:
+        if line.startswith(b'{"type":"ADDED"'):
+            job = json.loads(line)["object"]["metadata"]
+            self.seen[job["name"]] = (now, job.get("annotations", {}))
+
+    def pod(self, now: float, line: bytes) -> None:
+        pod = json.loads(line)["object"]
+        if any("terminated" in container["state"] for container in pod["status"].get("containerStatuses", [])):
+            self.ended.setdefault(pod["metadata"]["labels"].get("job-name", ""), now)
 
 
 def by_curl(cluster: Cluster, folder: Path, jobs: list[dict[str, Any]], at_once: int) -> tuple[float, list[float]] | None:
@@ -115,15 +126,18 @@ class Bench:
     def jobs(self, run: str) -> dict[str, float]:
         return {said["orchd.io/step"]: at for at, said in list(self.watcher.seen.values()) if said.get("orchd.io/run") == run}
 
-    def chain(self, steps: int) -> tuple[list[float], list[float]]:
-        """Milliseconds from a step's being ready to the Job's being told to others, and to QUEUED."""
+    def chain(self, steps: int) -> tuple[list[float], list[float], list[float]]:
+        """Milliseconds from a step's being ready to the Job's being told to others, and to QUEUED; from the container's end, as told to others, to SUCCEEDED."""
         run = f"chain-{time.monotonic_ns()}"
         spec = {"name": "chain", "steps": [{"name": f"a{i}", "command": ["true"], **({"after": [f"a{i - 1}"]} if i else {})} for i in range(steps)]}
         self.daemon.ctl("submit", self.daemon.file(json.dumps(spec)), "--name", run, "--orchestrator", "k8s", "--no-cache", "--wait", timeout=600)
         when, jobs = self.events(run), self.jobs(run)
         names = [f"a{i}" for i in range(1, steps)]
         ready = {n: when[n, "READY"] if (n, "READY") in when else when[n, "SUBMITTING"] for n in names}
-        return [(jobs[n] - ready[n]) * 1e3 for n in names], [(when[n, "QUEUED"] - ready[n]) * 1e3 for n in names if (n, "QUEUED") in when]
+        job_of = {said["orchd.io/step"]: job for job, (_, said) in list(self.watcher.seen.items()) if said.get("orchd.io/run") == run}
+        wait_for("the watcher to know of all ends", lambda: all(job in self.watcher.ended for job in job_of.values()), 30)
+        return ([(jobs[n] - ready[n]) * 1e3 for n in names], [(when[n, "QUEUED"] - ready[n]) * 1e3 for n in names if (n, "QUEUED") in when],
+                [(when[n, "SUCCEEDED"] - self.watcher.ended[job_of[n]]) * 1e3 for n in names])
 
     def fan_out(self, steps: int) -> tuple[float, float]:
         """Seconds from the first SUBMITTING to the last QUEUED; of the daemon's CPU."""
@@ -162,9 +176,9 @@ def measure(folder: Path, rounds: int, share: float) -> None:
     here = Path(tempfile.mkdtemp(dir=folder))
     bench = Bench(cluster, here)
     try:
-        told, queued = bench.chain(chain)
+        told, queued, ended = bench.chain(chain)
         print(f"a chain of {chain} steps on the real node, ms from READY: its Job told to a watcher beside {spread(told, 1)}; "
-              f"QUEUED committed {spread(queued, 1)}", flush=True)
+              f"QUEUED committed {spread(queued, 1)}; from its container's end told to that watcher to SUCCEEDED {spread(ended, 1)}", flush=True)
         clear(cluster)
         one = by_curl(cluster, here, [plain_job(i, True) for i in range(steps)], 1)
         assert one is not None

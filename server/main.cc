@@ -1,5 +1,4 @@
 // orchd.
-#include <malloc.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -16,6 +15,7 @@
 #include "absl/synchronization/mutex.h"
 #include "server/base/clock.h"
 #include "server/base/fault.h"
+#include "server/base/heap.h"
 #include "server/base/log.h"
 #include "server/base/startup_pages.h"
 #include "server/base/status.h"
@@ -128,7 +128,7 @@ int main(int argc, char** argv) {
   // Debian builds abseil with its deadlock detector on: a global lock at every lock that gRPC takes.
   absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
   std::set_terminate(&EndOnException);
-  mallopt(M_ARENA_MAX, 2);  // an arena per thread would cost most of the memory of an idle daemon
+  orch::SetUpHeap();
   const orch::config::CommandLine line = orch::config::ReadCommandLine(argc, argv, ORCH_VERSION);
   if (line.fault_points) {
     const char* orders = std::getenv("ORCH_FAULTS");

@@ -1,9 +1,9 @@
 // The loop: one thread that gives posts and time to the turn, and what the turn decided to the world.
-#include <malloc.h>
 #include <unistd.h>
 
 #include <utility>
 
+#include "server/base/heap.h"
 #include "server/base/log.h"
 #include "server/engine/engine_impl.h"
 
@@ -69,7 +69,7 @@ void EngineImpl::RemoveRun(const RunRow& run) {
   int64_t steps = 0;
   for (const int64_t count : run.counts) steps += count;
   // Give a large run's memory back to the machine.
-  if (steps >= kLargeRun) outbox_->Later([] { malloc_trim(0); });
+  if (steps >= kLargeRun) outbox_->Later([] { GiveHeapBack(); });
 }
 
 void EngineImpl::PublishStats() {

@@ -1,11 +1,10 @@
 #include "server/rpc/api.h"
 
-#include <malloc.h>
-
 #include <atomic>
 #include <utility>
 
 #include "server/base/clock.h"
+#include "server/base/heap.h"
 #include "server/rpc/admin_api.h"
 #include "server/rpc/artifact_api.h"
 #include "server/rpc/auth_api.h"
@@ -63,7 +62,7 @@ struct Api::Parts {
     if (gives_back.exchange(true)) return;
     pool.PostAfter(1'000'000, [this] {
       gives_back = false;
-      ::malloc_trim(0);
+      GiveHeapBack();
     });
   }
 

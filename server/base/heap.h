@@ -6,8 +6,7 @@ namespace orch {
 // Before there are other threads: few arenas, which keep little at their tops.
 void SetUpHeap();
 
-// Gives back to the system what was freed. Takes milliseconds for each GiB there is; others' allocations wait
-// meanwhile.
+// Gives back to the system what was freed. Others' allocations wait meanwhile.
 void GiveHeapBack();
 
 }  // namespace orch

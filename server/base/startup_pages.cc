@@ -1,16 +1,17 @@
 #include "server/base/startup_pages.h"
 
-#include <malloc.h>
 #include <sys/mman.h>
 
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
 
+#include "server/base/heap.h"
+
 namespace orch {
 
 void ReleaseStartupPages() {
-  malloc_trim(0);
+  GiveHeapBack();
   FILE* maps = fopen("/proc/self/smaps", "re");
   if (maps == nullptr) return;
   char line[4096];

@@ -1,7 +1,6 @@
 // The code that steps declare as their source: a file or folder of this machine, and what is a part of it.
 #pragma once
 
-#include <optional>
 #include <string>
 #include <utility>
 #include <vector>

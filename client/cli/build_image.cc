@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <map>
+#include <optional>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
@@ -100,10 +101,27 @@ absl::StatusOr<std::string> LauncherPath() {
   return Error(absl::StatusCode::kNotFound, "NO_LAUNCHER", absl::StrCat(path, " is not there; it comes with orchctl"));
 }
 
+namespace {
+
+// Where a stack has its images pushed; "" if nowhere.
+absl::StatusOr<std::string> RegistryOf(Session& session, const ImageOptions& options) {
+  ASSIGN_OR_RETURN(client::Client * client, session.Connect(options.start));
+  ASSIGN_OR_RETURN(const v1::ListStacksResponse answer, client->ListStacks());
+  for (const v1::Stack& stack : answer.stacks()) {
+    if (options.stack.empty() ? stack.is_default() : stack.name() == options.stack) return stack.image_registry();
+  }
+  if (options.stack.empty()) return std::string();
+  return Error(absl::StatusCode::kNotFound, "STACK_NOT_FOUND",
+               absl::StrCat("there is no stack `", options.stack, "`; see orchctl list-stacks"));
+}
+
+}  // namespace
+
 absl::Status BuildStepImages(Session& session, const std::string& folder, const ImageOptions& options,
                              v1::Pipeline* pipeline) {
   std::map<std::string, std::string> made;  // by the build's own text
   std::unique_ptr<image::Engine> engine;
+  std::optional<std::string> registry;  // of the stack
   for (v1::StepSpec& step : *pipeline->mutable_steps()) {
     if (!step.has_image() || !step.image().has_build()) continue;
     const v1::Image::Build& build = step.image().build();
@@ -123,7 +141,10 @@ absl::Status BuildStepImages(Session& session, const std::string& folder, const 
       request.recipe.requirements.assign(build.requirements().begin(), build.requirements().end());
       request.recipe.env = {build.env().begin(), build.env().end()};
       request.recipe.platform = build.platform();
-      request.registry = build.registry();
+      if (build.registry().empty() && !registry.has_value()) {
+        ASSIGN_OR_RETURN(registry, RegistryOf(session, options));
+      }
+      request.registry = build.registry().empty() ? *registry : build.registry();
       request.skip_build = options.skip_build;
       if (!build.requirements_file().empty()) {
         const absl::Status read =

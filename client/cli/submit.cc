@@ -56,6 +56,8 @@ class SubmitVerb : public Verb {
     }
     if (!file.parsed.problems.empty()) return Refuse(file.shown, file.parsed.problems);
 
+    images_.stack = stack_;
+    images_.start = !no_start_;
     RETURN_IF_ERROR(BuildStepImages(session, file.folder, images_, &file.parsed.pipeline));
     request.mutable_pipeline()->Swap(&file.parsed.pipeline);
     request.set_name(name_);

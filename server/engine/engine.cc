@@ -236,14 +236,14 @@ absl::Status EngineImpl::RefuseTooManyRuns() {
                         1000);
 }
 
-absl::StatusOr<std::string> EngineImpl::SubmitRun(SubmitCommand command, int64_t deadline_micros) {
+absl::StatusOr<store::RunRecord> EngineImpl::SubmitRun(SubmitCommand command, int64_t deadline_micros) {
   RETURN_IF_ERROR(RefuseWhenFull());
   const Now now = Clock::Real().Now();
   RequestRow request{"SubmitRun", command.project, command.request_id, command.fingerprint, "", now.wall};
   auto holds = std::make_shared<std::vector<std::shared_ptr<const void>>>();
   holds->push_back(HoldRequest(request));
   ASSIGN_OR_RETURN(const std::optional<std::string> answer, FindAnswer(request));
-  if (answer.has_value() && !ORCH_PLANTED("double_ack")) return *answer;
+  if (answer.has_value() && !ORCH_PLANTED("double_ack")) return queries_->FindRun(command.project, *answer);
   ASSIGN_OR_RETURN(const Place place, PlaceOf(command));
   const std::string& orchestrator = place.orchestrator;
   const std::string pipeline_name = command.pipeline().name;
@@ -265,13 +265,11 @@ absl::StatusOr<std::string> EngineImpl::SubmitRun(SubmitCommand command, int64_t
 
   const std::string name = command.name.empty() ? RunNameOf(pipeline_name, name_times_.Next(now.wall)) : command.name;
   holds->push_back(Hold(absl::StrCat("run/", command.project, "/", name)));
-  const auto taken = queries_->FindRun(command.project, name);
-  if (taken.ok()) {
+  ASSIGN_OR_RETURN(const bool taken, queries_->HasRun(command.project, name));
+  if (taken) {
     return Error(absl::StatusCode::kAlreadyExists, "RUN_NAME_TAKEN",
                  absl::StrCat("there is a run `", name, "` already; choose another --name"));
   }
-  if (taken.status().code() != absl::StatusCode::kNotFound) return taken.status();
-  if (command.validate_only) return std::string();
   RETURN_IF_ERROR(RefuseTooManyRuns());
   ASSIGN_OR_RETURN(pipeline, catalog_->Store(std::move(pipeline), command.spec_bytes, now.wall));
   ORCH_FAULT("submit.pipeline_stored");
@@ -308,12 +306,11 @@ absl::StatusOr<std::string> EngineImpl::SubmitRun(SubmitCommand command, int64_t
   header.timeout_micros = command.timeout_micros > 0 ? command.timeout_micros : pipeline->graph->spec().timeout_micros;
   header.created = now.wall;
   event.graph = pipeline->graph;
-  const std::string id = header.id;
 
   Post post;
   post.hold = std::move(holds);
   if (!request.request_id.empty()) {
-    request.answer = id;
+    request.answer = header.id;
     post.rows = std::make_unique<Batch>();
     post.rows->requests.push_back(std::move(request));
   }
@@ -321,8 +318,9 @@ absl::StatusOr<std::string> EngineImpl::SubmitRun(SubmitCommand command, int64_t
   event.found = FindHits(*post.run, cache_.get(), &sources_, std::min(kFindMicros, deadline_micros / 4));
   ORCH_FAULT("submit.cache_asked");
   post.event = std::move(event);
-  RETURN_IF_ERROR(PostAndWait(std::move(post), deadline_micros));
-  return id;
+  RunKey key = 0;
+  RETURN_IF_ERROR(PostAndWait(std::move(post), deadline_micros, &key));
+  return queries_->GetRun(key);
 }
 
 absl::StatusOr<CheckedPipeline> EngineImpl::CheckPipeline(const SubmitCommand& command) {

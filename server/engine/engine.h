@@ -223,8 +223,8 @@ class Engine {
   // Takes no new work, lets the loop finish what it has, closes the hub and the store. Local steps go on.
   virtual void Shutdown() = 0;
 
-  // The new (or, for a repeated request_id, the first) run's id.
-  virtual absl::StatusOr<std::string> SubmitRun(SubmitCommand command, int64_t deadline_micros) = 0;
+  // The new run as it is once committed, or for a repeated request_id the first one as it is now.
+  virtual absl::StatusOr<store::RunRecord> SubmitRun(SubmitCommand command, int64_t deadline_micros) = 0;
   // Everything that SubmitRun would refuse, at once.
   virtual absl::StatusOr<CheckedPipeline> CheckPipeline(const SubmitCommand& command) = 0;
   virtual absl::StatusOr<PipelineRow> RegisterPipeline(SubmitCommand command, int64_t deadline_micros) = 0;

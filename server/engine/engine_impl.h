@@ -45,7 +45,7 @@ class EngineImpl : public Engine, private TurnSink {
   absl::Status Open();
 
   void Shutdown() override;
-  absl::StatusOr<std::string> SubmitRun(SubmitCommand command, int64_t deadline_micros) override;
+  absl::StatusOr<store::RunRecord> SubmitRun(SubmitCommand command, int64_t deadline_micros) override;
   absl::StatusOr<CheckedPipeline> CheckPipeline(const SubmitCommand& command) override;
   absl::StatusOr<PipelineRow> RegisterPipeline(SubmitCommand command, int64_t deadline_micros) override;
   absl::Status CancelRun(RunKey run, std::vector<StepIx> steps, bool force, int64_t deadline_micros) override;

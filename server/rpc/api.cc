@@ -57,16 +57,20 @@ struct Api::Parts {
   }
 
   // The C library keeps what a large request took, ten times its size, until it happens to be on top of the heap. Soon
-  // after the answer, when gRPC has let go of the message; once for many.
+  // after the answer, when gRPC has let go of the message; once for many, and once more for those answered meanwhile.
   void GiveMemoryBack() {
-    if (gives_back.exchange(true)) return;
-    pool.PostAfter(1'000'000, [this] {
-      gives_back = false;
+    if (large_calls.fetch_add(1) == 0) GiveMemoryBackSoon(1);
+  }
+
+  void GiveMemoryBackSoon(int64_t answered) {
+    pool.PostAfter(1'000'000, [this, answered] {
       GiveHeapBack();
+      const int64_t since = large_calls.fetch_sub(answered) - answered;
+      if (since > 0) GiveMemoryBackSoon(since);
     });
   }
 
-  std::atomic<bool> gives_back{false};
+  std::atomic<int64_t> large_calls{0};  // whose memory is still to be given back
   Metrics metrics;
   RunNames names;
   Facts facts;

@@ -97,8 +97,7 @@ absl::Status RunApi::SubmitRun(const CallContext& context, const v1::SubmitRunRe
     return absl::OkStatus();
   }
   const std::vector<Violation> warnings = CacheWarnings(command.pipeline());
-  ASSIGN_OR_RETURN(const std::string id, api_.engine->SubmitRun(std::move(command), context.deadline_micros));
-  ASSIGN_OR_RETURN(const store::RunRecord record, api_.engine->queries().FindRun("default", id));
+  ASSIGN_OR_RETURN(const store::RunRecord record, api_.engine->SubmitRun(std::move(command), context.deadline_micros));
   *run = ToRun(record, api_.facts->pages());
   for (const Violation& v : warnings) {
     v1::Violation* warning = run->add_warnings();

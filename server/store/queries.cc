@@ -52,6 +52,14 @@ absl::StatusOr<RunRecord> QueriesImpl::FindRun(absl::string_view project, absl::
   });
 }
 
+absl::StatusOr<bool> QueriesImpl::HasRun(absl::string_view project, absl::string_view name_or_id) {
+  return pool_->Read("looking for a run", [&](Connection& c) -> absl::StatusOr<bool> {
+    auto s = c.Prepare(
+        "SELECT 1 FROM run WHERE project = ? AND name = ? UNION ALL SELECT 1 FROM run WHERE id = ? AND project = ?");
+    return s.Text(project).Text(name_or_id).Text(name_or_id).Text(project).Next();
+  });
+}
+
 absl::StatusOr<RunRecord> QueriesImpl::GetRun(RunKey key) {
   return pool_->Read("reading a run", [&](Connection& c) -> absl::StatusOr<RunRecord> {
     auto s = c.Prepare(RunSql("r.key = ?"));

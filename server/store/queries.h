@@ -154,6 +154,8 @@ class Queries {
 
   // By name or id. NOT_FOUND (RUN_NOT_FOUND) with near names in the message.
   virtual absl::StatusOr<RunRecord> FindRun(absl::string_view project, absl::string_view name_or_id) = 0;
+  // Would FindRun find one?
+  virtual absl::StatusOr<bool> HasRun(absl::string_view project, absl::string_view name_or_id) = 0;
   virtual absl::StatusOr<RunRecord> GetRun(RunKey key) = 0;
   // Those before the present one, oldest first.
   virtual absl::StatusOr<std::vector<GenerationRow>> ListGenerations(RunKey run) = 0;

@@ -16,6 +16,7 @@ class QueriesImpl : public Queries {
   QueriesImpl(std::unique_ptr<ConnectionPool> pool, int page_rows) : pool_(std::move(pool)), page_rows_(page_rows) {}
 
   absl::StatusOr<RunRecord> FindRun(absl::string_view project, absl::string_view name_or_id) override;
+  absl::StatusOr<bool> HasRun(absl::string_view project, absl::string_view name_or_id) override;
   absl::StatusOr<RunRecord> GetRun(RunKey key) override;
   absl::StatusOr<std::vector<GenerationRow>> ListGenerations(RunKey run) override;
   absl::StatusOr<LiveRun> LoadEndedRun(RunKey key) override;

@@ -57,15 +57,15 @@ void Measure(Engine* engine, const char* what, int n, std::function<PipelineSpec
   shelf[command.spec_bytes] = std::move(make);
   const int64_t syncs = engine->stats().syncs;
   const auto begin = std::chrono::steady_clock::now();
-  const auto id = engine->SubmitRun(std::move(command), 60'000'000);
-  if (!id.ok()) {
-    printf("%s: %s\n", what, id.status().ToString().c_str());
+  const auto submitted = engine->SubmitRun(std::move(command), 60'000'000);
+  if (!submitted.ok()) {
+    printf("%s: %s\n", what, submitted.status().ToString().c_str());
     return;
   }
   const auto accepted = std::chrono::steady_clock::now();
   int64_t after = 0;
   for (;;) {
-    const auto run = engine->queries().FindRun("default", *id);
+    const auto run = engine->queries().FindRun("default", submitted->header.id);
     if (run.ok() && IsTerminal(run->row.state)) {
       if (run->row.state != RunState::kSucceeded) printf("%s: %s\n", what, run->row.message.c_str());
       break;

@@ -2,8 +2,8 @@
 """The tables of docs/flavors.md between `<!-- conformance:begin -->` and its end: a row for each test of the two suites, a column
 for each flavor, a word where the test has passed.
 
-`tests/conformance/table.py --write` puts in what the runs since the last build folder was made have filled; a flavor that has not
-run keeps what the page has. Without it the tables are printed.
+`tests/conformance/table.py --write` puts in what the runs since the last build folder was made have filled; what has not run keeps
+what the page has. Without it the tables are printed.
 """
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def read(page: str) -> dict[tuple[str, str, str], str]:
 
 
 def faults(page: str) -> list[str]:
-    """Cells that no test fills, and words that a test would not fill in."""
+    """Cells that no test fills, words that a test would not fill in, and cells left empty though a test fills them."""
     known = {}
     for table, suite in suites().items():
         for row, title in rows(suite).items():
@@ -61,11 +61,18 @@ def faults(page: str) -> list[str]:
             found.append(f"{' / '.join(place)}: there is no such test or flavor")
         elif word and word != known[place]:
             found.append(f"{' / '.join(place)}: the page says `{word}`, " + (f"its test `{known[place]}`" if known[place] else "no test fills it"))
+        elif not word and known[place]:
+            found.append(f"{' / '.join(place)}: the page says nothing, its test `{known[place]}`")
     return found
 
 
 def short(title: str) -> str:
-    return title.split("`: ")[0] + "`" if "`: " in title else title.split(": ")[0]
+    """A row's title up to its colon; a colon between backticks is none."""
+    parts = title.split(": ")
+    for count in range(1, len(parts)):
+        if (begin := ": ".join(parts[:count])).count("`") % 2 == 0:
+            return begin
+    return title
 
 
 def tables() -> str:
@@ -81,12 +88,11 @@ def tables() -> str:
         filled = {}
         for name in columns:
             path = RESULTS / f"{table}.{name}.json"
-            filled[name] = json.loads(path.read_text()) if path.exists() else None
+            filled[name] = json.loads(path.read_text()) if path.exists() else {}
         for row, title in rows(suite).items():
             words = []
             for flavor, name in zip(here, columns):
-                cells = filled[name]
-                word = old.get((table, title, name), "") if cells is None else cells.get(row, "")
+                word = filled[name].get(row, old.get((table, title, name), ""))
                 words.append("" if row in flavor.lacks else word)
             out.append(f"| {title} | " + " | ".join(words) + " |")
     lacking = [f"- {column(flavor)}: " + "; ".join(f"{short(rows(suite)[row])} – {why}" for suite in suites().values() if takes_part(suite, flavor)

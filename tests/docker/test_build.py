@@ -126,6 +126,11 @@ class Build(unittest.TestCase):
         run = self.daemon.submit(json.dumps({"name": "p", "steps": [{"name": "a", "command": ["echo", "here"], "image": made["image"]}]}),
                                  "--orchestrator", "puller", name="run/q.json")
         self.daemon.ctl("wait-run", run, "--timeout", "120s")
+        # What names no registry goes to the stack's.
+        self.daemon.ctl("register-stack", "pushing", "--orchestrator", "puller", "--image-registry", f"{registry.host}/stack")
+        file = self.daemon.file(json.dumps({"name": "r", "steps": [{"name": "a", "command": ["true"], "image": {"build": {"base": "orch-base:1"}}}]}), "run/r.json")
+        run = self.daemon.ctl("submit", file, "--stack", "pushing", "--build-host", self.engine.address, "--wait", DOCKER_CONFIG=str(login)).stdout.splitlines()[0]
+        self.assertIn(f"{registry.host}/stack/orch-build@sha256:", self.daemon.ctl("get-run", run, "-o", "json").stdout + self.daemon.ctl("list-steps", run, "-o", "json").stdout + self.daemon.ctl("get-pipeline", "r", "-o", "json").stdout)
         for text in (done.stderr, done.stdout, refused.stderr):
             self.assertNotIn(PASSWORD, text)
 

@@ -1,5 +1,6 @@
 """What deploy/ ships: the unit keeps steps alive over a restart, the sample configuration is valid and complete."""
 import configparser
+import fnmatch
 import re
 import shutil
 import subprocess
@@ -55,6 +56,23 @@ class SampleConfiguration(unittest.TestCase):
         fields = re.findall(r"^\s*(\w+):", self.print_config("data_dir: /var/lib/orchd\n"), flags=re.M)
         text = CONFIG.read_text()
         self.assertEqual([f for f in fields if not re.search(rf"^#?\s*{f}:", text, flags=re.M)], [])
+
+
+class Image(unittest.TestCase):
+    def test_what_its_build_sees_is_enough(self) -> None:
+        """Without tests/, which .dockerignore leaves out, and without GoogleTest, which the build's packages have not."""
+        asked = re.search(r"RUN (cmake --preset release.*) \\\n && (cmake --build .*) \\\n", (ROOT / "deploy/Containerfile").read_text())
+        assert asked is not None
+        left_out = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line[:1] not in ("#", "!", "")]
+        with tempfile.TemporaryDirectory() as folder:
+            for entry in ROOT.iterdir():
+                if any(fnmatch.fnmatch(entry.name, pattern) for pattern in left_out):
+                    continue
+                (shutil.copytree if entry.is_dir() else shutil.copy)(entry, Path(folder) / entry.name)
+            # Dry: that every file is there and every target is known.
+            for command in (f"{asked[1]} -DCMAKE_DISABLE_FIND_PACKAGE_GTest=ON", f"{asked[2]} -- -n"):
+                done = subprocess.run(command.split(), cwd=folder, capture_output=True, text=True)
+                self.assertEqual(done.returncode, 0, done.stdout[-2000:] + done.stderr[-2000:])
 
 
 if __name__ == "__main__":

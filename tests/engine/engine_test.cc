@@ -30,13 +30,14 @@ TEST_F(EngineFixture, ARepeatedRequestGetsTheFirstAnswer) {
     b.Step("a", {"/bin/true"});
     return std::move(b.spec());
   };
-  const auto submit = [&](const std::string& fingerprint) {
+  const auto submit = [&](const std::string& fingerprint) -> absl::StatusOr<std::string> {
     SubmitCommand command;
     command.spec = make();
     command.spec_bytes = shelf_.Put(make);
     command.request_id = "r-1";
     command.fingerprint = fingerprint;
-    return engine_->SubmitRun(std::move(command), 10'000'000);
+    ASSIGN_OR_RETURN(const store::RunRecord run, engine_->SubmitRun(std::move(command), 10'000'000));
+    return run.header.id;
   };
   const auto first = submit("f");
   ASSERT_TRUE(first.ok()) << first.status();

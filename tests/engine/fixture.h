@@ -103,7 +103,8 @@ class EngineFixture : public ::testing::Test {
     command.spec = make();
     command.spec_bytes = shelf_.Put(std::move(make));
     command.name = std::move(name);
-    return engine_->SubmitRun(std::move(command), 10'000'000);
+    ASSIGN_OR_RETURN(const store::RunRecord run, engine_->SubmitRun(std::move(command), 10'000'000));
+    return run.header.id;
   }
   std::string Submit(std::function<PipelineSpec()> make, std::string name = "") {
     auto id = TrySubmit(std::move(make), std::move(name));

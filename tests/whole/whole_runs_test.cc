@@ -83,8 +83,8 @@ class WholeRunsTest : public EngineFixture {
     command.name = name;
     command.orchestrator = "pipelines";
     command.execution_mode = mode;
-    const auto id = engine_->SubmitRun(std::move(command), 10'000'000);
-    ASSERT_TRUE(id.ok()) << id.status();
+    const auto run = engine_->SubmitRun(std::move(command), 10'000'000);
+    ASSERT_TRUE(run.ok()) << run.status();
   }
   std::map<std::string, StepState> States(const std::string& run) {
     std::map<std::string, StepState> out;

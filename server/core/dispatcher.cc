@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "server/base/check.h"
 #include "server/base/planted.h"
@@ -14,9 +15,10 @@ namespace orch {
 namespace {
 // A platform with fewer attempts than this is not kept waiting for more.
 constexpr int64_t kBusyEnough = 2;
-}  // namespace
-namespace {
 constexpr int kSweepTurn = 256;  // steps
+constexpr char kOrchestrator[] = "orchestrator";
+constexpr char kArtifactStore[] = "artifact store";
+constexpr char kPool[] = "pool";
 }  // namespace
 
 Dispatcher::Dispatcher(CorePolicy policy)
@@ -93,6 +95,7 @@ void Dispatcher::Tick(Now now) {
     timers_.pop();
     FireTimer(timer);
   }
+  DropDeadTimers();
   RunSweeps(policy_.slice);
   DrainEnded(policy_.slice);
   hooks_.Tick(now);
@@ -297,7 +300,34 @@ void Dispatcher::AdoptGraph(RunInMemory& run) {
   }
 }
 
+// Who submits has looked, but what it found may have been taken away since. Before that nobody may have told of it.
+absl::Status Dispatcher::CheckComponents(const RunHeader& header, const Graph& graph) const {
+  if (removed_.empty()) return absl::OkStatus();
+  const auto gone = [&](const char* kind, const std::string& name, absl::string_view reason,
+                        absl::string_view verb) -> absl::Status {
+    if (removed_.count({kind, name}) == 0) return absl::OkStatus();
+    return Error(absl::StatusCode::kNotFound, reason,
+                 absl::StrCat(kind, " `", name, "` has just been deleted; see orchctl ", verb));
+  };
+  const auto orchestrator = [&](const std::string& name) {
+    return gone(kOrchestrator, name, "ORCHESTRATOR_NOT_FOUND", "list-orchestrators");
+  };
+  RETURN_IF_ERROR(gone(kArtifactStore, header.artifact_store, "ARTIFACT_STORE_NOT_FOUND", "list-artifact-stores"));
+  RETURN_IF_ERROR(orchestrator(header.orchestrator));
+  const auto& templates = graph.templates();
+  for (uint32_t t = 0; t < templates.size(); ++t) {
+    if (templates[t].removed) continue;
+    RETURN_IF_ERROR(orchestrator(graph.spec().steps[t].options().orchestrator));
+    for (const Demand& demand : templates[t].demands) {
+      if (!absl::StartsWith(demand.pool, "pool/")) continue;
+      RETURN_IF_ERROR(gone(kPool, demand.pool.substr(5), "POOL_NOT_FOUND", "list-pools"));
+    }
+  }
+  return absl::OkStatus();
+}
+
 absl::Status Dispatcher::On(RunSubmitted& event) {
+  RETURN_IF_ERROR(CheckComponents(event.header, *event.graph));
   auto owned = std::make_unique<RunInMemory>();
   RunInMemory& run = *owned;
   run.header = std::move(event.header);
@@ -325,6 +355,7 @@ absl::Status Dispatcher::On(RunSubmitted& event) {
 
 absl::Status Dispatcher::On(OrchestratorChanged& event) {
   const uint32_t number = InternOrchestrator(event.name);
+  if (event.present) removed_.erase({kOrchestrator, event.name});
   for (const PoolId pool : orchestrators_[number].limited) pools_.ClearCapacity(pool);
   orchestrators_[number].limited.clear();
   orchestrators_[number].present = event.present;
@@ -345,8 +376,24 @@ absl::Status Dispatcher::On(OrchestratorRemoved& event) {
     return Error(absl::StatusCode::kFailedPrecondition, "ORCHESTRATOR_IN_USE",
                  absl::StrCat("runs that have not ended use orchestrator `", event.name, "`; cancel them or wait"));
   }
+  removed_.emplace(kOrchestrator, event.name);
   OrchestratorChanged gone{event.name, false, {}, 0, 0};
   return On(gone);
+}
+
+absl::Status Dispatcher::On(ArtifactStoreChanged& event) {
+  if (event.present) {
+    removed_.erase({kArtifactStore, event.name});
+    return absl::OkStatus();
+  }
+  for (const auto& [key, run] : runs_) {
+    if (run->header.artifact_store != event.name) continue;
+    return Error(absl::StatusCode::kFailedPrecondition, "ARTIFACT_STORE_IN_USE",
+                 absl::StrCat("run `", run->header.name, "` keeps its artifacts in artifact store `", event.name,
+                              "` and has not ended; cancel it or wait"));
+  }
+  removed_.emplace(kArtifactStore, event.name);
+  return absl::OkStatus();
 }
 
 absl::Status Dispatcher::On(OrchestratorHealthChanged& event) {
@@ -365,8 +412,10 @@ absl::Status Dispatcher::On(PoolChanged& event) {
   }
   const PoolId pool = pools_.Intern(absl::StrCat("pool/", event.name));
   if (event.present) {
+    removed_.erase({kPool, event.name});
     pools_.SetCapacity(pool, event.slots);
   } else {
+    removed_.emplace(kPool, event.name);
     pools_.ClearCapacity(pool);
   }
   pass_needed_ = true;

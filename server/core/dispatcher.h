@@ -87,6 +87,9 @@ class Dispatcher {
   int64_t live_attempts() const { return live_attempts_; }
   const HookQueue& hooks() const { return hooks_; }
   size_t ready_steps() const { return ready_.size(); }
+  // Timers that are set, also for what has ended; and steps that are woken when an artifact lands. For tests.
+  size_t timers() const { return timers_.size(); }
+  size_t awaiting_artifacts() const;
   int64_t late_events() const { return late_events_; }
   // Of the cache's entries as decided; see CacheChanges.
   uint64_t cache_version() const { return cache_changes_.version(); }
@@ -145,6 +148,11 @@ class Dispatcher {
     }
   };
 
+  struct Timers : std::priority_queue<Timer, std::vector<Timer>, std::greater<>> {
+    using priority_queue::c;  // for those that are not on top
+  };
+  static constexpr size_t kFewTimers = 4096;
+
   struct Unshown {
     int64_t due;
     RunKey run;
@@ -173,6 +181,7 @@ class Dispatcher {
   absl::Status On(FanoutResolved& event);
   absl::Status On(OrchestratorChanged& event);
   absl::Status On(OrchestratorRemoved& event);
+  absl::Status On(ArtifactStoreChanged& event);
   absl::Status On(OrchestratorHealthChanged& event);
   absl::Status On(OrchestratorProbed& event);
   absl::Status On(PoolChanged& event);
@@ -186,6 +195,9 @@ class Dispatcher {
   void AdoptGraph(RunInMemory& run);
   void ForgetWork(RunKey key);
   static std::vector<bool> ChooseSteps(const RunRetried& event);
+  static std::optional<uint32_t> SlotOf(const Graph& graph, const ArtifactRow& artifact, StepState state,
+                                        uint32_t earlier_attempts);
+  absl::Status CheckComponents(const RunHeader& header, const Graph& graph) const;
   static std::shared_ptr<const Graph> WithoutChosenFanouts(std::shared_ptr<const Graph> graph,
                                                            const std::vector<bool>& chosen);
   void RemoveStep(RunInMemory& run, StepIx ix, std::string message);
@@ -246,6 +258,7 @@ class Dispatcher {
   std::vector<ArtifactId> WhenValuesOf(const RunInMemory& run, StepIx ix) const;
   void AskToResolve(RunInMemory& run, StepIx ix);
   void AwaitArtifacts(const RunInMemory& run, StepIx ix);
+  void AwaitNoMore(const RunInMemory& run, StepIx ix);
   void WakeForArtifact(const std::string& project, const std::string& name);
   std::string UnmetMessage(const RunInMemory& run, StepIx ix, Reason unmet) const;
   void SubmitNow(RunInMemory& run, StepIx ix, LiveAttempt& attempt);
@@ -253,6 +266,8 @@ class Dispatcher {
   ArtifactId Land(RunInMemory& run, StepIx ix, uint32_t attempt, const StoredOutput& output, bool early);
   void FinishWell(RunInMemory& run, StepIx ix, std::string cache_key, std::string parts_json);
   void FireTimer(const Timer& timer);
+  bool IsAlive(const Timer& timer) const;
+  void DropDeadTimers();
 
   // what an orchestrator takes
   int AllowanceOf(const OrchestratorState& orchestrator, int most) const;
@@ -301,9 +316,12 @@ class Dispatcher {
   CacheChanges cache_changes_;
   std::deque<std::string> overtaken_;            // keys whose leader has just started
   std::deque<std::pair<RunKey, StepIx>> woken_;  // steps whose leader has ended
-  std::priority_queue<Timer, std::vector<Timer>, std::greater<>> timers_;
+  Timers timers_;
+  size_t most_timers_ = kFewTimers;  // then those that nobody needs any more are dropped
   // (project, artifact's name) → steps that have asked for it and were told, or may be told, that it is not there.
   std::map<std::pair<std::string, std::string>, std::set<std::pair<RunKey, StepIx>>> awaited_;
+  // (kind, name) of components that were taken away since the start and are not there again.
+  std::set<std::pair<std::string, std::string>> removed_;
   std::deque<Unshown> unshown_;  // READY steps that are not on record yet, oldest first
   std::vector<RunKey> dirty_runs_;
   std::vector<std::pair<RunKey, StepIx>> dirty_steps_;

@@ -513,6 +513,23 @@ void Dispatcher::StopAttempt(RunInMemory& run, StepIx ix, Reason reason, bool fo
   out_.intents.back().forced = force;
 }
 
+// What waits for a limit of days would stay for days, however soon it ends.
+void Dispatcher::DropDeadTimers() {
+  if (timers_.size() < most_timers_) return;
+  std::erase_if(timers_.c, [this](const Timer& timer) { return !IsAlive(timer); });
+  std::make_heap(timers_.c.begin(), timers_.c.end(), std::greater<>());
+  most_timers_ = std::max(kFewTimers, 2 * timers_.size());
+}
+
+bool Dispatcher::IsAlive(const Timer& timer) const {
+  if (timer.kind == Timer::Kind::kOrchestrator) return true;
+  const RunInMemory* run = Find(timer.run);
+  if (run == nullptr) return false;
+  if (timer.kind == Timer::Kind::kDeadline) return timer.due == run->row.deadline_mono;
+  const StepCell& cell = run->cells[timer.ix];
+  return cell.attempt == timer.attempt && !IsTerminal(cell.state);
+}
+
 void Dispatcher::FireTimer(const Timer& timer) {
   if (timer.kind == Timer::Kind::kOrchestrator) {
     if (orchestrators_[timer.ix].wake_at == timer.due) LookAt(timer.ix);
@@ -521,8 +538,14 @@ void Dispatcher::FireTimer(const Timer& timer) {
   RunInMemory* run = FindRun(timer.run);
   if (run == nullptr) return;
   if (timer.kind == Timer::Kind::kDeadline) {
-    if (run->row.state != RunState::kRunning && run->row.state != RunState::kPaused) return;
     if (timer.due != run->row.deadline_mono) return;  // an earlier generation's
+    if (run->row.state == RunState::kHalting && run->row.reason != Reason::kRunDeadline) {
+      // A step failed, and those that were live may go on, but not for longer than the run. Why it halts stays.
+      SetRun(*run, RunEvent::kDeadlineReached, RunState::kHalting, run->row.reason, run->row.message);
+      StopLive(*run, Reason::kRunDeadline, false);
+      return;
+    }
+    if (run->row.state != RunState::kRunning && run->row.state != RunState::kPaused) return;
     SetRun(*run, RunEvent::kDeadlineReached, RunState::kHalting, Reason::kRunDeadline, "the run's time is over");
     StopLive(*run, Reason::kRunDeadline, false);
     StopRest(*run);

@@ -1,5 +1,6 @@
 // What clients ask of runs and steps: cancel, pause, skip, retry, delete.
 #include <algorithm>
+#include <set>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -47,6 +48,7 @@ absl::Status Dispatcher::On(CancelRequested& event) {
   if (run->row.state == RunState::kCancelling) {
     if (event.force && !run->row.cancel_forced) {
       run->row.cancel_forced = true;
+      SetRun(*run, RunEvent::kCancelRequested, RunState::kCancelling, run->row.reason, run->row.message);
       StopLive(*run, Reason::kCancelRequested, true);
     }
     return absl::OkStatus();
@@ -109,7 +111,9 @@ absl::Status Dispatcher::On(SkipRequested& event) {
   return absl::OkStatus();
 }
 
-// By step: whether it is reopened, or new.
+// By step: whether it is reopened, or new. With all that depends on it, and with those before it whose outputs it reads
+// and that are there no more: retention may have taken them, and without them it would begin with less than it asks
+// for.
 std::vector<bool> Dispatcher::ChooseSteps(const RunRetried& event) {
   const Graph& graph = *event.run.graph;
   std::vector<const StepRow*> rows(graph.step_count(), nullptr);
@@ -141,6 +145,47 @@ std::vector<bool> Dispatcher::ChooseSteps(const RunRetried& event) {
                         (row->state == StepState::kSkipped && SkippedForHarm(row->reason));
     if (harmed) choose(ix);
   }
+  std::vector<bool> there(graph.output_count(), false);
+  for (const ArtifactRow& artifact : event.run.artifacts) {
+    const StepRow* row = rows[artifact.ix];
+    if (row == nullptr) continue;
+    const auto slot = SlotOf(graph, artifact, row->state, row->earlier_attempts);
+    if (slot) there[*slot] = true;
+  }
+  const auto need = [&](const StepTemplate& producer, uint32_t instance, uint32_t output) {
+    const StepRow* row = rows[producer.at(instance)];
+    const uint32_t slot = producer.output_base + instance * producer.outputs + output;
+    if (row != nullptr && IsOk(row->state) && !there[slot]) choose(producer.at(instance));
+  };
+  std::set<std::pair<uint32_t, uint32_t>> needed;  // outputs, of all instances: (template, output)
+  const auto need_all = [&](uint32_t producer, uint32_t output) {
+    if (!needed.emplace(producer, output).second) return;
+    const StepTemplate& step = graph.step(producer);
+    for (uint32_t i = 0; i < step.count; ++i) need(step, i, output);
+  };
+  const auto need_input = [&](const InputBinding& input, uint32_t instance) {
+    if (input.source != InputSpec::Source::kFrom) return;
+    const StepTemplate& producer = graph.step(input.producer);
+    if (input.kind == EdgeKind::kAll) need_all(input.producer, input.output);
+    if (input.kind == EdgeKind::kIndex && input.index < producer.count) need(producer, input.index, input.output);
+    if (input.kind == EdgeKind::kItem && instance < input.item_producer.size()) {
+      need(producer, input.item_producer[instance], input.output);
+    }
+  };
+  const auto need_values = [&](const StepTemplate& step, StepIx ix) {
+    for (const WhenSource& source : step.when_sources) {
+      const std::vector<OutputSpec>& outputs = graph.spec().steps[source.producer].outputs;
+      for (uint32_t o = 0; o < outputs.size(); ++o) {
+        if (!outputs[o].value) continue;
+        if (source.input == WhenSource::kEvery) {
+          need_all(source.producer, o);
+          continue;
+        }
+        const auto [first, end] = graph.WhenInstances(ix, source);
+        for (uint32_t i = first; i < end; ++i) need(graph.step(source.producer), i, o);
+      }
+    }
+  };
   // Whole fan-ins are followed once, however many of their producers are chosen.
   std::vector<bool> followed(graph.templates().size(), false);
   while (!left.empty()) {
@@ -152,6 +197,14 @@ std::vector<bool> Dispatcher::ChooseSteps(const RunRetried& event) {
     for (uint32_t i = 0; group && i < producer.numbered(); ++i) choose(producer.at(i));
     if (!producer.Has(ix)) continue;
     const uint32_t instance = group ? 0 : producer.InstanceOf(ix);
+    if (group) {
+      for (const auto& list : producer.lists) {
+        if (list) need_input(*list, 0);
+      }
+    } else {
+      for (const InputBinding& input : producer.inputs) need_input(input, instance);
+      need_values(producer, ix);
+    }
     for (const Edge& edge : producer.edges) {
       const StepTemplate& consumer = graph.step(edge.consumer);
       if (edge.to_group) {
@@ -194,6 +247,7 @@ absl::Status Dispatcher::On(RunRetried& event) {
     return Refused("RUN_SUCCEEDED", absl::StrCat("run `", event.run.header.name, "` is ", Name(event.run.row.state),
                                                  ": only one that failed or was cancelled is retried; submit it anew"));
   }
+  RETURN_IF_ERROR(CheckComponents(event.run.header, *event.run.graph));
   ForgetWork(key);
   event.run.attempts.clear();
   event.run.graph = WithoutOpenFanouts(std::move(event.run.graph), event.run.steps);

@@ -33,6 +33,24 @@ void Dispatcher::AwaitArtifacts(const RunInMemory& run, StepIx ix) {
   }
 }
 
+size_t Dispatcher::awaiting_artifacts() const {
+  size_t out = 0;
+  for (const auto& [name, steps] : awaited_) out += steps.size();
+  return out;
+}
+
+void Dispatcher::AwaitNoMore(const RunInMemory& run, StepIx ix) {
+  if (awaited_.empty()) return;
+  for (const InputSpec& input : run.graph->SpecOf(ix).inputs) {
+    if (input.source != InputSpec::Source::kArtifact) continue;
+    const auto ref = ParseArtifactReference(input.ref);
+    const auto found = ref ? awaited_.find({run.header.project, ref->name}) : awaited_.end();
+    if (found == awaited_.end()) continue;
+    found->second.erase({run.header.key, ix});
+    if (found->second.empty()) awaited_.erase(found);
+  }
+}
+
 void Dispatcher::WakeForArtifact(const std::string& project, const std::string& name) {
   if (awaited_.empty()) return;
   const auto found = awaited_.find({project, name});
@@ -103,6 +121,7 @@ absl::Status Dispatcher::On(StepResolved& event) {
             absl::StrCat("waits for artifact `", event.waits_for, "`"));
     return absl::OkStatus();
   }
+  AwaitNoMore(*run, ix);
   detail.external = std::move(event.external);
   if (event.hit) {
     if (!cache_changes_.Unchanged(event.cache_key, event.as_of)) {  // it is another entry by now, or none

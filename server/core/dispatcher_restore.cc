@@ -38,21 +38,29 @@ RunInMemory& Dispatcher::Adopt(StoredRun stored) {
     detail.logged = true;
   }
   for (const ArtifactRow& artifact : stored.artifacts) {
-    // Those of the cache have no attempt.
     const auto before = earlier.find(artifact.ix);
-    const bool counts = run.cells[artifact.ix].state == StepState::kCached
-                            ? artifact.attempt == 0
-                            : artifact.attempt > (before == earlier.end() ? 0 : before->second);
-    const std::vector<OutputSpec>& outputs = run.graph->SpecOf(artifact.ix).outputs;
-    const auto found =
-        std::find_if(outputs.begin(), outputs.end(), [&](const OutputSpec& o) { return o.name == artifact.output; });
-    if (found == outputs.end() || !counts || !run.graph->Has(artifact.ix)) continue;
-    const auto output = static_cast<uint32_t>(found - outputs.begin());
-    ArtifactId& slot = run.artifacts[run.graph->OutputSlot(artifact.ix, output)];
+    const auto place =
+        SlotOf(*run.graph, artifact, run.cells[artifact.ix].state, before == earlier.end() ? 0 : before->second);
+    if (!place) continue;
+    ArtifactId& slot = run.artifacts[*place];
     slot = std::max(slot, artifact.id);
-    if (artifact.early) run.early_closed.insert({artifact.ix, output});
+    if (artifact.early) {
+      run.early_closed.insert({artifact.ix, *place - run.graph->OutputSlot(artifact.ix, 0)});
+    }
   }
   return run;
+}
+
+// Where a step's output is in the run's table of outputs; nothing if it does not count any more.
+std::optional<uint32_t> Dispatcher::SlotOf(const Graph& graph, const ArtifactRow& artifact, StepState state,
+                                           uint32_t earlier_attempts) {
+  // Those of the cache have no attempt.
+  const bool counts = state == StepState::kCached ? artifact.attempt == 0 : artifact.attempt > earlier_attempts;
+  const std::vector<OutputSpec>& outputs = graph.SpecOf(artifact.ix).outputs;
+  const auto found =
+      std::find_if(outputs.begin(), outputs.end(), [&](const OutputSpec& o) { return o.name == artifact.output; });
+  if (found == outputs.end() || !counts || !graph.Has(artifact.ix)) return std::nullopt;
+  return graph.OutputSlot(artifact.ix, static_cast<uint32_t>(found - outputs.begin()));
 }
 
 // Who reads what was published early need not wait for its producer.

@@ -67,6 +67,7 @@ void Dispatcher::EndStep(RunInMemory& run, StepIx ix, StepEvent event, StepState
                          std::string message) {
   Dequeue(run, ix);
   LeaveFlight(run, ix);
+  AwaitNoMore(run, ix);
   StepRow& row = Detail(run, ix).row;
   row.ended = std::max(now_.wall, row.started);
   SetStep(run, ix, event, to, reason, std::move(message));

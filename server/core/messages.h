@@ -47,6 +47,8 @@ struct FoundHits {
   std::vector<std::string> runs;
 };
 
+// NOT_FOUND (ORCHESTRATOR_NOT_FOUND, ARTIFACT_STORE_NOT_FOUND, POOL_NOT_FOUND) if what it needs was taken away since it
+// was checked.
 struct RunSubmitted {
   RunHeader header;  // `key` is given by the dispatcher
   std::shared_ptr<const Graph> graph;
@@ -191,6 +193,12 @@ struct OrchestratorChanged {
 struct OrchestratorRemoved {
   std::string name;
 };
+// Taking a store away (`present` false) is refused with FAILED_PRECONDITION (ARTIFACT_STORE_IN_USE) while a run that
+// has not ended keeps its artifacts there.
+struct ArtifactStoreChanged {
+  std::string name;
+  bool present = true;
+};
 struct OrchestratorHealthChanged {
   std::string name;
   bool healthy = true;
@@ -224,11 +232,12 @@ struct HookReported {
   AttemptEnd end;    // kEnded, kRefused
 };
 
-using Event = std::variant<RunSubmitted, CancelRequested, PauseRequested, ResumeRequested, SkipRequested, RunRetried,
-                           RunsDeleted, AttemptAccepted, AttemptRefused, AttemptNotFound, AttemptHeldUp, AttemptStarted,
-                           HeartbeatReceived, AttemptEnded, OutputsStored, ArtifactPublished, StepResolved,
-                           StepsResolved, FanoutResolved, CacheEntriesRemoved, OrchestratorChanged, OrchestratorRemoved,
-                           OrchestratorHealthChanged, OrchestratorProbed, PoolChanged, SecretRemoved, HookReported>;
+using Event =
+    std::variant<RunSubmitted, CancelRequested, PauseRequested, ResumeRequested, SkipRequested, RunRetried, RunsDeleted,
+                 AttemptAccepted, AttemptRefused, AttemptNotFound, AttemptHeldUp, AttemptStarted, HeartbeatReceived,
+                 AttemptEnded, OutputsStored, ArtifactPublished, StepResolved, StepsResolved, FanoutResolved,
+                 CacheEntriesRemoved, OrchestratorChanged, OrchestratorRemoved, ArtifactStoreChanged,
+                 OrchestratorHealthChanged, OrchestratorProbed, PoolChanged, SecretRemoved, HookReported>;
 
 // --- intents ---
 

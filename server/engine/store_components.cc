@@ -119,6 +119,7 @@ absl::StatusOr<ArtifactStoreRow> EngineImpl::PutArtifactStore(ArtifactStoreRow r
   Post post;
   post.rows = std::make_unique<Batch>();
   post.rows->artifact_stores.push_back(row);
+  post.event = ArtifactStoreChanged{row.name};
   RETURN_IF_ERROR(PostAndWait(std::move(post), deadline_micros));
   stores_->Put(row.name, std::move(home));
   MutexLock lock(&mutex_);
@@ -141,16 +142,29 @@ absl::Status EngineImpl::DeleteArtifactStore(absl::string_view name, int64_t dea
                    absl::StrCat("stack `", stack.name, "` names artifact store `", name, "`"));
     }
   }
-  ASSIGN_OR_RETURN(const int64_t copies, queries_->CountBlobCopies(name));
-  if (copies > 0) {
-    return Error(absl::StatusCode::kFailedPrecondition, "ARTIFACT_STORE_IN_USE",
-                 absl::StrCat("artifact store `", name, "` has ", copies,
-                              " blobs of artifacts that are kept; delete or prune their runs first"));
+  // From here on no run begins with it, and none is left that could still bring something.
+  Post closed;
+  closed.event = ArtifactStoreChanged{std::string(name), false};
+  RETURN_IF_ERROR(PostAndWait(std::move(closed), deadline_micros));
+  const auto copies = queries_->CountBlobCopies(name);
+  absl::Status status = copies.status();
+  if (copies.value_or(0) > 0) {
+    status = Error(absl::StatusCode::kFailedPrecondition, "ARTIFACT_STORE_IN_USE",
+                   absl::StrCat("artifact store `", name, "` has ", *copies,
+                                " blobs of artifacts that are kept; delete or prune their runs first"));
   }
-  Post post;
-  post.rows = std::make_unique<Batch>();
-  post.rows->deleted_artifact_stores.emplace_back(name);
-  RETURN_IF_ERROR(PostAndWait(std::move(post), deadline_micros));
+  if (status.ok()) {
+    Post post;
+    post.rows = std::make_unique<Batch>();
+    post.rows->deleted_artifact_stores.emplace_back(name);
+    status = PostAndWait(std::move(post), deadline_micros);
+  }
+  if (!status.ok()) {
+    Post open;
+    open.event = ArtifactStoreChanged{std::string(name)};
+    mailbox_.Put(std::move(open));
+    return status;
+  }
   stores_->Remove(std::string(name));
   MutexLock lock(&mutex_);
   components_.artifact_stores.erase(FindName(components_.artifact_stores, name));

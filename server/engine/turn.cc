@@ -103,7 +103,7 @@ void Turn::Apply(Post& post) {
     const bool stored = std::holds_alternative<OutputsStored>(*post.event);
     const int64_t open_before = core_->live_attempts();
     waiting.status = core_->Apply(*std::move(post.event), now);
-    if (submitted) {
+    if (submitted && waiting.status.ok()) {
       waiting.number = core_->last_run_key();
       post.run->header.key = waiting.number;
       sink_->AddRun(std::move(post.run));

@@ -219,6 +219,66 @@ TEST(RetryRunTest, WhatDidNotSucceedBeginsAgain) {
   EXPECT_EQ(Why(s.Retry()), "RUN_SUCCEEDED");
 }
 
+TEST(RetryRunTest, WhatRetentionHasTakenIsMadeAgain) {
+  Scene s;
+  PipelineBuilder p;
+  p.Step("raw").Out("x").Step("a").In("x", "raw.x").Out("x").Out("y").Step("b").In("x", "a.x").Step("d").After({"a"});
+  s.Submit(p);
+  s.Succeed("raw");
+  s.Succeed("a");
+  s.Succeed("d");
+  s.Fail("b");
+  s.Prune("raw");
+  (void)s.Wants();
+  EXPECT_TRUE(s.Retry().ok());
+  EXPECT_EQ(s.States(), "raw:SUCCEEDED a:SUCCEEDED b:SUBMITTING d:SUCCEEDED") << "nobody reads what is gone";
+  s.Fail("b");
+  s.Prune("a");
+  (void)s.Wants();
+  EXPECT_TRUE(s.Retry().ok());
+  EXPECT_EQ(s.States(), "raw:SUBMITTING a:WAITING b:WAITING d:WAITING") << "with all that depends on it";
+  s.Succeed("raw");
+  s.Succeed("a");
+  s.Succeed("b");
+  s.Succeed("d");
+  EXPECT_EQ(s.Run(), RunState::kSucceeded);
+}
+
+TEST(RetryRunTest, AFanInIsWholeThoughRetentionHasTakenAPart) {
+  Scene s;
+  PipelineBuilder p;
+  p.Step("a")
+      .Foreach("i", {"1", "2", "3"})
+      .Out("x")
+      .Step("b")
+      .In("x", "a[*].x")
+      .Step("c")
+      .Foreach("i", {"1", "2", "3"});
+  p.In("x", "a[item].x");
+  s.Submit(p);
+  for (const char* step : {"a[0]", "a[1]", "a[2]", "c[0]", "c[1]", "c[2]"}) s.Succeed(step);
+  s.Fail("b");
+  s.Prune("a[1]");
+  EXPECT_TRUE(s.Retry().ok());
+  EXPECT_EQ(s.States(),
+            "a[0]:SUCCEEDED a[1]:SUBMITTING a[2]:SUCCEEDED b:WAITING c[0]:SUCCEEDED c[1]:WAITING c[2]:SUCCEEDED");
+  s.Succeed("a[1]");
+  EXPECT_EQ(s.State("b"), StepState::kSubmitting);
+}
+
+TEST(RetryRunTest, TheValuesThatAConditionReadsAreMadeAgain) {
+  Scene s;
+  PipelineBuilder p;
+  p.Step("a").Out("n", true).Step("b").After({"a"}).When(".a.n > 1");
+  s.Submit(p);
+  s.Succeed("a");
+  s.Resolve("b", false);
+  s.Fail("b");
+  s.Prune("a");
+  EXPECT_TRUE(s.Retry().ok());
+  EXPECT_EQ(s.States(), "a:SUBMITTING b:WAITING");
+}
+
 TEST(RetryRunTest, TheNextDaemonGoesOnWithIt) {
   Scene s;
   PipelineBuilder p;

@@ -449,6 +449,35 @@ TEST(TimeoutTest, OfTheWholeRun) {
   EXPECT_EQ(s.Run(), RunState::kFailed);
 }
 
+TEST(TimeoutTest, OfARunThatHaltsAlready) {
+  Scene s;
+  s.Submit(Dag("a b->c"), {ExecutionMode::kStopOnFailure, 0, 60 * kSecond});
+  s.Start("b");
+  s.Fail("a");
+  EXPECT_EQ(s.Run(), RunState::kHalting);
+  (void)s.Wants();
+  s.Restart();
+  (void)s.Wants();
+  s.Pass(61 * kSecond);
+  EXPECT_THAT(s.Wants(), ElementsAre("cancel b"));
+  EXPECT_EQ(s.ReasonOf("b"), Reason::kRunDeadline);
+  s.EndStopped("b");
+  EXPECT_EQ(s.Run(), RunState::kFailed);
+  EXPECT_EQ(s.RunReason(), Reason::kStepFailed) << "what came first";
+}
+
+TEST(TimeoutTest, ThoseOfWhatHasEndedAreDropped) {
+  Scene s;
+  PipelineBuilder p;
+  for (int i = 0; i < 300; ++i) p.Step(absl::StrCat("s", i)).Run(30 * 86'400 * kSecond).Queue(86'400 * kSecond);
+  for (int run = 0; run < 30; ++run) {
+    s.Submit(p);
+    for (int i = 0; i < 300; ++i) s.Succeed(absl::StrCat("s", i));
+    s.Pass(kSecond);
+  }
+  EXPECT_LT(s.core().timers(), 5000u) << "of 18,000";
+}
+
 TEST(SlotsTest, CapacityPoolsAndMaxParallel) {
   Scene s;
   s.Offer({{"cpu", 2000}});
@@ -568,6 +597,41 @@ TEST(SlotsTest, AnUnhealthyOrAbsentOrchestratorGetsNothing) {
   EXPECT_EQ(s.State("a"), StepState::kSubmitting);
   s.Succeed("a");
   EXPECT_TRUE(s.Apply(OrchestratorRemoved{"o"}).ok());
+}
+
+// Its client looked before it was taken away, and comes after.
+TEST(SlotsTest, ARunThatNeedsWhatIsGoneIsRefused) {
+  Scene s;
+  const auto submit = [&](const char* store, const char* pool) {
+    PipelineBuilder p;
+    p.Step("a");
+    if (*pool != 0) p.Pool(pool, 1);
+    RunSubmitted event;
+    event.header.id = "late";
+    event.header.orchestrator = "o";
+    event.header.artifact_store = store;
+    event.graph = p.Graph();
+    return std::string(ReasonOf(s.Apply(std::move(event))));
+  };
+  EXPECT_TRUE(s.Apply(OrchestratorRemoved{"o"}).ok());
+  EXPECT_EQ(submit("", ""), "ORCHESTRATOR_NOT_FOUND");
+  EXPECT_TRUE(s.Apply(OrchestratorChanged{"o"}).ok());
+  EXPECT_TRUE(s.Apply(PoolChanged{"db", 2, false}).ok());
+  EXPECT_EQ(submit("", "db"), "POOL_NOT_FOUND");
+  EXPECT_TRUE(s.Apply(ArtifactStoreChanged{"team", false}).ok());
+  EXPECT_EQ(submit("team", ""), "ARTIFACT_STORE_NOT_FOUND");
+  EXPECT_EQ(s.core().live_runs(), 0u);
+}
+
+TEST(SlotsTest, AStoreThatALiveRunNeedsStays) {
+  Scene s;
+  RunSubmitted event;
+  event.header.artifact_store = "team";
+  event.graph = Dag("a").Graph();
+  s.Submit(std::move(event));
+  EXPECT_EQ(ReasonOf(s.Apply(ArtifactStoreChanged{"team", false})), "ARTIFACT_STORE_IN_USE");
+  s.Succeed("a");
+  EXPECT_TRUE(s.Apply(ArtifactStoreChanged{"team", false}).ok());
 }
 
 TEST(SlotsTest, AReadyThatLastsIsShown) {

@@ -48,6 +48,17 @@ TEST(CancelTest, ForcedAtOnceAndAfterwards) {
   EXPECT_THAT(t.Wants(), ElementsAre("cancel! a"));
 }
 
+TEST(CancelTest, ForcedWhileItIsCancelledStaysSoOverARestart) {
+  Scene s;
+  s.Submit(Dag("a"));
+  s.Start("a");
+  s.Cancel();
+  s.Cancel(true);
+  (void)s.Wants();
+  s.Restart();
+  EXPECT_THAT(s.Wants(), ElementsAre("cancel! a"));
+}
+
 TEST(CancelTest, CrossesTheAnswer) {
   Scene s;
   s.Submit(Dag("a"));

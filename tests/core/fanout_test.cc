@@ -316,6 +316,18 @@ TEST(Outside, AStepWaitsForAnArtifactOfAnotherRun) {
   s.Restart();
   EXPECT_TRUE(s.Apply(AttemptNotFound{s.Ref("use")}).ok());  // it never got there
   EXPECT_THAT(s.intents().back().inputs, ElementsAre(ElementsAre(7))) << "what it was given stays";
+  EXPECT_EQ(s.core().awaiting_artifacts(), 0u);
+}
+
+TEST(Outside, WhoHasItOrHasEndedIsNotWokenAnyMore) {
+  Scene s;
+  s.Submit(PipelineBuilder().Step("use").Artifact("m", "p.make.model").Step("wait").Artifact("n", "p.make.other"));
+  EXPECT_EQ(s.core().awaiting_artifacts(), 2u);
+  s.Found("use", {7});
+  s.WaitsFor("wait", "p.make.other");
+  EXPECT_EQ(s.core().awaiting_artifacts(), 1u);
+  s.Cancel();
+  EXPECT_EQ(s.core().awaiting_artifacts(), 0u);
 }
 
 TEST(Outside, WhatLandsBetweenQuestionAndAnswerIsNotMissed) {

@@ -253,6 +253,8 @@ absl::Status Scene::RetryWith(PipelineBuilder& pipeline) {
   return Apply(std::move(event));
 }
 
+void Scene::Prune(const std::string& step) { store_.Prune(run_, Ix(step)); }
+
 absl::Status Scene::Delete() {
   const StoreModel::Run* run = store_.Find(run_);
   return Apply(RunsDeleted{{{run_, run->header.id, run->header.name, "p", run->row.last_sequence, 0}}});

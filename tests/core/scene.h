@@ -71,6 +71,8 @@ class Scene {
   // With this pipeline; what did not succeed, is new, or is another.
   absl::Status RetryWith(PipelineBuilder& pipeline);
   absl::Status RetryWith(PipelineBuilder&& pipeline) { return RetryWith(pipeline); }
+  // Retention takes what has landed of a step of a run that has ended.
+  void Prune(const std::string& step);
   absl::Status Delete();
   void Beat(const std::string& step) { EXPECT_TRUE(Apply(HeartbeatReceived{Ref(step)}).ok()); }
   void Cancel(bool force = false, std::vector<std::string> steps = {});

@@ -173,6 +173,10 @@ void StoreModel::Tell(const EventRow& event) {
   }
 }
 
+void StoreModel::Prune(RunKey run, StepIx ix) {
+  std::erase_if(runs_.at(run).artifacts, [&](size_t place) { return artifacts_[place].ix == ix; });
+}
+
 void StoreModel::Commit(Batch* batch) {
   for (const RunHeader& header : batch->new_runs) {
     const auto [it, fresh] = runs_.try_emplace(header.key);

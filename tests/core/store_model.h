@@ -36,6 +36,8 @@ class StoreModel {
   void AddGraph(const std::string& run_id, std::shared_ptr<const Graph> graph) { graphs_[run_id] = std::move(graph); }
   // And how a pipeline was compiled that a run is retried with.
   void AddPipeline(int64_t id, std::shared_ptr<const Graph> graph) { pipelines_[id] = std::move(graph); }
+  // Retention takes what has landed of a step of a run that has ended.
+  void Prune(RunKey run, StepIx ix);
   // One transaction. What is broken is appended to `faults`. Steps and attempts are moved out of the batch.
   void Commit(Batch* batch);
 

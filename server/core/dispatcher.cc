@@ -300,6 +300,13 @@ void Dispatcher::AdoptGraph(RunInMemory& run) {
   }
 }
 
+absl::Status CheckRoomForRun(int64_t live, int64_t most) {
+  if (live < most) return absl::OkStatus();
+  return WithRetryDelay(Error(absl::StatusCode::kResourceExhausted, "TOO_MANY_RUNS",
+                              absl::StrCat(live, " runs have not ended; at most ", most, " may (limit live_runs)")),
+                        1000);
+}
+
 // Who submits has looked, but what it found may have been taken away since. Before that nobody may have told of it.
 absl::Status Dispatcher::CheckComponents(const RunHeader& header, const Graph& graph) const {
   if (removed_.empty()) return absl::OkStatus();
@@ -327,6 +334,7 @@ absl::Status Dispatcher::CheckComponents(const RunHeader& header, const Graph& g
 }
 
 absl::Status Dispatcher::On(RunSubmitted& event) {
+  RETURN_IF_ERROR(CheckRoomForRun(static_cast<int64_t>(runs_.size()), policy_.live_runs));
   RETURN_IF_ERROR(CheckComponents(event.header, *event.graph));
   auto owned = std::make_unique<RunInMemory>();
   RunInMemory& run = *owned;

@@ -45,7 +45,11 @@ struct CorePolicy {
   int grants = 1'000;                         // starts per Tick
   BreakerPolicy breaker;
   HookPolicy hooks;
+  int64_t live_runs = INT64_MAX;  // at most
 };
+
+// RESOURCE_EXHAUSTED (TOO_MANY_RUNS) if `live` runs are as many as may be.
+absl::Status CheckRoomForRun(int64_t live, int64_t most);
 
 class Dispatcher {
  public:

@@ -247,6 +247,7 @@ absl::Status Dispatcher::On(RunRetried& event) {
     return Refused("RUN_SUCCEEDED", absl::StrCat("run `", event.run.header.name, "` is ", Name(event.run.row.state),
                                                  ": only one that failed or was cancelled is retried; submit it anew"));
   }
+  RETURN_IF_ERROR(CheckRoomForRun(static_cast<int64_t>(runs_.size()), policy_.live_runs));
   RETURN_IF_ERROR(CheckComponents(event.run.header, *event.run.graph));
   ForgetWork(key);
   event.run.attempts.clear();

@@ -47,8 +47,8 @@ struct FoundHits {
   std::vector<std::string> runs;
 };
 
-// NOT_FOUND (ORCHESTRATOR_NOT_FOUND, ARTIFACT_STORE_NOT_FOUND, POOL_NOT_FOUND) if what it needs was taken away since it
-// was checked.
+// RESOURCE_EXHAUSTED (TOO_MANY_RUNS); NOT_FOUND (ORCHESTRATOR_NOT_FOUND, ARTIFACT_STORE_NOT_FOUND, POOL_NOT_FOUND) if
+// what it needs was taken away since it was checked.
 struct RunSubmitted {
   RunHeader header;  // `key` is given by the dispatcher
   std::shared_ptr<const Graph> graph;

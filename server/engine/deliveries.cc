@@ -253,6 +253,7 @@ absl::StatusOr<std::unique_ptr<Deliveries::Upload>> Deliveries::Append(const std
   ASSIGN_OR_RETURN(const Progress before, ProgressOf(key, hex));
   if (before.complete) return elsewhere(before.offset);
   std::shared_ptr<Part> part;
+  std::shared_ptr<void> seat;
   {
     MutexLock lock(&mutex_);
     if (uploads_ >= limits_.uploads_at_once) {
@@ -261,6 +262,11 @@ absl::StatusOr<std::unique_ptr<Deliveries::Upload>> Deliveries::Append(const std
                 absl::StrCat("more than ", limits_.uploads_at_once, " uploads at a time (limit uploads_at_once)")),
           500);
     }
+    ++uploads_;
+    seat = std::shared_ptr<void>(nullptr, [this](void*) {
+      MutexLock given(&mutex_);
+      --uploads_;
+    });
     std::shared_ptr<Part>& known = parts_[absl::StrCat(key, "/", hex)];
     if (known == nullptr) {
       known = std::make_shared<Part>();
@@ -286,20 +292,12 @@ absl::StatusOr<std::unique_ptr<Deliveries::Upload>> Deliveries::Append(const std
   if (part->offset != offset) return elsewhere(part->offset);
   part->length = length;
   const uint64_t turn = ++part->turn;
-  {
-    MutexLock count(&mutex_);
-    ++uploads_;
-  }
-  return std::make_unique<Upload>(this, key, part, turn);
+  return std::make_unique<Upload>(this, key, part, turn, std::move(seat));
 }
 
 Deliveries::Upload::~Upload() {
-  {
-    MutexLock lock(&part_->mutex);
-    if (part_->turn == turn_ && part_->fd >= 0) close(std::exchange(part_->fd, -1));
-  }
-  MutexLock lock(&owner_->mutex_);
-  --owner_->uploads_;
+  MutexLock lock(&part_->mutex);
+  if (part_->turn == turn_ && part_->fd >= 0) close(std::exchange(part_->fd, -1));
 }
 
 absl::Status Deliveries::Upload::Append(absl::string_view bytes) {

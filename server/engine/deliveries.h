@@ -73,8 +73,9 @@ class Deliveries {
   // The rest of some bytes. Used by one thread at a time; what was appended stays when it goes.
   class Upload {
    public:
-    Upload(Deliveries* owner, std::string key, std::shared_ptr<Part> part, uint64_t turn)
-        : owner_(owner), key_(std::move(key)), part_(std::move(part)), turn_(turn) {}
+    // `seat`: one of those of the limit, until it goes.
+    Upload(Deliveries* owner, std::string key, std::shared_ptr<Part> part, uint64_t turn, std::shared_ptr<void> seat)
+        : owner_(owner), key_(std::move(key)), part_(std::move(part)), turn_(turn), seat_(std::move(seat)) {}
     ~Upload();
     Upload(const Upload&) = delete;
     Upload& operator=(const Upload&) = delete;
@@ -89,6 +90,7 @@ class Deliveries {
     const std::string key_;
     const std::shared_ptr<Part> part_;
     const uint64_t turn_;
+    const std::shared_ptr<void> seat_;
   };
   // Goes on at `offset`, of `length` bytes in all. Another call that is at it, perhaps over a broken connection, is
   // over. ABORTED (UPLOAD_OFFSET) with the fact `offset`: it goes on there; RESOURCE_EXHAUSTED (ARTIFACT_TOO_LARGE,

@@ -125,6 +125,7 @@ absl::Status EngineImpl::Open() {
   policy.first_run_key = meta.next_run_key;
   policy.first_artifact_id = meta.next_artifact_id;
   policy.grace_micros = options_.grace_micros;
+  policy.live_runs = options_.limits.live_runs;
   policy.limits = CompileLimitsOf(options_.limits);
   policy.reserve_after_micros = options_.reserve_after_micros;
   policy.breaker.failures = options_.limits.breaker_failures;
@@ -229,11 +230,8 @@ absl::Status EngineImpl::RefuseWhenFull() {
 
 absl::Status EngineImpl::RefuseTooManyRuns() {
   MutexLock lock(&mutex_);
-  if (stats_.live_runs < options_.limits.live_runs) return absl::OkStatus();
-  return WithRetryDelay(Error(absl::StatusCode::kResourceExhausted, "TOO_MANY_RUNS",
-                              absl::StrCat(stats_.live_runs, " runs have not ended; at most ",
-                                           options_.limits.live_runs, " may (limit live_runs)")),
-                        1000);
+  // As it was a moment ago, before any work; the loop looks again.
+  return CheckRoomForRun(stats_.live_runs, options_.limits.live_runs);
 }
 
 absl::StatusOr<store::RunRecord> EngineImpl::SubmitRun(SubmitCommand command, int64_t deadline_micros) {
@@ -382,7 +380,8 @@ absl::StatusOr<ArtifactId> EngineImpl::PublishArtifact(PublishCommand command, i
         absl::StatusCode::kNotFound, "OUTPUT_NOT_FOUND",
         absl::StrCat("step `", run->graph->StepName(command.ix), "` declares no output `", command.output, "`"));
   }
-  const auto hold = reservations_.Hold(absl::StrCat("publish/", command.fence, "/", command.output));
+  // Kept until the commit, however long the caller waits for it: the next one then finds what this one has published.
+  const auto hold = Hold(absl::StrCat("publish/", command.fence, "/", command.output));
   ASSIGN_OR_RETURN(
       StoredOutput stored,
       StoreOutput(*spec, static_cast<uint32_t>(spec - outputs.begin()), attempt->output_dir,
@@ -405,6 +404,7 @@ absl::StatusOr<ArtifactId> EngineImpl::PublishArtifact(PublishCommand command, i
   }
   Post post;
   post.event = ArtifactPublished{attempt->ref, std::move(stored)};
+  post.hold = hold;
   ORCH_FAULT("publish.stored");
   int64_t id = 0;
   RETURN_IF_ERROR(PostAndWait(std::move(post), deadline_micros, &id));

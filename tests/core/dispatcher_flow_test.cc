@@ -599,6 +599,22 @@ TEST(SlotsTest, AnUnhealthyOrAbsentOrchestratorGetsNothing) {
   EXPECT_TRUE(s.Apply(OrchestratorRemoved{"o"}).ok());
 }
 
+TEST(SlotsTest, NoMoreRunsThanMayLive) {
+  CorePolicy policy;
+  policy.live_runs = 2;
+  Scene s(policy);
+  s.Submit(Dag("a"));
+  s.Submit(Dag("a"));
+  RunSubmitted third;
+  third.header.id = "third";
+  third.header.orchestrator = "o";
+  third.graph = Dag("a").Graph();
+  EXPECT_EQ(ReasonOf(s.Apply(third)), "TOO_MANY_RUNS");
+  s.Succeed("a");
+  EXPECT_EQ(s.core().live_runs(), 1u);
+  s.Submit(Dag("a"));
+}
+
 // Its client looked before it was taken away, and comes after.
 TEST(SlotsTest, ARunThatNeedsWhatIsGoneIsRefused) {
   Scene s;

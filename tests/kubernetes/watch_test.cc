@@ -151,6 +151,27 @@ TEST_F(WatchTest, CutOftenItIsOpenedEverMoreSeldomAndMissesNothing) {
       << "one that breaks is no failure, the next ones are";
 }
 
+TEST_F(WatchTest, AServerThatDoesNotAnswerIsToldOfHoweverLongItTakes) {
+  script_->Expect("GET", "limit=500", 200, List("", "10"));
+  for (int i = 0; i < 4; ++i) Stream({}, true);
+  watch_->Start();
+  const auto end = [&](size_t request, bool begun) {
+    Run(request + 1);
+    clock_.mono += 40 * kSecond;
+    HttpAnswer broken;
+    broken.failure = "Connection timed out";
+    broken.begun = begun;
+    script_->End(request, broken);
+    Run(request + 2);
+  };
+  end(1, true);
+  EXPECT_THAT(told_, ElementsAre("listing", "listed")) << "it was open for long: that it breaks is nothing";
+  end(2, false);
+  end(3, false);
+  EXPECT_THAT(told_, ElementsAre("listing", "listed", "failed Connection timed out", "failed Connection timed out"));
+  EXPECT_GT(script_->seen[4].at - script_->seen[3].at, 41 * kSecond) << "and not tried again at once";
+}
+
 TEST_F(WatchTest, WhatIsRefusedIsToldAndTriedAgain) {
   script_->Expect("GET", "limit=500", 403,
                   R"({"kind":"Status","reason":"Forbidden","message":"jobs.batch is forbidden: cannot list"})");

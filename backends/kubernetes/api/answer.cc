@@ -69,6 +69,7 @@ Answer ReadAnswer(HttpAnswer answer) {
   Answer out;
   out.code = answer.status;
   out.unheard = answer.unheard;
+  out.begun = answer.begun;
   out.warnings = std::move(answer.warnings);
   int64_t seconds = 0;
   if (absl::SimpleAtoi(answer.retry_after, &seconds)) {

@@ -22,6 +22,7 @@ struct Answer {
   std::vector<Cause> causes;
   int64_t retry_after = 0;  // microseconds; 0: it did not say
   bool unheard = false;     // the server has certainly not heard of it
+  bool begun = false;       // a stream that the server had opened, however it ended
   nlohmann::json object;    // of an answer that is well; a stream has none
   std::vector<std::string> warnings;
 

@@ -327,6 +327,7 @@ bool CurlTransport::WorkOff() {
     transfers_.erase(found);
     Forget(*transfer);
     HttpAnswer answer = std::move(transfer->answer);
+    answer.begun = transfer->data != nullptr && status >= 200 && status < 300;
     if (code == CURLE_OK) {
       answer.status = static_cast<int>(status);
     } else {

@@ -32,6 +32,7 @@ struct HttpAnswer {
   bool unheard = false;
   std::string retry_after;            // the header, as it came
   std::vector<std::string> warnings;  // the texts of its `Warning` headers
+  bool begun = false;                 // a stream that the server had opened, however it ended
 };
 
 class Transport {

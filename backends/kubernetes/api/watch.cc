@@ -150,7 +150,8 @@ void Watch::OnEvent(WatchEvent event) {
 
 void Watch::OnEnd(Answer answer) {
   call_ = 0;
-  if (client_->now() - opened_at_ >= kLongLife) failures_ = 0;
+  // Waiting for an answer that does not come is no life.
+  if (answer.begun && client_->now() - opened_at_ >= kLongLife) failures_ = 0;
   // Half a line, or nonsense: what it would have said is not known, and neither is what came after.
   if (broken_) {
     calls_.failed(answer);

@@ -99,7 +99,8 @@ class RetryRunVerb : public Verb {
                "(repeat for several) [those that did not succeed]");
     flags.List("-p,--param", &params_, "NAME=VALUE", "A new value of a parameter (repeat for several)");
     flags.Text("--file", &file_, "FILE",
-               "The corrected pipeline, of the same steps; those that do something else begin again", Kind::kFile);
+               "The corrected pipeline, also with other steps; those that are new or do something else run",
+               Kind::kFile);
     flags.Switch("--no-cache", &no_cache_, "Compute everything anew");
     flags.Switch("--wait", &wait_, "Wait for the end; exit code by outcome");
     flags.Switch("--watch", &watch_, "Show the progress until the end; exit code by outcome");

@@ -31,7 +31,7 @@ class ListRunsVerb : public Verb {
  public:
   void Define(Flags& flags) override {
     flags.Text("--filter", &filter_, "TERMS",
-               "Terms joined by AND: state=RUNNING,PAUSED, pipeline=digits, orchestrator=default, label.team=vision, "
+               "Terms joined by AND: state=RUNNING,PAUSED, pipeline=digits, orchestrator=local, label.team=vision, "
                "name=digits-1, name=digits-*, name:digits");
     flags.Text("--order-by", &order_, "FIELD", "create_time or name, alone or with ' desc' [create_time desc]");
     flags.Int("--limit,--page-size", &limit_, 1, 1'000'000, "At most so many [50]");

@@ -90,7 +90,7 @@ const std::vector<VerbRow>& AllVerbs() {
       {"delete-flavor", "Delete a plug-in's flavor", "Refused while an orchestrator is of it.",
        "orchctl delete-flavor slurm", MakeDeleteFlavor},
       {"register-orchestrator", "Register an orchestrator", "",
-       "orchctl register-orchestrator small --flavor local --config cpu=2", MakeRegisterOrchestrator},
+       "orchctl register-orchestrator small --flavor local --config cpus=2", MakeRegisterOrchestrator},
       {"list-orchestrators", "List registered orchestrators", "", "orchctl list-orchestrators", MakeListOrchestrators},
       {"get-orchestrator", "Show an orchestrator, and how it is", "", "orchctl get-orchestrator small",
        MakeGetOrchestrator},

@@ -11,8 +11,8 @@
 // often it is sent. `project` is filled in from the options where the request has none.
 //
 // Errors are absl::Status; orch::ReasonOf() gives the reason word (`RUN_NOT_FOUND`), orch::ViolationsOf() all faults of
-// bad input. Failures of the way to the daemon: UNAVAILABLE (SERVER_UNREACHABLE, DAEMON_NOT_RUNNING), UNAUTHENTICATED
-// (TOKEN_INVALID), DEADLINE_EXCEEDED (SERVER_SILENT).
+// bad input. Failures of the way to the daemon: UNAVAILABLE (SERVER_UNREACHABLE, SERVER_UNTRUSTED: TLS did not come
+// about, DAEMON_NOT_RUNNING), UNAUTHENTICATED (TOKEN_INVALID), DEADLINE_EXCEEDED (SERVER_SILENT).
 //
 // Any thread may use one client at any time.
 #pragma once

@@ -1,6 +1,6 @@
 """A ZenML pipeline as ZenML's own documentation writes it; nothing in it knows of orchd.
 
-    pip install zenml ./client/python
+    pip install 'zenml[local]>=0.97,<0.99' ./client/python
     python -m orchd.zenml setup
     python examples/zenml/file_that_runs_a_zenml_pipeline.py
 """

@@ -195,9 +195,9 @@ struct AttemptIdentity {
   std::string key;
 };
 
-// Where a run's steps that have no row yet stand: for listings.
+// How the daemon does: for ServerInfo and the metrics.
 struct EngineStats {
-  std::string status;  // `STARTING`, `SERVING`, `DRAINING`
+  std::string status;  // `SERVING`, `DRAINING`
   int64_t live_runs = 0;
   int64_t live_attempts = 0;
   int64_t ready_steps = 0;

@@ -1,5 +1,6 @@
 """The documentation says what is: links, commands as pasted, every field and verb, the tables of states."""
 import re
+import shlex
 import subprocess
 import unittest
 from pathlib import Path
@@ -79,6 +80,15 @@ class Docs(unittest.TestCase):
         for verb in verbs:
             with self.subTest(verb):
                 self.assertTrue(re.search(rf"`{verb}\b", page), f"{verb} is not described")
+
+    def test_the_orchestrators_in_the_help_can_be_registered(self) -> None:
+        with Daemon() as daemon:
+            examples = re.findall(r"^ *orchctl (register-orchestrator .*--flavor local.*)$",
+                                  daemon.ctl("register-orchestrator", "--help").stdout, re.M)
+            self.assertTrue(examples)
+            for example in examples:
+                with self.subTest(example):
+                    self.assertIn("good: ", daemon.ctl(*shlex.split(example), "--dry-run").stdout)
 
     def test_every_field_of_the_configuration_is_described(self) -> None:
         page = (ROOT / "docs/operations.md").read_text()

@@ -1,6 +1,6 @@
 """Runs the tests: installs what they need, builds, and prints one closing line.
 
-tests/run               what Debian's packages allow, in at most 10 minutes after the build
+tests/run               what Debian's packages allow: some MINUTES minutes after the build
 tests/run NAME…         these suites
 tests/run --all         every suite
 tests/run --list        what there is
@@ -117,6 +117,13 @@ SUITES = [
     Suite("clang-tidy", 6.0, "the short list of .clang-tidy over all sources", ["dev"],
           ["tests/tidy/clang-tidy"], "figures", default=False, required_in_ci=False),
 ]
+
+DEFAULT = [suite for suite in SUITES if suite.default]
+
+
+def minutes_of(suites: list[Suite]) -> float:
+    """What they are estimated to take, one after another."""
+    return sum(suite.minutes for suite in suites)
 
 
 def say(text: str = "") -> None:
@@ -265,7 +272,7 @@ def execute(suite: Suite, environment: dict[str, str], limited: bool) -> Outcome
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="tests/run", description=__doc__,
+    parser = argparse.ArgumentParser(prog="tests/run", description=(__doc__ or "").replace("MINUTES", f"{minutes_of(DEFAULT):.0f}"),
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("suites", nargs="*", metavar="NAME")
     parser.add_argument("--all", action="store_true", help="every suite")
@@ -286,10 +293,10 @@ def main() -> int:
     elif args.suites:
         chosen = [known[name] for name in args.suites]
     else:
-        chosen = [suite for suite in SUITES if suite.default]
+        chosen = DEFAULT
     left_out = [suite for suite in SUITES if suite not in chosen]
 
-    say("suites (estimated minutes after the build):")
+    say(f"suites (estimated minutes after the build, {minutes_of(chosen):.1f} in all):")
     for suite in chosen:
         say(f"  {suite.name:<11}{suite.minutes:>5.1f}  {suite.what}")
     if left_out:

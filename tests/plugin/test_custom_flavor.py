@@ -21,7 +21,7 @@ class CustomFlavor(unittest.TestCase):
         folder = Path(tempfile.mkdtemp(prefix="orchd-custom-"))
         self.addCleanup(shutil.rmtree, folder, ignore_errors=True)
         with Daemon() as daemon:
-            faults = walk(PAGE, folder, daemon.environment(ORCHD=str(ROOT)), {str(folder): "{HERE}"})
+            faults = walk(PAGE, folder, daemon.environment(ORCHD=str(ROOT)), {str(folder): "/home/you/flavor"})
         self.assertEqual(faults, [])
 
 

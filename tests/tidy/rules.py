@@ -6,7 +6,8 @@ import subprocess
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
-# Who may include what, by the first folders of a path; the longest prefix decides. `main` is server/*.cc itself.
+# Who may include what, by the first folders of a path; the longest prefix decides. What stands in server or backends itself
+# puts all together and may include everything.
 LAYERS = {
     "server/base": {"server/base"},
     "server/model": {"server/base", "server/model"},
@@ -16,20 +17,25 @@ LAYERS = {
     "server/store": {"server/base", "server/model", "server/store", "migrations"},
     "backends/api": {"server/base", "server/model", "backends/api"},
     "backends/local": {"server/base", "server/model", "backends/api", "backends/local"},
+    "backends/docker": {"server/base", "server/model", "backends/api", "backends/local", "backends/docker"},
     "backends/kubernetes": {"server/base", "server/model", "backends/api", "backends/local", "backends/kubernetes"},
     "backends/kubernetes/api": {"server/base", "backends/kubernetes/api"},
     "backends/tekton": {"server/base", "server/model", "backends/api", "backends/kubernetes", "backends/tekton"},
     "backends/plugin": {"proto", "server/base", "server/model", "backends/api", "backends/local", "backends/plugin"},
+    "backends/plugins": {"proto", "backends/plugins"},
     "backends/fake": {"server/base", "server/model", "backends/api", "backends/fake"},
     "server/engine": {"server/base", "server/model", "server/core", "server/store", "backends/api", "server/jq", "server/s3", "server/engine"},
     # The configuration is that of everything below it: the engine's limits, the form of addresses.
     "server/config": {"server/base", "server/model", "server/engine", "server/http", "server/config"},
+    "server/rpc": {"proto", "server/base", "server/model", "server/core", "server/store", "server/engine", "backends/api", "server/rpc"},
+    "server/http": {"proto", "server/base", "server/engine", "server/rpc", "server/http"},
     "client/spec": {"proto", "server/base", "server/model", "client/spec"},
     "client/lib": {"proto", "server/base", "client/lib", "client/spec"},
     "client/launch": {"server/base", "client/launch"},
     "client/image": {"server/base", "client/launch", "client/image"},
     "client/cli": {"proto", "server/base", "client/lib", "client/spec", "client/image", "client/cli"},
 }
+LAYERED = ("server/", "backends/", "client/")
 MAY_USE_PROTO = ("proto/", "client/", "server/rpc/", "server/http/", "backends/plugin/", "backends/plugins/", "tests/", "examples/")
 MAY_USE_PROTO_FILES = {"server/main.cc", "server/daemon.cc", "server/daemon.h"}
 PROTO = re.compile(r'^(orch/v1/|orch/backend/|proto/|google/protobuf/|google/rpc/|grpcpp/|grpc/|grpc\+\+/)|\.pb\.h$')
@@ -82,6 +88,8 @@ def check_layers(names=None):
     faults = []
     for name in files(".cc", ".h") if names is None else names:
         layer = layer_of(name)
+        if layer is None and name.startswith(LAYERED) and name.count("/") > 1:
+            faults.append(f"{name}:1: {name.rpartition('/')[0]} has no layer: say in tests/tidy/rules.py what it may include")
         for number, path in includes(name):
             if PROTO.search(path) and not name.startswith(MAY_USE_PROTO) and name not in MAY_USE_PROTO_FILES:
                 faults.append(f"{name}:{number}: includes {path}; generated protobuf and gRPC stay in proto, client, "
@@ -146,6 +154,15 @@ def check_links():
                 elif anchor and whole.suffix == ".md" and anchor not in anchors(whole):
                     faults.append(f"{name}:{number}: no heading for {target}")
     return faults
+
+
+def check_fuzz_targets(page=None):
+    """Each has a row in tests/fuzz/README.md, and no other row is there."""
+    page = (ROOT / "tests/fuzz/README.md").read_text() if page is None else page
+    rows = re.findall(r"^\| `(\w+)` \|", page, re.M)
+    targets = {pathlib.PurePosixPath(n).stem for n in files(".cc") if n.startswith("tests/fuzz/targets/")}
+    return ([f"tests/fuzz/README.md:1: no row for the target {name}" for name in sorted(targets - set(rows))]
+            + [f"tests/fuzz/README.md:1: there is no target {name}" for name in sorted(set(rows) - targets)])
 
 
 def descriptors():

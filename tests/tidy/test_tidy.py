@@ -1,6 +1,7 @@
 """The tree keeps its rules. The baseline of the API grows by `python3 tests/tidy/test_tidy.py --accept`, never shrinks."""
 import configparser
 import pathlib
+import shutil
 import subprocess
 import sys
 import unittest
@@ -33,6 +34,11 @@ class Tidy(unittest.TestCase):
 
     def test_links_of_the_docs(self):
         self.none(rules.check_links())
+
+    def test_fuzz_targets_have_rows(self):
+        self.none(rules.check_fuzz_targets())
+        self.assertEqual(len(rules.check_fuzz_targets("| `pipeline` | | |\n| `nothing` | | |\n")),
+                         len(list((rules.ROOT / "tests/fuzz/targets").glob("*.cc"))))
 
     def test_proto_fields_have_comments(self):
         self.none(rules.check_field_comments())
@@ -74,6 +80,15 @@ class TheRulesCanFail(unittest.TestCase):
     def test_each(self):
         for check in (rules.check_layers, rules.check_banned, rules.check_headers):
             self.assertTrue([f for f in check() if f.startswith(self.name)], check.__name__)
+
+    def test_a_folder_without_a_layer(self):
+        for folder in ("server/zz_tidy_probe", "backends/zz_tidy_probe", "client/zz_tidy_probe"):
+            path = rules.ROOT / folder / "probe.h"
+            self.addCleanup(shutil.rmtree, path.parent, ignore_errors=True)
+            path.parent.mkdir()
+            path.write_text("// Nothing, in a folder that no layer is for.\n")
+            self.assertEqual([f for f in rules.check_layers() if folder in f],
+                             [f"{folder}/probe.h:1: {folder} has no layer: say in tests/tidy/rules.py what it may include"])
 
 
 if __name__ == "__main__":

@@ -131,7 +131,8 @@ absl::StatusOr<ArtifactStoreRow> EngineImpl::PutArtifactStore(ArtifactStoreRow r
   return row;
 }
 
-absl::Status EngineImpl::DeleteArtifactStore(absl::string_view name, int64_t deadline_micros) {
+absl::Status EngineImpl::DeleteArtifactStore(absl::string_view name, Asked asked, int64_t deadline_micros) {
+  if (asked.answer.has_value()) return ForgetDeleted();
   MutexLock change(&component_changes_);
   const Components now = components();
   if (FindName(now.artifact_stores, name) == now.artifact_stores.end()) return NoStore(name);
@@ -150,6 +151,7 @@ absl::Status EngineImpl::DeleteArtifactStore(absl::string_view name, int64_t dea
   Post post;
   post.rows = std::make_unique<Batch>();
   post.rows->deleted_artifact_stores.emplace_back(name);
+  Remember(std::move(asked), "", &post);
   RETURN_IF_ERROR(PostAndWait(std::move(post), deadline_micros));
   stores_->Remove(std::string(name));
   MutexLock lock(&mutex_);
@@ -157,7 +159,8 @@ absl::Status EngineImpl::DeleteArtifactStore(absl::string_view name, int64_t dea
   return absl::OkStatus();
 }
 
-absl::Status EngineImpl::PutStack(StackRow row, int64_t deadline_micros) {
+absl::Status EngineImpl::PutStack(StackRow row, Asked asked, int64_t deadline_micros) {
+  if (asked.answer.has_value()) return absl::OkStatus();
   MutexLock change(&component_changes_);
   const Components now = components();
   if (FindName(now.orchestrators, row.orchestrator) == now.orchestrators.end()) {
@@ -171,6 +174,7 @@ absl::Status EngineImpl::PutStack(StackRow row, int64_t deadline_micros) {
   Post post;
   post.rows = std::make_unique<Batch>();
   post.rows->stacks.push_back(row);
+  Remember(std::move(asked), "", &post);
   RETURN_IF_ERROR(PostAndWait(std::move(post), deadline_micros));
   MutexLock lock(&mutex_);
   if (row.is_default) {
@@ -185,7 +189,8 @@ absl::Status EngineImpl::PutStack(StackRow row, int64_t deadline_micros) {
   return absl::OkStatus();
 }
 
-absl::Status EngineImpl::DeleteStack(absl::string_view name, int64_t deadline_micros) {
+absl::Status EngineImpl::DeleteStack(absl::string_view name, Asked asked, int64_t deadline_micros) {
+  if (asked.answer.has_value()) return ForgetDeleted();
   MutexLock change(&component_changes_);
   const Components now = components();
   const auto stack = FindName(now.stacks, name);
@@ -201,6 +206,7 @@ absl::Status EngineImpl::DeleteStack(absl::string_view name, int64_t deadline_mi
   Post post;
   post.rows = std::make_unique<Batch>();
   post.rows->deleted_stacks.emplace_back(name);
+  Remember(std::move(asked), "", &post);
   RETURN_IF_ERROR(PostAndWait(std::move(post), deadline_micros));
   MutexLock lock(&mutex_);
   components_.stacks.erase(FindName(components_.stacks, name));

@@ -374,7 +374,7 @@ steps:
         self.daemon.ctl("create-pool", "p", "--slots", "2")
         self.daemon.ctl("register-orchestrator", "o", "--flavor", "local")
         self.daemon.ctl("register-artifact-store", "s", "--flavor", "local", "--config", f"path={self.daemon.home / 'store'}")
-        self.daemon.ctl("set-stack", "k", "--orchestrator", "o")
+        self.daemon.ctl("register-stack", "k", "--orchestrator", "o")
         ask("SetSecret", {"name": "x", "text": "v"}, "SecretService")
         calls = [("DeletePool", "p"), ("DeleteStack", "k"), ("DeleteOrchestrator", "o"), ("DeleteArtifactStore", "s")]
         for method, name, service in [(*c, "OrchestratorService") for c in calls] + [("DeleteSecret", "x", "SecretService")]:

@@ -110,6 +110,23 @@ TEST_F(EngineFixture, TwoAtOnceUnderOneRequestIdAreOne) {
   EXPECT_TRUE(answered);
 }
 
+// Its caller had stopped waiting when it was committed: the repeat finds it done, and so does everybody else.
+TEST_F(EngineFixture, ADeletionThatWasSlowIsKnownAfterItsRepeat) {
+  ASSERT_TRUE(engine_->PutPool({"gpus", 2, ""}, {}, 10'000'000).ok());
+  for (const int64_t deadline : {1, 10'000'000}) {
+    auto asked = engine_->Ask(Under("c-1", "DeletePool", "d"));
+    ASSERT_TRUE(asked.ok()) << asked.status();
+    const absl::Status deleted = engine_->DeletePool("gpus", *std::move(asked), deadline);
+    EXPECT_TRUE(deleted.ok() || deadline == 1) << deleted;
+  }
+  const auto refused = TrySubmit([] {
+    PipelineBuilder b("pooled");
+    b.Step("a", {"/bin/true"}).options().pools = {{"gpus", 1}};
+    return std::move(b.spec());
+  });
+  EXPECT_EQ(ReasonOf(refused.status()), "PIPELINE_INVALID");
+}
+
 TEST_F(EngineFixture, ASecretIsSetOnceForARequestId) {
   const auto set = [&](const std::string& value) -> absl::StatusOr<SecretRow> {
     ASSIGN_OR_RETURN(Asked asked, engine_->Ask(Under("s-1", "SetSecret", engine_->SecretFingerprintOf(value))));

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <utility>
 
+#include "server/base/clock.h"
 #include "server/base/fault.h"
 #include "server/base/log.h"
 #include "server/base/status.h"
@@ -13,6 +14,7 @@ namespace {
 
 constexpr int kSlice = 2'000;  // rows of each kind in one commit: some milliseconds
 constexpr std::chrono::microseconds kAgain{1'000'000};
+constexpr std::chrono::microseconds kAtLeast{int64_t{3600} * 1'000'000};  // what grows old wakes nobody
 constexpr int64_t kPatienceMicros = 100'000;
 
 }  // namespace
@@ -47,11 +49,7 @@ void Cleaner::Run() {
     {
       MutexLock lock(&mutex_);
       while (!stopping_ && !woken_) {
-        if (!again) {
-          changed_.Wait(&mutex_);
-        } else if (!changed_.WaitFor(&mutex_, kAgain)) {
-          break;
-        }
+        if (!changed_.WaitFor(&mutex_, again ? kAgain : kAtLeast)) break;
       }
       if (stopping_) return;
       woken_ = false;
@@ -59,8 +57,9 @@ void Cleaner::Run() {
     again = false;
     absl::Status status = CleanAll();
     if (status.ok()) status = RemoveBlobs(&again);
+    if (status.ok()) status = ForgetRequests();
     if (!status.ok() && !stopping()) {
-      Log(LogLevel::kWarning, "deleted runs not cleaned up; tried again", {{"why", status.message()}});
+      Log(LogLevel::kWarning, "not cleaned up; tried again", {{"why", status.message()}});
       again = true;
     }
   }
@@ -154,6 +153,18 @@ absl::Status Cleaner::RemoveBlobs(bool* more) {
     ORCH_FAULT("clean.bytes_removed");
     if (!removed.empty()) RETURN_IF_ERROR(Commit(std::move(removed)));
     ORCH_FAULT("clean.blobs_removed");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Cleaner::ForgetRequests() {
+  const int64_t before = Clock::Real().Now().wall - kRequestKeptMicros;
+  while (!stopping()) {
+    ASSIGN_OR_RETURN(const bool some, queries_->HasRequestBefore(before));
+    if (!some) return absl::OkStatus();
+    Removals removals;
+    removals.requests = {before, kSlice};
+    RETURN_IF_ERROR(Commit(std::move(removals)));
   }
   return absl::OkStatus();
 }

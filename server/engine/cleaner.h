@@ -1,5 +1,6 @@
 // Removes what deleted runs leave behind: logs, steps, events, artifacts that nothing pins, and bytes that no artifact
-// has any more. In slices, each a commit of its own between the others; a crash anywhere only means that it goes on.
+// has any more; and answers to requests that were kept long enough. In slices, each a commit of its own between the
+// others; a crash anywhere only means that it goes on.
 #pragma once
 
 #include <functional>
@@ -39,6 +40,7 @@ class Cleaner {
   absl::Status CleanRun(const DeletedRunRow& run);
   // Sets `more` if some are in use just now.
   absl::Status RemoveBlobs(bool* more);
+  absl::Status ForgetRequests();
   absl::Status Commit(Removals removals);
   bool stopping();
 

@@ -52,6 +52,11 @@ std::string FieldOf(const std::string& what) {
   return absl::StrCat("resources.", what);
 }
 
+template <typename Rows>
+bool HasName(const Rows& rows, const std::string& name) {
+  return std::any_of(rows.begin(), rows.end(), [&](const auto& row) { return row.name == name; });
+}
+
 }  // namespace
 
 EngineImpl::Components EngineImpl::components() {
@@ -59,13 +64,35 @@ EngineImpl::Components EngineImpl::components() {
   return components_;
 }
 
+absl::StatusOr<EngineImpl::Components> EngineImpl::StoredComponents() {
+  Components out;
+  ASSIGN_OR_RETURN(out.orchestrators, queries_->ListOrchestrators(kProject));
+  ASSIGN_OR_RETURN(out.pools, queries_->ListPools());
+  ASSIGN_OR_RETURN(out.stacks, queries_->ListStacks());
+  ASSIGN_OR_RETURN(out.artifact_stores, queries_->ListArtifactStores());
+  ASSIGN_OR_RETURN(out.secrets, queries_->ListSecrets(kProject));
+  return out;
+}
+
+absl::Status EngineImpl::ForgetDeleted() {
+  MutexLock change(&component_changes_);
+  ASSIGN_OR_RETURN(Components stored, StoredComponents());
+  ASSIGN_OR_RETURN(const std::vector<FlavorRow> flavors, queries_->ListFlavors());
+  const Components before = components();
+  for (const OrchestratorRow& row : before.orchestrators) {
+    if (!HasName(stored.orchestrators, row.name)) outbox_->RemoveBackend(row.name);
+  }
+  for (const ArtifactStoreRow& row : before.artifact_stores) {
+    if (!HasName(stored.artifact_stores, row.name)) stores_->Remove(row.name);
+  }
+  MutexLock lock(&mutex_);
+  components_ = std::move(stored);
+  std::erase_if(plugin_flavors_, [&](const auto& flavor) { return !HasName(flavors, flavor.first); });
+  return absl::OkStatus();
+}
+
 absl::Status EngineImpl::LoadComponents() {
-  Components loaded;
-  ASSIGN_OR_RETURN(loaded.orchestrators, queries_->ListOrchestrators(kProject));
-  ASSIGN_OR_RETURN(loaded.pools, queries_->ListPools());
-  ASSIGN_OR_RETURN(loaded.stacks, queries_->ListStacks());
-  ASSIGN_OR_RETURN(loaded.artifact_stores, queries_->ListArtifactStores());
-  ASSIGN_OR_RETURN(loaded.secrets, queries_->ListSecrets(kProject));
+  ASSIGN_OR_RETURN(Components loaded, StoredComponents());
   ASSIGN_OR_RETURN(const std::vector<ApiTokenRow> tokens, queries_->ListApiTokens());
   api_tokens_.Load(tokens);
   if (loaded.stacks.empty()) {  // the first start
@@ -348,8 +375,9 @@ absl::StatusOr<OrchestratorRow> EngineImpl::PutOrchestrator(OrchestratorRow row,
   return row;
 }
 
-absl::Status EngineImpl::DeleteOrchestrator(absl::string_view project, absl::string_view name,
+absl::Status EngineImpl::DeleteOrchestrator(absl::string_view project, absl::string_view name, Asked asked,
                                             int64_t deadline_micros) {
+  if (asked.answer.has_value()) return ForgetDeleted();
   MutexLock change(&component_changes_);
   const Components now = components();
   const std::string wanted(name);
@@ -367,6 +395,7 @@ absl::Status EngineImpl::DeleteOrchestrator(absl::string_view project, absl::str
   post.rows = std::make_unique<Batch>();
   post.rows->deleted_orchestrators.emplace_back(std::string(project), wanted);
   post.event = OrchestratorRemoved{wanted};
+  Remember(std::move(asked), "", &post);
   RETURN_IF_ERROR(PostAndWait(std::move(post), deadline_micros));
   outbox_->RemoveBackend(wanted);
   MutexLock lock(&mutex_);
@@ -376,12 +405,14 @@ absl::Status EngineImpl::DeleteOrchestrator(absl::string_view project, absl::str
   return absl::OkStatus();
 }
 
-absl::Status EngineImpl::PutPool(PoolRow row, int64_t deadline_micros) {
+absl::Status EngineImpl::PutPool(PoolRow row, Asked asked, int64_t deadline_micros) {
+  if (asked.answer.has_value()) return absl::OkStatus();
   MutexLock change(&component_changes_);
   Post post;
   post.rows = std::make_unique<Batch>();
   post.rows->pools.push_back(row);
   post.event = PoolChanged{row.name, row.slots, true};
+  Remember(std::move(asked), "", &post);
   RETURN_IF_ERROR(PostAndWait(std::move(post), deadline_micros));
   MutexLock lock(&mutex_);
   auto& list = components_.pools;
@@ -394,7 +425,8 @@ absl::Status EngineImpl::PutPool(PoolRow row, int64_t deadline_micros) {
   return absl::OkStatus();
 }
 
-absl::Status EngineImpl::DeletePool(absl::string_view name, int64_t deadline_micros) {
+absl::Status EngineImpl::DeletePool(absl::string_view name, Asked asked, int64_t deadline_micros) {
+  if (asked.answer.has_value()) return ForgetDeleted();
   MutexLock change(&component_changes_);
   const std::string wanted(name);
   const Components now = components();
@@ -405,6 +437,7 @@ absl::Status EngineImpl::DeletePool(absl::string_view name, int64_t deadline_mic
   post.rows = std::make_unique<Batch>();
   post.rows->deleted_pools.push_back(wanted);
   post.event = PoolChanged{wanted, 0, false};
+  Remember(std::move(asked), "", &post);
   RETURN_IF_ERROR(PostAndWait(std::move(post), deadline_micros));
   MutexLock lock(&mutex_);
   auto& list = components_.pools;

@@ -130,6 +130,14 @@ struct SubmitCommand {
   const PipelineSpec& pipeline() const { return known != nullptr ? known->graph->spec() : spec; }
 };
 
+// A call under its request_id, from the look for an earlier answer until its own is on the disk. Without an id it is
+// empty, and nothing is remembered.
+struct Asked {
+  RequestRow request;
+  std::optional<std::string> answer;  // of the first one, which is done: of a call about a run, the run's key
+  std::shared_ptr<const void> hold;   // a repeat waits until it is let go of
+};
+
 struct RetryCommand {
   RunKey run = 0;
   std::vector<StepIx> steps;                           // empty: those that did not succeed
@@ -137,7 +145,6 @@ struct RetryCommand {
   std::optional<bool> use_cache;
   std::optional<PipelineSpec> spec;  // the corrected pipeline; absent: the run's own
   std::string spec_bytes;
-  RequestRow request;
 };
 
 struct CheckedPipeline {
@@ -213,7 +220,8 @@ struct EngineStats {
 };
 
 // All calls: any thread. Those that change something return after the commit (or fail with nothing changed), within
-// `deadline_micros` of waiting (DEADLINE_EXCEEDED: it may still happen; repeat with the same request_id).
+// `deadline_micros` of waiting (DEADLINE_EXCEEDED: it may still happen; repeat with the same request_id). What is Asked
+// is remembered with the change, in one commit; what was refused is not. With an `answer` nothing is done again.
 class Engine {
  public:
   // Opens the store, loads what has not ended, starts the loop and adopts. FAILED_PRECONDITION (DATA_DIR_LOCKED) and
@@ -229,7 +237,8 @@ class Engine {
   virtual absl::StatusOr<CheckedPipeline> CheckPipeline(const SubmitCommand& command) = 0;
   virtual absl::StatusOr<PipelineRow> RegisterPipeline(SubmitCommand command, int64_t deadline_micros) = 0;
   // Steps empty: the whole run.
-  virtual absl::Status CancelRun(RunKey run, std::vector<StepIx> steps, bool force, int64_t deadline_micros) = 0;
+  virtual absl::Status CancelRun(RunKey run, std::vector<StepIx> steps, bool force, Asked asked,
+                                 int64_t deadline_micros) = 0;
   // What SubmitRun would do, and how long that would take. Changes nothing.
   // `native`: also what platforms would be asked to make for the steps that would run.
   virtual absl::StatusOr<PlannedRun> PlanRun(SubmitCommand command, int64_t max_steps, bool native) = 0;
@@ -241,23 +250,25 @@ class Engine {
   virtual absl::StatusOr<std::optional<Explained>> Explain(RunKey run, std::optional<StepIx> ix,
                                                            int64_t deadline_micros) = 0;
   // FAILED_PRECONDITION: RUN_ENDED, RUN_STOPPING. A paused run is paused already, a running one resumed.
-  virtual absl::Status PauseRun(RunKey run, int64_t deadline_micros) = 0;
-  virtual absl::Status ResumeRun(RunKey run, int64_t deadline_micros) = 0;
+  virtual absl::Status PauseRun(RunKey run, Asked asked, int64_t deadline_micros) = 0;
+  virtual absl::Status ResumeRun(RunKey run, Asked asked, int64_t deadline_micros) = 0;
   // FAILED_PRECONDITION: RUN_ENDED, STEP_STARTED, STEP_ENDED. All of them or none.
-  virtual absl::Status SkipSteps(RunKey run, std::vector<StepIx> steps, int64_t deadline_micros) = 0;
+  virtual absl::Status SkipSteps(RunKey run, std::vector<StepIx> steps, Asked asked, int64_t deadline_micros) = 0;
   // Reopens a run as its next generation. FAILED_PRECONDITION: RUN_NOT_ENDED, RUN_SUCCEEDED; INVALID_ARGUMENT:
   // PIPELINE_INVALID (it cannot run any more; with all faults), PIPELINE_OTHER (the corrected one has another name),
   // STEPS_PER_RUN (with the numbers of earlier generations they are too many).
-  virtual absl::Status RetryRun(RetryCommand command, int64_t deadline_micros) = 0;
+  virtual absl::Status RetryRun(RetryCommand command, Asked asked, int64_t deadline_micros) = 0;
   // The attempt is alive. Never waits.
   virtual void NoteHeartbeat(const AttemptIdentity& attempt) = 0;
-  // The answer that a request with this method, project, request_id and fingerprint was given; nullopt: none yet.
-  // INVALID_ARGUMENT (REQUEST_ID_REUSED): the id was another request's.
-  virtual absl::StatusOr<std::optional<std::string>> FindAnswer(const RequestRow& request) = 0;
+  // Waits while another call under this method, project and request_id is on its way, and finds what it was answered.
+  // INVALID_ARGUMENT (REQUEST_ID_REUSED): the id was another request's, by the fingerprint.
+  virtual absl::StatusOr<Asked> Ask(RequestRow request) = 0;
+  // Of a request with something secret in it, so that nobody who reads the database can try values.
+  virtual std::string SecretFingerprintOf(absl::string_view bytes) = 0;
   // Runs that have ended vanish, all or none of them; their logs, and artifacts that nothing pins, are removed after
   // the answer, in the background. FAILED_PRECONDITION (RUN_NOT_ENDED) names one that has not; one that is gone already
-  // is passed over. With a request_id a repeat answers OK.
-  virtual absl::Status DeleteRuns(std::vector<RunKey> runs, RequestRow request, int64_t deadline_micros) = 0;
+  // is passed over.
+  virtual absl::Status DeleteRuns(std::vector<RunKey> runs, Asked asked, int64_t deadline_micros) = 0;
   // What the rules (none set: those of the configuration) take away, or with `apply` took away.
   virtual absl::StatusOr<std::vector<PruneGroup>> Prune(const Retention& rules, bool apply) = 0;
   // A copy of the database in `folder` (empty: where the configuration says), made while all goes on. See Backups.
@@ -293,28 +304,28 @@ class Engine {
                                                                       const PluginSource& source, bool validate_only,
                                                                       int64_t deadline_micros) = 0;
   // FAILED_PRECONDITION (FLAVOR_IN_USE) while an orchestrator is of it, FLAVOR_BUILT_IN; NOT_FOUND.
-  virtual absl::Status DeleteFlavor(absl::string_view name, int64_t deadline_micros) = 0;
+  virtual absl::Status DeleteFlavor(absl::string_view name, Asked asked, int64_t deadline_micros) = 0;
   // Create or change; `expected_version` 0: only create (or the same content again), -1: whatever.
   virtual absl::StatusOr<OrchestratorRow> PutOrchestrator(OrchestratorRow row, int64_t expected_version,
                                                           bool validate_only, int64_t deadline_micros) = 0;
-  virtual absl::Status DeleteOrchestrator(absl::string_view project, absl::string_view name,
+  virtual absl::Status DeleteOrchestrator(absl::string_view project, absl::string_view name, Asked asked,
                                           int64_t deadline_micros) = 0;
-  virtual absl::Status PutPool(PoolRow row, int64_t deadline_micros) = 0;
-  virtual absl::Status DeletePool(absl::string_view name, int64_t deadline_micros) = 0;
+  virtual absl::Status PutPool(PoolRow row, Asked asked, int64_t deadline_micros) = 0;
+  virtual absl::Status DeletePool(absl::string_view name, Asked asked, int64_t deadline_micros) = 0;
   // NOT_FOUND (ORCHESTRATOR_NOT_FOUND, ARTIFACT_STORE_NOT_FOUND).
-  virtual absl::Status PutStack(StackRow row, int64_t deadline_micros) = 0;
+  virtual absl::Status PutStack(StackRow row, Asked asked, int64_t deadline_micros) = 0;
   // NOT_FOUND (STACK_NOT_FOUND); FAILED_PRECONDITION (STACK_IN_USE) for the default one.
-  virtual absl::Status DeleteStack(absl::string_view name, int64_t deadline_micros) = 0;
+  virtual absl::Status DeleteStack(absl::string_view name, Asked asked, int64_t deadline_micros) = 0;
   // Tries the store before it registers it. ALREADY_EXISTS (ARTIFACT_STORE_EXISTS) without `update`; as BlobHome.
   virtual absl::StatusOr<ArtifactStoreRow> PutArtifactStore(ArtifactStoreRow row, bool update, bool validate_only,
                                                             int64_t deadline_micros) = 0;
   // FAILED_PRECONDITION (ARTIFACT_STORE_IN_USE) while a stack names it or it has copies of what this daemon keeps.
-  virtual absl::Status DeleteArtifactStore(absl::string_view name, int64_t deadline_micros) = 0;
-  // The row without what is sealed.
+  virtual absl::Status DeleteArtifactStore(absl::string_view name, Asked asked, int64_t deadline_micros) = 0;
+  // The row without what is sealed, for a repeat too: as it was then.
   virtual absl::StatusOr<SecretRow> SetSecret(absl::string_view project, absl::string_view name,
-                                              absl::string_view value, int64_t deadline_micros) = 0;
+                                              absl::string_view value, Asked asked, int64_t deadline_micros) = 0;
   // FAILED_PRECONDITION (SECRET_IN_USE) while a step that has not ended needs it, unless `force` is set.
-  virtual absl::Status DeleteSecret(absl::string_view project, absl::string_view name, bool force,
+  virtual absl::Status DeleteSecret(absl::string_view project, absl::string_view name, bool force, Asked asked,
                                     int64_t deadline_micros) = 0;
   // Slots in use: of named pools by their name, of others as `ORCHESTRATOR/cpu`, `run/KEY`.
   virtual std::map<std::string, int64_t> PoolUse() = 0;
@@ -332,8 +343,8 @@ class Engine {
                                                                           int64_t lifetime_micros,
                                                                           int64_t deadline_micros) = 0;
   virtual std::vector<ApiTokenRow> ListTokens() = 0;
-  // NOT_FOUND (TOKEN_NOT_FOUND).
-  virtual absl::StatusOr<ApiTokenRow> RevokeToken(const std::string& name, int64_t deadline_micros) = 0;
+  // NOT_FOUND (TOKEN_NOT_FOUND). A repeat gets the row as it was then.
+  virtual absl::StatusOr<ApiTokenRow> RevokeToken(const std::string& name, Asked asked, int64_t deadline_micros) = 0;
   // Whose token this is. UNAUTHENTICATED: TOKEN_REVOKED, TOKEN_EXPIRED, TOKEN_INVALID. Never waits.
   virtual absl::StatusOr<TokenIdentity> AuthenticateToken(absl::string_view value) = 0;
   // As AuthenticateToken, for one that was let in before. Never waits.

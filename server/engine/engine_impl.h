@@ -48,20 +48,22 @@ class EngineImpl : public Engine, private TurnSink {
   absl::StatusOr<store::RunRecord> SubmitRun(SubmitCommand command, int64_t deadline_micros) override;
   absl::StatusOr<CheckedPipeline> CheckPipeline(const SubmitCommand& command) override;
   absl::StatusOr<PipelineRow> RegisterPipeline(SubmitCommand command, int64_t deadline_micros) override;
-  absl::Status CancelRun(RunKey run, std::vector<StepIx> steps, bool force, int64_t deadline_micros) override;
+  absl::Status CancelRun(RunKey run, std::vector<StepIx> steps, bool force, Asked asked,
+                         int64_t deadline_micros) override;
   absl::StatusOr<PlannedRun> PlanRun(SubmitCommand command, int64_t max_steps, bool native) override;
   absl::StatusOr<int64_t> InvalidateCache(const std::string& project, const std::string& pipeline,
                                           const std::string& step, bool validate_only, const std::string& request_id,
                                           int64_t deadline_micros) override;
   absl::StatusOr<std::optional<Explained>> Explain(RunKey run, std::optional<StepIx> ix,
                                                    int64_t deadline_micros) override;
-  absl::Status PauseRun(RunKey run, int64_t deadline_micros) override;
-  absl::Status ResumeRun(RunKey run, int64_t deadline_micros) override;
-  absl::Status SkipSteps(RunKey run, std::vector<StepIx> steps, int64_t deadline_micros) override;
-  absl::Status RetryRun(RetryCommand command, int64_t deadline_micros) override;
+  absl::Status PauseRun(RunKey run, Asked asked, int64_t deadline_micros) override;
+  absl::Status ResumeRun(RunKey run, Asked asked, int64_t deadline_micros) override;
+  absl::Status SkipSteps(RunKey run, std::vector<StepIx> steps, Asked asked, int64_t deadline_micros) override;
+  absl::Status RetryRun(RetryCommand command, Asked asked, int64_t deadline_micros) override;
   void NoteHeartbeat(const AttemptIdentity& attempt) override;
-  absl::StatusOr<std::optional<std::string>> FindAnswer(const RequestRow& request) override;
-  absl::Status DeleteRuns(std::vector<RunKey> runs, RequestRow request, int64_t deadline_micros) override;
+  absl::StatusOr<Asked> Ask(RequestRow request) override;
+  std::string SecretFingerprintOf(absl::string_view bytes) override { return tokens_->FingerprintOf(bytes); }
+  absl::Status DeleteRuns(std::vector<RunKey> runs, Asked asked, int64_t deadline_micros) override;
   absl::StatusOr<std::vector<PruneGroup>> Prune(const Retention& rules, bool apply) override;
   absl::StatusOr<store::Backup> MakeBackup(const std::string& folder) override { return backups_->Make(folder); }
   Backups::Latest latest_backup() override { return backups_->latest(); }
@@ -80,20 +82,21 @@ class EngineImpl : public Engine, private TurnSink {
   std::shared_ptr<const FlavorInfo> FindFlavor(absl::string_view name) override;
   absl::StatusOr<std::shared_ptr<const FlavorInfo>> PutFlavor(const std::string& name, const PluginSource& source,
                                                               bool validate_only, int64_t deadline_micros) override;
-  absl::Status DeleteFlavor(absl::string_view name, int64_t deadline_micros) override;
+  absl::Status DeleteFlavor(absl::string_view name, Asked asked, int64_t deadline_micros) override;
   absl::StatusOr<OrchestratorRow> PutOrchestrator(OrchestratorRow row, int64_t expected_version, bool validate_only,
                                                   int64_t deadline_micros) override;
-  absl::Status DeleteOrchestrator(absl::string_view project, absl::string_view name, int64_t deadline_micros) override;
-  absl::Status PutPool(PoolRow row, int64_t deadline_micros) override;
-  absl::Status DeletePool(absl::string_view name, int64_t deadline_micros) override;
-  absl::Status PutStack(StackRow row, int64_t deadline_micros) override;
-  absl::Status DeleteStack(absl::string_view name, int64_t deadline_micros) override;
+  absl::Status DeleteOrchestrator(absl::string_view project, absl::string_view name, Asked asked,
+                                  int64_t deadline_micros) override;
+  absl::Status PutPool(PoolRow row, Asked asked, int64_t deadline_micros) override;
+  absl::Status DeletePool(absl::string_view name, Asked asked, int64_t deadline_micros) override;
+  absl::Status PutStack(StackRow row, Asked asked, int64_t deadline_micros) override;
+  absl::Status DeleteStack(absl::string_view name, Asked asked, int64_t deadline_micros) override;
   absl::StatusOr<ArtifactStoreRow> PutArtifactStore(ArtifactStoreRow row, bool update, bool validate_only,
                                                     int64_t deadline_micros) override;
-  absl::Status DeleteArtifactStore(absl::string_view name, int64_t deadline_micros) override;
+  absl::Status DeleteArtifactStore(absl::string_view name, Asked asked, int64_t deadline_micros) override;
   absl::StatusOr<SecretRow> SetSecret(absl::string_view project, absl::string_view name, absl::string_view value,
-                                      int64_t deadline_micros) override;
-  absl::Status DeleteSecret(absl::string_view project, absl::string_view name, bool force,
+                                      Asked asked, int64_t deadline_micros) override;
+  absl::Status DeleteSecret(absl::string_view project, absl::string_view name, bool force, Asked asked,
                             int64_t deadline_micros) override;
   std::map<std::string, int64_t> PoolUse() override;
   absl::StatusOr<std::map<std::string, OrchestratorHealth>> HealthOf(std::vector<std::string> names,
@@ -105,7 +108,7 @@ class EngineImpl : public Engine, private TurnSink {
                                                                   int64_t lifetime_micros,
                                                                   int64_t deadline_micros) override;
   std::vector<ApiTokenRow> ListTokens() override { return api_tokens_.List(); }
-  absl::StatusOr<ApiTokenRow> RevokeToken(const std::string& name, int64_t deadline_micros) override;
+  absl::StatusOr<ApiTokenRow> RevokeToken(const std::string& name, Asked asked, int64_t deadline_micros) override;
   absl::StatusOr<TokenIdentity> AuthenticateToken(absl::string_view value) override;
   absl::Status CheckToken(const TokenIdentity& token) override;
   absl::StatusOr<AttemptIdentity> AuthenticateStep(absl::string_view token) override;
@@ -135,6 +138,7 @@ class EngineImpl : public Engine, private TurnSink {
 
   // start
   absl::Status LoadComponents();
+  absl::StatusOr<Components> StoredComponents();
   absl::Status RestoreRuns();
   absl::Status RestoreHooks();
   absl::Status AdoptHooks();
@@ -159,6 +163,12 @@ class EngineImpl : public Engine, private TurnSink {
   std::shared_ptr<const void> HoldRun(RunKey run) { return Hold(absl::StrCat("change/", run)); }
   // Nobody else answers this request meanwhile; nothing if it has no id.
   std::shared_ptr<const void> HoldRequest(const RequestRow& request);
+  // nullopt: none yet. The errors of Ask.
+  absl::StatusOr<std::optional<std::string>> FindAnswer(const RequestRow& request);
+  // Its answer becomes durable with the post's rows, and a repeat waits until then.
+  static void Remember(Asked asked, std::string answer, Post* post);
+  // For the repeat of a deletion: one that was committed after its caller had stopped waiting is not known here yet.
+  absl::Status ForgetDeleted();
   absl::Status PostAndWait(Post post, int64_t deadline_micros, int64_t* number = nullptr);
   void NoteTokenUse(const TokenIdentity& token, int64_t now);
   // Where a run goes that names these (or none): its orchestrator, and its artifact store (empty: `default`).

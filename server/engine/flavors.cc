@@ -113,7 +113,8 @@ absl::StatusOr<std::shared_ptr<const FlavorInfo>> EngineImpl::PutFlavor(const st
   return info;
 }
 
-absl::Status EngineImpl::DeleteFlavor(absl::string_view name, int64_t deadline_micros) {
+absl::Status EngineImpl::DeleteFlavor(absl::string_view name, Asked asked, int64_t deadline_micros) {
+  if (asked.answer.has_value()) return ForgetDeleted();
   MutexLock change(&component_changes_);
   const std::string wanted(name);
   if (const FlavorInfo* info = ::orch::FindFlavor(name); info != nullptr && info->listed) {
@@ -134,6 +135,7 @@ absl::Status EngineImpl::DeleteFlavor(absl::string_view name, int64_t deadline_m
   Post post;
   post.rows = std::make_unique<Batch>();
   post.rows->deleted_flavors.push_back(wanted);
+  Remember(std::move(asked), "", &post);
   RETURN_IF_ERROR(PostAndWait(std::move(post), deadline_micros));
   MutexLock lock(&mutex_);
   plugin_flavors_.erase(wanted);

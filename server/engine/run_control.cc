@@ -36,21 +36,45 @@ std::shared_ptr<const void> EngineImpl::HoldRequest(const RequestRow& request) {
   return Hold(absl::StrCat("request/", request.method, "/", request.project, "/", request.request_id));
 }
 
-absl::Status EngineImpl::PauseRun(RunKey run, int64_t deadline_micros) {
+absl::StatusOr<Asked> EngineImpl::Ask(RequestRow request) {
+  Asked out;
+  out.hold = HoldRequest(request);
+  ASSIGN_OR_RETURN(out.answer, FindAnswer(request));
+  out.request = std::move(request);
+  return out;
+}
+
+void EngineImpl::Remember(Asked asked, std::string answer, Post* post) {
+  if (asked.request.request_id.empty()) return;
+  asked.request.answer = std::move(answer);
+  asked.request.created = Clock::Real().Now().wall;
+  if (post->rows == nullptr) post->rows = std::make_unique<Batch>();
+  post->rows->requests.push_back(std::move(asked.request));
+  post->hold = std::make_shared<std::pair<std::shared_ptr<const void>, std::shared_ptr<const void>>>(
+      std::move(post->hold), std::move(asked.hold));
+}
+
+absl::Status EngineImpl::PauseRun(RunKey run, Asked asked, int64_t deadline_micros) {
+  if (asked.answer.has_value()) return absl::OkStatus();
   Post post;
   post.event = PauseRequested{run};
+  Remember(std::move(asked), absl::StrCat(run), &post);
   return PostAndWait(std::move(post), deadline_micros);
 }
 
-absl::Status EngineImpl::ResumeRun(RunKey run, int64_t deadline_micros) {
+absl::Status EngineImpl::ResumeRun(RunKey run, Asked asked, int64_t deadline_micros) {
+  if (asked.answer.has_value()) return absl::OkStatus();
   Post post;
   post.event = ResumeRequested{run};
+  Remember(std::move(asked), absl::StrCat(run), &post);
   return PostAndWait(std::move(post), deadline_micros);
 }
 
-absl::Status EngineImpl::SkipSteps(RunKey run, std::vector<StepIx> steps, int64_t deadline_micros) {
+absl::Status EngineImpl::SkipSteps(RunKey run, std::vector<StepIx> steps, Asked asked, int64_t deadline_micros) {
+  if (asked.answer.has_value()) return absl::OkStatus();
   Post post;
   post.event = SkipRequested{run, std::move(steps)};
+  Remember(std::move(asked), absl::StrCat(run), &post);
   return PostAndWait(std::move(post), deadline_micros);
 }
 
@@ -62,13 +86,10 @@ void EngineImpl::NoteHeartbeat(const AttemptIdentity& attempt) {
   mailbox_.Put(std::move(post));
 }
 
-absl::Status EngineImpl::RetryRun(RetryCommand command, int64_t deadline_micros) {
+absl::Status EngineImpl::RetryRun(RetryCommand command, Asked asked, int64_t deadline_micros) {
+  if (asked.answer.has_value()) return absl::OkStatus();
   RETURN_IF_ERROR(RefuseWhenFull());
-  auto holds = std::make_shared<std::vector<std::shared_ptr<const void>>>();
-  holds->push_back(HoldRequest(command.request));
-  holds->push_back(HoldRun(command.run));
-  ASSIGN_OR_RETURN(const std::optional<std::string> answer, FindAnswer(command.request));
-  if (answer.has_value()) return absl::OkStatus();
+  std::shared_ptr<const void> hold = HoldRun(command.run);
   ASSIGN_OR_RETURN(const store::RunRecord record, queries_->GetRun(command.run));
   const std::string& name = record.header.name;
   if (!IsTerminal(record.row.state)) {
@@ -150,12 +171,8 @@ absl::Status EngineImpl::RetryRun(RetryCommand command, int64_t deadline_micros)
   event.run.steps = std::move(ended.steps);
   event.run.artifacts = std::move(ended.artifacts);
   post.event = std::move(event);
-  if (!command.request.request_id.empty()) {
-    command.request.created = Clock::Real().Now().wall;
-    post.rows = std::make_unique<Batch>();
-    post.rows->requests.push_back(std::move(command.request));
-  }
-  post.hold = std::move(holds);
+  post.hold = std::move(hold);
+  Remember(std::move(asked), absl::StrCat(command.run), &post);
   RETURN_IF_ERROR(PostAndWait(std::move(post), deadline_micros));
   ORCH_FAULT("retry.committed");
   return absl::OkStatus();
@@ -171,21 +188,22 @@ absl::StatusOr<std::optional<std::string>> EngineImpl::FindAnswer(const RequestR
                absl::StrCat("request_id `", request.request_id, "` was used for another ", request.method));
 }
 
-absl::Status EngineImpl::CancelRun(RunKey run, std::vector<StepIx> steps, bool force, int64_t deadline_micros) {
+absl::Status EngineImpl::CancelRun(RunKey run, std::vector<StepIx> steps, bool force, Asked asked,
+                                   int64_t deadline_micros) {
+  if (asked.answer.has_value()) return absl::OkStatus();
   Post post;
   post.event = CancelRequested{run, std::move(steps), force};
+  Remember(std::move(asked), absl::StrCat(run), &post);
   return PostAndWait(std::move(post), deadline_micros);
 }
 
-absl::Status EngineImpl::DeleteRuns(std::vector<RunKey> runs, RequestRow request, int64_t deadline_micros) {
+absl::Status EngineImpl::DeleteRuns(std::vector<RunKey> runs, Asked asked, int64_t deadline_micros) {
+  if (asked.answer.has_value()) return absl::OkStatus();
   // In one order, so that two callers do not wait for each other.
   std::sort(runs.begin(), runs.end());
   runs.erase(std::unique(runs.begin(), runs.end()), runs.end());
   auto holds = std::make_shared<std::vector<std::shared_ptr<const void>>>();
-  holds->push_back(HoldRequest(request));
   for (const RunKey run : runs) holds->push_back(HoldRun(run));
-  ASSIGN_OR_RETURN(const std::optional<std::string> answer, FindAnswer(request));
-  if (answer.has_value()) return absl::OkStatus();
   Post post;
   RunsDeleted event;
   for (const RunKey run : runs) {
@@ -197,12 +215,8 @@ absl::Status EngineImpl::DeleteRuns(std::vector<RunKey> runs, RequestRow request
   }
   if (event.runs.empty()) return absl::OkStatus();
   post.event = std::move(event);
-  if (!request.request_id.empty()) {
-    request.created = Clock::Real().Now().wall;
-    post.rows = std::make_unique<Batch>();
-    post.rows->requests.push_back(std::move(request));
-  }
   post.hold = std::move(holds);
+  Remember(std::move(asked), "", &post);
   RETURN_IF_ERROR(PostAndWait(std::move(post), deadline_micros));
   ORCH_FAULT("delete.committed");
   cleaner_->Wake();

@@ -22,4 +22,9 @@ std::optional<std::string> StepTokens::KeyOf(absl::string_view token) const {
   return key;
 }
 
+// No key of an attempt begins like that.
+std::string StepTokens::FingerprintOf(absl::string_view bytes) const {
+  return HmacSha256(secret_, absl::StrCat("fingerprint\n", bytes));
+}
+
 }  // namespace orch

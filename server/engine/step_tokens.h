@@ -15,6 +15,8 @@ class StepTokens {
   std::string Of(const std::string& key) const;
   // The key of a token that we signed; whether its attempt is still live is not known here.
   std::optional<std::string> KeyOf(absl::string_view token) const;
+  // Tells equal texts from others, and without our key nothing about them. 32 raw bytes.
+  std::string FingerprintOf(absl::string_view bytes) const;
 
  private:
   const std::string secret_;

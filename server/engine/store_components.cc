@@ -132,7 +132,8 @@ absl::StatusOr<ArtifactStoreRow> EngineImpl::PutArtifactStore(ArtifactStoreRow r
   return row;
 }
 
-absl::Status EngineImpl::DeleteArtifactStore(absl::string_view name, int64_t deadline_micros) {
+absl::Status EngineImpl::DeleteArtifactStore(absl::string_view name, Asked asked, int64_t deadline_micros) {
+  if (asked.answer.has_value()) return ForgetDeleted();
   MutexLock change(&component_changes_);
   const Components now = components();
   if (FindName(now.artifact_stores, name) == now.artifact_stores.end()) return NoStore(name);
@@ -157,8 +158,10 @@ absl::Status EngineImpl::DeleteArtifactStore(absl::string_view name, int64_t dea
     Post post;
     post.rows = std::make_unique<Batch>();
     post.rows->deleted_artifact_stores.emplace_back(name);
+    Remember(std::move(asked), "", &post);
     status = PostAndWait(std::move(post), deadline_micros);
   }
+  if (status.code() == absl::StatusCode::kDeadlineExceeded) return status;  // it may still happen
   if (!status.ok()) {
     Post open;
     open.event = ArtifactStoreChanged{std::string(name)};
@@ -171,7 +174,8 @@ absl::Status EngineImpl::DeleteArtifactStore(absl::string_view name, int64_t dea
   return absl::OkStatus();
 }
 
-absl::Status EngineImpl::PutStack(StackRow row, int64_t deadline_micros) {
+absl::Status EngineImpl::PutStack(StackRow row, Asked asked, int64_t deadline_micros) {
+  if (asked.answer.has_value()) return absl::OkStatus();
   MutexLock change(&component_changes_);
   const Components now = components();
   if (FindName(now.orchestrators, row.orchestrator) == now.orchestrators.end()) {
@@ -185,6 +189,7 @@ absl::Status EngineImpl::PutStack(StackRow row, int64_t deadline_micros) {
   Post post;
   post.rows = std::make_unique<Batch>();
   post.rows->stacks.push_back(row);
+  Remember(std::move(asked), "", &post);
   RETURN_IF_ERROR(PostAndWait(std::move(post), deadline_micros));
   MutexLock lock(&mutex_);
   if (row.is_default) {
@@ -199,7 +204,8 @@ absl::Status EngineImpl::PutStack(StackRow row, int64_t deadline_micros) {
   return absl::OkStatus();
 }
 
-absl::Status EngineImpl::DeleteStack(absl::string_view name, int64_t deadline_micros) {
+absl::Status EngineImpl::DeleteStack(absl::string_view name, Asked asked, int64_t deadline_micros) {
+  if (asked.answer.has_value()) return ForgetDeleted();
   MutexLock change(&component_changes_);
   const Components now = components();
   const auto stack = FindName(now.stacks, name);
@@ -215,6 +221,7 @@ absl::Status EngineImpl::DeleteStack(absl::string_view name, int64_t deadline_mi
   Post post;
   post.rows = std::make_unique<Batch>();
   post.rows->deleted_stacks.emplace_back(name);
+  Remember(std::move(asked), "", &post);
   RETURN_IF_ERROR(PostAndWait(std::move(post), deadline_micros));
   MutexLock lock(&mutex_);
   components_.stacks.erase(FindName(components_.stacks, name));

@@ -2,14 +2,37 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "server/base/log.h"
 #include "server/engine/engine_impl.h"
 
 namespace orch {
 namespace {
 constexpr int64_t kHourMicros = int64_t{3600} * 1'000'000;
+
+// What RevokeToken needs to answer again.
+std::string AnswerOf(const ApiTokenRow& row) {
+  return absl::StrCat(static_cast<int>(row.scope), " ", row.created, " ", row.expires, " ", row.last_used, " ",
+                      row.revoked);
 }
+
+absl::StatusOr<ApiTokenRow> FromAnswer(const std::string& name, absl::string_view answer) {
+  ApiTokenRow row;
+  row.name = name;
+  int scope = 0;
+  const std::vector<absl::string_view> parts = absl::StrSplit(answer, ' ');
+  if (parts.size() != 5 || !absl::SimpleAtoi(parts[0], &scope) || !absl::SimpleAtoi(parts[1], &row.created) ||
+      !absl::SimpleAtoi(parts[2], &row.expires) || !absl::SimpleAtoi(parts[3], &row.last_used) ||
+      !absl::SimpleAtoi(parts[4], &row.revoked)) {
+    return absl::InternalError("the answer of a RevokeToken cannot be read");
+  }
+  row.scope = static_cast<TokenScope>(scope);
+  return row;
+}
+
+}  // namespace
 
 absl::StatusOr<std::pair<ApiTokenRow, std::string>> EngineImpl::CreateToken(const std::string& name, TokenScope scope,
                                                                             int64_t lifetime_micros,
@@ -47,26 +70,31 @@ absl::StatusOr<std::pair<ApiTokenRow, std::string>> EngineImpl::CreateToken(cons
   return std::make_pair(std::move(row), value);
 }
 
-absl::StatusOr<ApiTokenRow> EngineImpl::RevokeToken(const std::string& name, int64_t deadline_micros) {
+absl::StatusOr<ApiTokenRow> EngineImpl::RevokeToken(const std::string& name, Asked asked, int64_t deadline_micros) {
+  if (asked.answer.has_value()) return FromAnswer(name, *asked.answer);
   MutexLock change(&component_changes_);
   std::optional<ApiTokenRow> row = api_tokens_.Get(name);
   if (!row.has_value()) {
     return Error(absl::StatusCode::kNotFound, "TOKEN_NOT_FOUND",
                  absl::StrCat("there is no token `", name, "`; `orchctl list-tokens` shows all"));
   }
-  if (row->revoked != 0) return *row;
   const ApiTokenRow before = *row;
-  row->revoked = Clock::Real().Now().wall;
-  // Refused from here on: what is seen before the commit is only that it is shut.
-  api_tokens_.Put(*row);
+  const bool changes = row->revoked == 0;
+  if (!changes && asked.request.request_id.empty()) return before;
   Post post;
   post.rows = std::make_unique<Batch>();
-  post.rows->api_tokens.push_back(*row);
+  if (changes) {
+    row->revoked = Clock::Real().Now().wall;
+    // Refused from here on: what is seen before the commit is only that it is shut.
+    api_tokens_.Put(*row);
+    post.rows->api_tokens.push_back(*row);
+  }
+  Remember(std::move(asked), AnswerOf(*row), &post);  // also if there was nothing to do: its name may be used again
   if (const absl::Status committed = PostAndWait(std::move(post), deadline_micros); !committed.ok()) {
     if (committed.code() != absl::StatusCode::kDeadlineExceeded) api_tokens_.Put(before);  // else it may still happen
     return committed;
   }
-  Log(LogLevel::kInfo, "token revoked", {{"token", name}});
+  if (changes) Log(LogLevel::kInfo, "token revoked", {{"token", name}});
   return *row;
 }
 

@@ -67,6 +67,7 @@ void Merge(Batch* to, Batch* from) {
   if (from->removals.compacted.up_to > removals->compacted.up_to) removals->compacted = from->removals.compacted;
   Append(&removals->checked_blobs, &from->removals.checked_blobs);
   Append(&removals->removed_blobs, &from->removals.removed_blobs);
+  if (from->removals.requests.before > removals->requests.before) removals->requests = from->removals.requests;
   Append(&removals->cleaned_runs, &from->removals.cleaned_runs);
 }
 

@@ -17,6 +17,9 @@ struct SpecSlice {
   std::string bytes;  // at most 256 KiB
 };
 
+// For at least so long a repeat is known as one.
+inline constexpr int64_t kRequestKeptMicros = int64_t{7} * 24 * 3600 * 1'000'000;
+
 // The answer to a request with a request_id, so that a repeat gets the same.
 struct RequestRow {
   std::string method;  // `SubmitRun`

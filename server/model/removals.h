@@ -58,13 +58,19 @@ struct Removals {
   std::vector<std::string> checked_blobs;
   // Blobs on the list whose bytes are gone: they leave it, and the row goes too unless an artifact has it again.
   std::vector<std::string> removed_blobs;
+  // Answers to requests, the oldest first.
+  struct Requests {
+    int64_t before = 0;  // made earlier than this; 0: none
+    int limit = 0;
+  };
+  Requests requests;
   // Nothing is left of these runs.
   std::vector<RunKey> cleaned_runs;
 
   bool empty() const {
     return runs.empty() && steps.empty() && events.empty() && artifacts.empty() && cache_entries.empty() &&
            pruned_artifacts.empty() && compacted.up_to == 0 && checked_blobs.empty() && removed_blobs.empty() &&
-           cleaned_runs.empty();
+           requests.before == 0 && cleaned_runs.empty();
   }
 };
 

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/rpc/asked.h"
 #include "server/rpc/checks.h"
 #include "server/rpc/convert_rows.h"
 #include "server/rpc/tokens.h"
@@ -71,7 +72,9 @@ absl::Status AuthApi::RevokeToken(const CallContext& context, const v1::RevokeTo
   checks.RequestId(request.request_id());
   if (request.name().empty()) checks.Add("request.name", "REQUIRED", "which token? give its name");
   RETURN_IF_ERROR(checks.ToStatus("REQUEST_INVALID", "no token was revoked"));
-  ASSIGN_OR_RETURN(const ApiTokenRow row, api_.engine->RevokeToken(request.name(), context.deadline_micros));
+  ASSIGN_OR_RETURN(Asked asked, Ask(api_.engine, "RevokeToken", request));
+  ASSIGN_OR_RETURN(const ApiTokenRow row,
+                   api_.engine->RevokeToken(request.name(), std::move(asked), context.deadline_micros));
   *token = ToToken(row);
   return absl::OkStatus();
 }

@@ -4,8 +4,9 @@
 #include <vector>
 
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "server/base/digest.h"
+#include "server/rpc/asked.h"
 #include "server/rpc/checks.h"
 #include "server/rpc/convert_pipeline.h"
 #include "server/rpc/convert_rows.h"
@@ -13,18 +14,6 @@
 
 namespace orch::rpc {
 namespace {
-
-// What a repeat under the same request_id must be equal in: all but the id itself.
-template <typename Request>
-RequestRow RequestRowOf(absl::string_view method, const std::string& project, Request request) {
-  RequestRow row;
-  row.method = std::string(method);
-  row.project = project;
-  row.request_id = request.request_id();
-  request.clear_request_id();
-  row.fingerprint = Sha256Of(SerializeDeterministic(request));
-  return row;
-}
 
 constexpr int64_t kMostSteps = 10'000;  // named in one call
 
@@ -70,11 +59,28 @@ absl::Status ControlApi::CancelRun(const CallContext& context, const v1::CancelR
   checks.RequestId(request.request_id());
   checks.Count("request.steps", request.steps_size(), kMostSteps);
   RETURN_IF_ERROR(checks.ToStatus("REQUEST_INVALID", "nothing was cancelled"));
+  ASSIGN_OR_RETURN(Asked asked, AskOfRun("CancelRun", request));
+  if (asked.answer.has_value()) return AnswerAgain(context, asked, request.name(), run);
   ASSIGN_OR_RETURN(const FoundRun found, FindRunWithGraph(api_, context, request.project(), request.name()));
   ASSIGN_OR_RETURN(std::vector<StepIx> steps, FindSteps(found, request.steps()));
-  RETURN_IF_ERROR(
-      api_.engine->CancelRun(found.record.header.key, std::move(steps), request.force(), context.deadline_micros));
+  RETURN_IF_ERROR(api_.engine->CancelRun(found.record.header.key, std::move(steps), request.force(), std::move(asked),
+                                         context.deadline_micros));
   return Answer(found.record.header.key, run);
+}
+
+template <typename Request>
+absl::StatusOr<Asked> ControlApi::AskOfRun(absl::string_view method, const Request& request) {
+  ASSIGN_OR_RETURN(const std::string project, ProjectOf(request.project()));
+  return api_.engine->Ask(RequestRowOf(method, project, request));
+}
+
+absl::Status ControlApi::AnswerAgain(const CallContext& context, const Asked& asked, absl::string_view name,
+                                     v1::Run* run) {
+  RunKey key = 0;
+  if (absl::SimpleAtoi(*asked.answer, &key)) return Answer(key, run);
+  // What an earlier version of the daemon remembered does not say which run it was.
+  ASSIGN_OR_RETURN(const store::RunRecord record, FindRun(api_, context, asked.request.project, name));
+  return Answer(record.header.key, run);
 }
 
 absl::Status ControlApi::Answer(RunKey key, v1::Run* run) {
@@ -87,13 +93,15 @@ absl::Status ControlApi::PauseRun(const CallContext& context, const v1::PauseRun
   Checks checks;
   checks.RequestId(request.request_id());
   RETURN_IF_ERROR(checks.ToStatus("REQUEST_INVALID", "nothing was paused"));
+  ASSIGN_OR_RETURN(Asked asked, AskOfRun("PauseRun", request));
+  if (asked.answer.has_value()) return AnswerAgain(context, asked, request.name(), run);
   ASSIGN_OR_RETURN(const store::RunRecord record, FindRun(api_, context, request.project(), request.name()));
   if (IsTerminal(record.row.state)) {
     return Error(absl::StatusCode::kFailedPrecondition, "RUN_ENDED",
                  absl::StrCat("run `", record.header.name, "` has ended ", Name(record.row.state),
                               ": there is nothing to pause"));
   }
-  RETURN_IF_ERROR(api_.engine->PauseRun(record.header.key, context.deadline_micros));
+  RETURN_IF_ERROR(api_.engine->PauseRun(record.header.key, std::move(asked), context.deadline_micros));
   return Answer(record.header.key, run);
 }
 
@@ -101,13 +109,15 @@ absl::Status ControlApi::ResumeRun(const CallContext& context, const v1::ResumeR
   Checks checks;
   checks.RequestId(request.request_id());
   RETURN_IF_ERROR(checks.ToStatus("REQUEST_INVALID", "nothing was resumed"));
+  ASSIGN_OR_RETURN(Asked asked, AskOfRun("ResumeRun", request));
+  if (asked.answer.has_value()) return AnswerAgain(context, asked, request.name(), run);
   ASSIGN_OR_RETURN(const store::RunRecord record, FindRun(api_, context, request.project(), request.name()));
   if (IsTerminal(record.row.state)) {
     return Error(absl::StatusCode::kFailedPrecondition, "RUN_ENDED",
                  absl::StrCat("run `", record.header.name, "` has ended ", Name(record.row.state),
                               record.row.state == RunState::kSucceeded ? "; submit it anew" : "; use retry-run"));
   }
-  RETURN_IF_ERROR(api_.engine->ResumeRun(record.header.key, context.deadline_micros));
+  RETURN_IF_ERROR(api_.engine->ResumeRun(record.header.key, std::move(asked), context.deadline_micros));
   return Answer(record.header.key, run);
 }
 
@@ -117,9 +127,12 @@ absl::Status ControlApi::SkipStep(const CallContext& context, const v1::SkipStep
   checks.Count("request.steps", request.steps_size(), kMostSteps);
   if (request.steps().empty()) checks.Add("request.steps", "REQUIRED", "name at least one step");
   RETURN_IF_ERROR(checks.ToStatus("REQUEST_INVALID", "nothing was skipped"));
+  ASSIGN_OR_RETURN(Asked asked, AskOfRun("SkipStep", request));
+  if (asked.answer.has_value()) return AnswerAgain(context, asked, request.run(), run);
   ASSIGN_OR_RETURN(const FoundRun found, FindRunWithGraph(api_, context, request.project(), request.run()));
   ASSIGN_OR_RETURN(std::vector<StepIx> steps, FindSteps(found, request.steps()));
-  RETURN_IF_ERROR(api_.engine->SkipSteps(found.record.header.key, std::move(steps), context.deadline_micros));
+  RETURN_IF_ERROR(
+      api_.engine->SkipSteps(found.record.header.key, std::move(steps), std::move(asked), context.deadline_micros));
   return Answer(found.record.header.key, run);
 }
 
@@ -130,7 +143,8 @@ absl::Status ControlApi::RetryRun(const CallContext& context, const v1::RetryRun
   RetryCommand command;
   command.parameters_json = ToParameters(request.parameters(), api_.engine->limits(), &checks);
   RETURN_IF_ERROR(checks.ToStatus("REQUEST_INVALID", "nothing was retried"));
-  ASSIGN_OR_RETURN(const std::string project, ProjectOf(request.project()));
+  ASSIGN_OR_RETURN(Asked asked, AskOfRun("RetryRun", request));
+  if (asked.answer.has_value()) return AnswerAgain(context, asked, request.name(), run);
   ASSIGN_OR_RETURN(const FoundRun found, FindRunWithGraph(api_, context, request.project(), request.name()));
   if (request.has_pipeline()) {
     Checks spec_checks;
@@ -141,8 +155,7 @@ absl::Status ControlApi::RetryRun(const CallContext& context, const v1::RetryRun
   ASSIGN_OR_RETURN(command.steps, FindSteps(found, request.steps()));
   command.run = found.record.header.key;
   if (request.has_use_cache()) command.use_cache = request.use_cache();
-  command.request = RequestRowOf("RetryRun", project, request);
-  RETURN_IF_ERROR(api_.engine->RetryRun(std::move(command), context.deadline_micros));
+  RETURN_IF_ERROR(api_.engine->RetryRun(std::move(command), std::move(asked), context.deadline_micros));
   return Answer(found.record.header.key, run);
 }
 
@@ -161,12 +174,10 @@ absl::Status ControlApi::DeleteRun(const CallContext& context, const v1::DeleteR
   Checks checks;
   checks.RequestId(request.request_id());
   RETURN_IF_ERROR(checks.ToStatus("REQUEST_INVALID", "nothing was deleted"));
-  ASSIGN_OR_RETURN(const std::string project, ProjectOf(request.project()));
-  const RequestRow row = RequestRowOf("DeleteRun", project, request);
-  ASSIGN_OR_RETURN(const auto answered, api_.engine->FindAnswer(row));
-  if (answered.has_value()) return absl::OkStatus();
+  ASSIGN_OR_RETURN(Asked asked, AskOfRun("DeleteRun", request));
+  if (asked.answer.has_value()) return absl::OkStatus();
   ASSIGN_OR_RETURN(const store::RunRecord record, FindRun(api_, context, request.project(), request.name()));
-  return api_.engine->DeleteRuns({record.header.key}, row, context.deadline_micros);
+  return api_.engine->DeleteRuns({record.header.key}, std::move(asked), context.deadline_micros);
 }
 
 }  // namespace orch::rpc

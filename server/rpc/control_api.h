@@ -23,7 +23,12 @@ class ControlApi {
                          v1::DeleteRunResponse* response);
 
  private:
+  // Engine::Ask. What was answered before is looked at before the run is, which may have ended or be another by now.
+  template <typename Request>
+  absl::StatusOr<Asked> AskOfRun(absl::string_view method, const Request& request);
   absl::Status Answer(RunKey key, v1::Run* run);
+  // The run that the first call was about, as it is now. NOT_FOUND (RUN_NOT_FOUND): deleted since.
+  absl::Status AnswerAgain(const CallContext& context, const Asked& asked, absl::string_view name, v1::Run* run);
   const ApiContext& api_;
 };
 

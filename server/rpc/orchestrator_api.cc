@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/rpc/asked.h"
 #include "server/rpc/checks.h"
 #include "server/rpc/convert_rows.h"
 #include "server/rpc/tokens.h"
@@ -127,7 +128,8 @@ absl::Status OrchestratorApi::RegisterFlavor(const CallContext& context, const v
 absl::Status OrchestratorApi::DeleteFlavor(const CallContext& context, const v1::DeleteFlavorRequest& request,
                                            v1::DeleteFlavorResponse*) {
   RETURN_IF_ERROR(CheckRequestId(request.request_id()));
-  return api_.engine->DeleteFlavor(request.name(), context.deadline_micros);
+  ASSIGN_OR_RETURN(Asked asked, Ask(api_.engine, "DeleteFlavor", request));
+  return api_.engine->DeleteFlavor(request.name(), std::move(asked), context.deadline_micros);
 }
 
 absl::Status OrchestratorApi::Put(const CallContext& context, const v1::Orchestrator& in, absl::string_view request_id,
@@ -254,7 +256,8 @@ absl::Status OrchestratorApi::DeleteOrchestrator(const CallContext& context,
                                                  v1::DeleteOrchestratorResponse*) {
   ASSIGN_OR_RETURN(const std::string project, ProjectOf(request.project()));
   RETURN_IF_ERROR(CheckRequestId(request.request_id()));
-  return api_.engine->DeleteOrchestrator(project, request.name(), context.deadline_micros);
+  ASSIGN_OR_RETURN(Asked asked, Ask(api_.engine, "DeleteOrchestrator", request));
+  return api_.engine->DeleteOrchestrator(project, request.name(), std::move(asked), context.deadline_micros);
 }
 
 absl::Status OrchestratorApi::SetPool(const CallContext& context, const v1::SetPoolRequest& request, v1::Pool* pool) {
@@ -265,7 +268,8 @@ absl::Status OrchestratorApi::SetPool(const CallContext& context, const v1::SetP
   checks.Text("request.pool.description", request.pool().description(), 1000);
   RETURN_IF_ERROR(checks.ToStatus("REQUEST_INVALID", "the pool was not set"));
   const PoolRow row{request.pool().name(), request.pool().slots(), request.pool().description()};
-  RETURN_IF_ERROR(api_.engine->PutPool(row, context.deadline_micros));
+  ASSIGN_OR_RETURN(Asked asked, Ask(api_.engine, "SetPool", request));
+  RETURN_IF_ERROR(api_.engine->PutPool(row, std::move(asked), context.deadline_micros));
   *pool = ToPool(row, api_.engine->PoolUse()[row.name]);
   return absl::OkStatus();
 }
@@ -281,7 +285,8 @@ absl::Status OrchestratorApi::ListPools(const CallContext&, const v1::ListPoolsR
 absl::Status OrchestratorApi::DeletePool(const CallContext& context, const v1::DeletePoolRequest& request,
                                          v1::DeletePoolResponse*) {
   RETURN_IF_ERROR(CheckRequestId(request.request_id()));
-  return api_.engine->DeletePool(request.name(), context.deadline_micros);
+  ASSIGN_OR_RETURN(Asked asked, Ask(api_.engine, "DeletePool", request));
+  return api_.engine->DeletePool(request.name(), std::move(asked), context.deadline_micros);
 }
 
 }  // namespace orch::rpc

@@ -1,6 +1,9 @@
 #include "server/rpc/secret_api.h"
 
+#include <utility>
+
 #include "absl/strings/str_cat.h"
+#include "server/rpc/asked.h"
 #include "server/rpc/checks.h"
 #include "server/rpc/convert_rows.h"
 #include "server/rpc/tokens.h"
@@ -30,8 +33,13 @@ absl::Status SecretApi::SetSecret(const CallContext& context, const v1::SetSecre
                             " (limit secret_bytes)"));
   }
   RETURN_IF_ERROR(checks.ToStatus("REQUEST_INVALID", "the secret was not set"));
+  RequestRow once = RequestRowOf("SetSecret", project, v1::SetSecretRequest());
+  once.request_id = request.request_id();
+  once.fingerprint = api_.engine->SecretFingerprintOf(
+      absl::StrCat(request.name(), "\n", request.text().empty() ? "data" : "text", "\n", value));
+  ASSIGN_OR_RETURN(Asked asked, api_.engine->Ask(std::move(once)));
   ASSIGN_OR_RETURN(const SecretRow row,
-                   api_.engine->SetSecret(project, request.name(), value, context.deadline_micros));
+                   api_.engine->SetSecret(project, request.name(), value, std::move(asked), context.deadline_micros));
   *secret = ToSecret(row);
   return absl::OkStatus();
 }
@@ -61,7 +69,8 @@ absl::Status SecretApi::DeleteSecret(const CallContext& context, const v1::Delet
   checks.RequestId(request.request_id());
   if (request.name().empty()) checks.Add("request.name", "REQUIRED", "which secret? give its name");
   RETURN_IF_ERROR(checks.ToStatus("REQUEST_INVALID", "no secret was deleted"));
-  return api_.engine->DeleteSecret(project, request.name(), request.force(), context.deadline_micros);
+  ASSIGN_OR_RETURN(Asked asked, Ask(api_.engine, "DeleteSecret", request));
+  return api_.engine->DeleteSecret(project, request.name(), request.force(), std::move(asked), context.deadline_micros);
 }
 
 }  // namespace orch::rpc

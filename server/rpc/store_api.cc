@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/rpc/asked.h"
 #include "server/rpc/checks.h"
 #include "server/rpc/convert_rows.h"
 #include "server/rpc/values.h"
@@ -82,7 +83,8 @@ absl::Status StoreApi::DeleteArtifactStore(const CallContext& context, const v1:
   Checks checks;
   checks.RequestId(request.request_id());
   RETURN_IF_ERROR(checks.ToStatus("REQUEST_INVALID", "nothing was changed"));
-  return api_.engine->DeleteArtifactStore(request.name(), context.deadline_micros);
+  ASSIGN_OR_RETURN(Asked asked, Ask(api_.engine, "DeleteArtifactStore", request));
+  return api_.engine->DeleteArtifactStore(request.name(), std::move(asked), context.deadline_micros);
 }
 
 absl::Status StoreApi::ListStacks(const CallContext&, const v1::ListStacksRequest&, v1::ListStacksResponse* response) {
@@ -113,7 +115,8 @@ absl::Status StoreApi::SetStack(const CallContext& context, const v1::SetStackRe
   RETURN_IF_ERROR(checks.ToStatus("REQUEST_INVALID", "the stack was not set"));
   const StackRow row{in.name(), in.orchestrator(), in.artifact_store().empty() ? "default" : in.artifact_store(),
                      in.image_registry(), in.is_default()};
-  RETURN_IF_ERROR(api_.engine->PutStack(row, context.deadline_micros));
+  ASSIGN_OR_RETURN(Asked asked, Ask(api_.engine, "SetStack", request));
+  RETURN_IF_ERROR(api_.engine->PutStack(row, std::move(asked), context.deadline_micros));
   *stack = ToStack(row);
   return absl::OkStatus();
 }
@@ -123,7 +126,8 @@ absl::Status StoreApi::DeleteStack(const CallContext& context, const v1::DeleteS
   Checks checks;
   checks.RequestId(request.request_id());
   RETURN_IF_ERROR(checks.ToStatus("REQUEST_INVALID", "nothing was changed"));
-  return api_.engine->DeleteStack(request.name(), context.deadline_micros);
+  ASSIGN_OR_RETURN(Asked asked, Ask(api_.engine, "DeleteStack", request));
+  return api_.engine->DeleteStack(request.name(), std::move(asked), context.deadline_micros);
 }
 
 }  // namespace orch::rpc

@@ -308,6 +308,8 @@ class Queries {
   // The stored answer to a request, if there is one.
   virtual absl::StatusOr<std::optional<RequestRow>> FindRequest(absl::string_view method, absl::string_view project,
                                                                 absl::string_view request_id) = 0;
+  // Whether one of them was stored earlier than that.
+  virtual absl::StatusOr<bool> HasRequestBefore(int64_t wall) = 0;
 };
 
 }  // namespace orch::store

@@ -94,6 +94,7 @@ class QueriesImpl : public Queries {
   absl::StatusOr<SecretRow> GetSecret(absl::string_view project, absl::string_view name) override;
   absl::StatusOr<std::optional<RequestRow>> FindRequest(absl::string_view method, absl::string_view project,
                                                         absl::string_view request_id) override;
+  absl::StatusOr<bool> HasRequestBefore(int64_t wall) override;
 
  private:
   std::unique_ptr<ConnectionPool> pool_;

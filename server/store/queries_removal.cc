@@ -15,6 +15,13 @@ absl::StatusOr<std::optional<DeletedRunRow>> QueriesImpl::NextDeletedRun() {
   });
 }
 
+absl::StatusOr<bool> QueriesImpl::HasRequestBefore(int64_t wall) {
+  return pool_->Read("looking for old requests", [&](Connection& c) -> absl::StatusOr<bool> {
+    auto s = c.Prepare("SELECT 1 FROM request INDEXED BY request_by_created WHERE created < ? LIMIT 1");
+    return s.Int(wall).Next();
+  });
+}
+
 absl::StatusOr<std::vector<ArtifactId>> QueriesImpl::ListLooseArtifacts(RunKey run, ArtifactId after, int limit) {
   return pool_->Read("listing loose artifacts", [&](Connection& c) -> absl::StatusOr<std::vector<ArtifactId>> {
     auto s =

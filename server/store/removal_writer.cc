@@ -80,11 +80,14 @@ struct RemovalWriter::Statements {
              "AND EXISTS (SELECT 1 FROM blob_removal r WHERE r.digest = ?1)"),
         blob_copies(
             db, "DELETE FROM blob_copy WHERE digest = ?1 AND NOT EXISTS (SELECT 1 FROM blob b WHERE b.digest = ?1)"),
+        requests(db,
+                 "DELETE FROM request WHERE (project, method, request_id) IN (SELECT project, method, request_id "
+                 "FROM request INDEXED BY request_by_created WHERE created < ? ORDER BY created LIMIT ?)"),
         cleaned(db, "DELETE FROM deleted_run WHERE run = ?") {}
 
   HotStatement forget_name, run, hooks, deleted_run, run_floor, steps, attempts, external_reads, releases, events,
       keep_read, artifact, artifact_floor, list_blob, cache_entry, pruned_artifact, is_entry, list_kept, kept_reads,
-      kept_floor, kept, compact, compaction_mark, checked, unlist, blob, blob_copies, cleaned;
+      kept_floor, kept, compact, compaction_mark, checked, unlist, blob, blob_copies, requests, cleaned;
 };
 
 RemovalWriter::RemovalWriter(SQLite::Database& db) : s_(std::make_unique<Statements>(db)) {}
@@ -142,6 +145,7 @@ int64_t RemovalWriter::Write(const Removals& removals) {
     s_->blob_copies.Blob(digest).Run();
     s_->unlist.Blob(digest).Run();
   }
+  if (removals.requests.before > 0) s_->requests.Int(removals.requests.before).Int(removals.requests.limit).Run();
   for (const RunKey run : removals.cleaned_runs) {
     s_->hooks.Int(run).Run();  // one that was on its way
     s_->cleaned.Int(run).Run();

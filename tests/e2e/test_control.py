@@ -313,6 +313,79 @@ steps:
         status, answer = self.call("RetryRun", {"name": run, "request_id": "same-" + run, "steps": ["last"]})
         self.assertEqual(answer["details"][0]["debug"]["reason"], "REQUEST_ID_REUSED")
 
+    # --- repeats: of a call whose answer was lost ---
+
+    def again(self, method: str, body: dict[str, object]) -> dict:
+        status, answer = self.call(method, body)
+        self.assertEqual(status, 200, answer)
+        return answer
+
+    def test_what_was_resumed_and_skipped_is_answered_after_the_end(self) -> None:
+        gate = self.gate()
+        run = self.daemon.submit(f"name: p\nsteps:\n  - {{name: a, command: {until(gate)}}}\n"
+                                 "  - {name: b, command: ['true'], after: [a]}\n  - {name: c, command: ['true'], after: [a]}\n")
+        calls: list[tuple[str, dict[str, object]]] = [
+            ("PauseRun", {"name": run, "request_id": f"{run}-1"}),
+            ("SkipStep", {"run": run, "steps": ["b"], "request_id": f"{run}-1"}),
+            ("ResumeRun", {"name": run, "request_id": f"{run}-1"})]
+        for method, body in calls:
+            self.again(method, body)
+        self.again("PauseRun", calls[0][1])
+        self.assertEqual(self.daemon.json("get-run", run)["state"], "RUNNING", "a repeat does not pause again")
+        self.daemon.restart(signal.SIGKILL)
+        gate.touch()
+        self.daemon.ctl("wait-run", run)
+        for method, body in calls:
+            self.assertEqual(self.again(method, body)["state"], "SUCCEEDED", method)
+            status, answer = self.call(method, {**body, "request_id": f"{run}-2"})
+            self.assertEqual(answer["details"][0]["debug"]["reason"], "RUN_ENDED", method)
+        other = self.daemon.submit("name: p\nsteps:\n  - {name: a, command: ['true']}\n")
+        self.daemon.ctl("wait-run", other)
+        for method, body in calls:
+            status, answer = self.call(method, {**body, "run" if "run" in body else "name": other})
+            self.assertEqual(answer["details"][0]["debug"]["reason"], "REQUEST_ID_REUSED", method)
+
+    def test_a_late_repeat_cancels_no_later_generation(self) -> None:
+        gate = self.gate()
+        run = self.daemon.submit(f"name: p\nsteps:\n  - {{name: a, command: {until(gate)}}}\n")
+        wait_for("a to run", lambda: self.states(run)["a"] == "RUNNING")
+        body = {"name": run, "request_id": f"{run}-1"}
+        self.again("CancelRun", body)
+        self.daemon.ctl("wait-run", run, code=5)
+        late = {"name": run, "request_id": f"{run}-2"}
+        self.assertEqual(self.again("CancelRun", late)["state"], "CANCELLED")
+        self.again("RetryRun", {"name": run, "request_id": f"{run}-1"})
+        for repeat in (body, late):
+            self.assertEqual(self.again("CancelRun", repeat)["generation"], 2)
+        gate.touch()
+        self.daemon.ctl("wait-run", run)
+        status, answer = self.call("CancelRun", {**body, "force": True})
+        self.assertEqual(answer["details"][0]["debug"]["reason"], "REQUEST_ID_REUSED")
+        # Another one of its name is not meant, and what is gone cannot be shown.
+        self.daemon.ctl("delete-run", run)
+        self.daemon.submit("name: p\nsteps:\n  - {name: a, command: ['true']}\n", "--name", run)
+        status, answer = self.call("CancelRun", body)
+        self.assertEqual(answer["details"][0]["debug"]["reason"], "RUN_NOT_FOUND")
+
+    def test_what_was_deleted_is_answered_again(self) -> None:
+        def ask(method: str, body: dict[str, object], service: str = "OrchestratorService") -> tuple[int, dict]:
+            status, answer = self.daemon.http(f"/orch.v1.{service}/{method}", body)
+            return status, json.loads(answer)
+        self.daemon.ctl("create-pool", "p", "--slots", "2")
+        self.daemon.ctl("register-orchestrator", "o", "--flavor", "local")
+        self.daemon.ctl("register-artifact-store", "s", "--flavor", "local", "--config", f"path={self.daemon.home / 'store'}")
+        self.daemon.ctl("register-stack", "k", "--orchestrator", "o")
+        ask("SetSecret", {"name": "x", "text": "v"}, "SecretService")
+        calls = [("DeletePool", "p"), ("DeleteStack", "k"), ("DeleteOrchestrator", "o"), ("DeleteArtifactStore", "s")]
+        for method, name, service in [(*c, "OrchestratorService") for c in calls] + [("DeleteSecret", "x", "SecretService")]:
+            body: dict[str, object] = {"name": name, "request_id": "gone"}
+            for _ in range(2):
+                self.assertEqual(ask(method, body, service), (200, {}), method)
+            status, answer = ask(method, {"name": name, "request_id": "anew"}, service)
+            self.assertEqual(status, 404, answer)
+            status, answer = ask(method, {"name": "other", "request_id": "gone"}, service)
+            self.assertEqual(answer["details"][0]["debug"]["reason"], "REQUEST_ID_REUSED", method)
+
     def test_a_cancelled_run_is_retried(self) -> None:
         gate = self.gate()
         run = self.daemon.submit(f"name: p\nsteps:\n  - {{name: a, command: {until(gate)}}}\n"

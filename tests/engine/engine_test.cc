@@ -1,4 +1,6 @@
+#include <atomic>
 #include <fstream>
+#include <thread>
 
 #include "gmock/gmock.h"
 #include "server/base/status.h"
@@ -47,6 +49,148 @@ TEST_F(EngineFixture, ARepeatedRequestGetsTheFirstAnswer) {
   Stop();
   Start();
   EXPECT_EQ(submit("f").value_or("refused"), *first);
+}
+
+RequestRow Under(absl::string_view id, absl::string_view method, absl::string_view fingerprint) {
+  RequestRow out;
+  out.method = std::string(method);
+  out.project = "default";
+  out.request_id = std::string(id);
+  out.fingerprint = std::string(fingerprint);
+  return out;
+}
+
+TEST_F(EngineFixture, ACallIsRememberedWithWhatItChanged) {
+  const auto ask = [&](absl::string_view method, absl::string_view fingerprint) {
+    return engine_->Ask(Under("c-1", method, fingerprint));
+  };
+  auto asked = ask("SetPool", "p");
+  ASSERT_TRUE(asked.ok() && !asked->answer.has_value());
+  ASSERT_TRUE(engine_->PutPool({"gpus", 2, ""}, *std::move(asked), 10'000'000).ok());
+  // What is refused is not remembered.
+  asked = ask("DeletePool", "d");
+  ASSERT_TRUE(asked.ok() && !asked->answer.has_value());
+  EXPECT_EQ(ReasonOf(engine_->DeletePool("others", *std::move(asked), 10'000'000)), "POOL_NOT_FOUND");
+  asked = ask("DeletePool", "d");
+  ASSERT_TRUE(asked.ok() && !asked->answer.has_value());
+  ASSERT_TRUE(engine_->DeletePool("gpus", *std::move(asked), 10'000'000).ok());
+  EXPECT_EQ(ReasonOf(ask("DeletePool", "another").status()), "REQUEST_ID_REUSED");
+  // A repeat does nothing, also when there is something to do again, and also at the next daemon.
+  ASSERT_TRUE(engine_->PutPool({"gpus", 3, ""}, {}, 10'000'000).ok());
+  for (const bool again : {false, true}) {
+    if (again) {
+      Stop();
+      Start();
+    }
+    for (const bool deletes : {true, false}) {
+      asked = deletes ? ask("DeletePool", "d") : ask("SetPool", "p");
+      ASSERT_TRUE(asked.ok()) << asked.status();
+      EXPECT_TRUE(asked->answer.has_value());
+      EXPECT_TRUE((deletes ? engine_->DeletePool("gpus", *std::move(asked), 10'000'000)
+                           : engine_->PutPool({"gpus", 2, ""}, *std::move(asked), 10'000'000))
+                      .ok());
+      const auto pools = engine_->queries().ListPools();
+      ASSERT_TRUE(pools.ok() && pools->size() == 1);
+      EXPECT_EQ(pools->front().slots, 3);
+    }
+  }
+}
+
+TEST_F(EngineFixture, TwoAtOnceUnderOneRequestIdAreOne) {
+  auto first = engine_->Ask(Under("c-1", "DeletePool", "d"));
+  ASSERT_TRUE(first.ok());
+  ASSERT_TRUE(engine_->PutPool({"gpus", 2, ""}, {}, 10'000'000).ok());
+  std::atomic<bool> answered{false};
+  std::thread second([&] {
+    const auto asked = engine_->Ask(Under("c-1", "DeletePool", "d"));
+    answered = asked.ok() && asked->answer.has_value();
+  });
+  EXPECT_TRUE(engine_->DeletePool("gpus", *std::move(first), 10'000'000).ok());
+  second.join();
+  EXPECT_TRUE(answered);
+}
+
+// Its caller had stopped waiting when it was committed: the repeat finds it done, and so does everybody else.
+TEST_F(EngineFixture, ADeletionThatWasSlowIsKnownAfterItsRepeat) {
+  ASSERT_TRUE(engine_->PutPool({"gpus", 2, ""}, {}, 10'000'000).ok());
+  for (const int64_t deadline : {1, 10'000'000}) {
+    auto asked = engine_->Ask(Under("c-1", "DeletePool", "d"));
+    ASSERT_TRUE(asked.ok()) << asked.status();
+    const absl::Status deleted = engine_->DeletePool("gpus", *std::move(asked), deadline);
+    EXPECT_TRUE(deleted.ok() || deadline == 1) << deleted;
+  }
+  const auto refused = TrySubmit([] {
+    PipelineBuilder b("pooled");
+    b.Step("a", {"/bin/true"}).options().pools = {{"gpus", 1}};
+    return std::move(b.spec());
+  });
+  EXPECT_EQ(ReasonOf(refused.status()), "PIPELINE_INVALID");
+}
+
+TEST_F(EngineFixture, ASecretIsSetOnceForARequestId) {
+  const auto set = [&](const std::string& value) -> absl::StatusOr<SecretRow> {
+    ASSIGN_OR_RETURN(Asked asked, engine_->Ask(Under("s-1", "SetSecret", engine_->SecretFingerprintOf(value))));
+    return engine_->SetSecret("default", "key", value, std::move(asked), 10'000'000);
+  };
+  const auto first = set("one");
+  ASSERT_TRUE(first.ok()) << first.status();
+  ASSERT_TRUE(engine_->SetSecret("default", "key", "two", {}, 10'000'000).ok());
+  const auto again = set("one");
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_EQ(std::make_tuple(again->name, again->version, again->updated),
+            std::make_tuple(first->name, first->version, first->updated));
+  const auto secrets = engine_->queries().ListSecrets("default");
+  ASSERT_TRUE(secrets.ok() && secrets->size() == 1);
+  EXPECT_EQ(secrets->front().version, first->version + 1);
+  EXPECT_EQ(ReasonOf(set("three").status()), "REQUEST_ID_REUSED");
+}
+
+// One of the same name that was made since stays good.
+TEST_F(EngineFixture, ARepeatedRevocationRevokesNoOtherToken) {
+  const auto make = [&] {
+    const auto made = engine_->CreateToken("ci", TokenScope::kRead, 0, 10'000'000);
+    EXPECT_TRUE(made.ok()) << made.status();
+    return made.ok() ? made->second : "";
+  };
+  const auto revoke = [&](absl::string_view id) -> absl::StatusOr<ApiTokenRow> {
+    ASSIGN_OR_RETURN(Asked asked, engine_->Ask(Under(id, "RevokeToken", "r")));
+    return engine_->RevokeToken("ci", std::move(asked), 10'000'000);
+  };
+  make();
+  const auto first = revoke("t-1");
+  ASSERT_TRUE(first.ok()) << first.status();
+  ASSERT_TRUE(revoke("t-2").ok());
+  const std::string good = make();
+  for (const absl::string_view id : {"t-1", "t-2"}) {
+    const auto again = revoke(id);
+    ASSERT_TRUE(again.ok()) << again.status();
+    EXPECT_EQ(std::make_pair(again->created, again->revoked), std::make_pair(first->created, first->revoked));
+  }
+  EXPECT_TRUE(engine_->AuthenticateToken(good).ok());
+}
+
+TEST_F(EngineFixture, ARequestIsForgottenAfterSevenDays) {
+  Stop();
+  const Now now = Clock::Real().Now();
+  {
+    auto writer = store::Writer::Open({dir_}, now);
+    ASSERT_TRUE(writer.ok()) << writer.status();
+    Batch batch;
+    for (int i = 0; i < 4'500; ++i) {  // more than one slice
+      batch.requests.push_back(Under(absl::StrCat("old-", i), "DeletePool", "d"));
+      batch.requests.back().created = now.wall - kRequestKeptMicros - 1'000 - i;
+    }
+    batch.requests.push_back(Under("young", "DeletePool", "d"));
+    batch.requests.back().created = now.wall - kRequestKeptMicros + 600'000'000;
+    ASSERT_TRUE((*writer)->Commit(&batch).ok());
+  }
+  Start();
+  EXPECT_TRUE(WaitFor([&] { return !engine_->queries().HasRequestBefore(now.wall - kRequestKeptMicros).value(); }));
+  for (const absl::string_view id : {"old-0", "old-4499", "young"}) {
+    const auto found = engine_->queries().FindRequest("DeletePool", "default", id);
+    ASSERT_TRUE(found.ok()) << found.status();
+    EXPECT_EQ(found->has_value(), id == "young") << id;
+  }
 }
 
 TEST_F(EngineFixture, PassesFilesValuesAndFanIns) {
@@ -166,7 +310,7 @@ TEST_F(EngineFixture, CancelEndsTheWholeTree) {
       "r");
   int pid = 0;
   ASSERT_TRUE(WaitFor([&] { return bool(std::ifstream(pid_file) >> pid); }));
-  ASSERT_TRUE(engine_->CancelRun(Run("r").header.key, {}, false, 5'000'000).ok());
+  ASSERT_TRUE(engine_->CancelRun(Run("r").header.key, {}, false, {}, 5'000'000).ok());
   EXPECT_EQ(WaitEnd("r").row.state, RunState::kCancelled);
   EXPECT_EQ(Steps("r")[0].state, StepState::kCancelled);
   EXPECT_EQ(Steps("r")[1].state, StepState::kCancelled);

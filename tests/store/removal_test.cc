@@ -54,6 +54,26 @@ class RemovalTest : public StoreTest {
   }
 };
 
+TEST_F(RemovalTest, RequestsGoFromTheOldestOnAndNoneThatIsYoung) {
+  Batch batch;
+  for (const int64_t created : {30, 10, 40, 20}) {
+    batch.requests.push_back({"CancelRun", "default", absl::StrCat("r", created), "f", "", created});
+  }
+  Commit(batch);
+  EXPECT_FALSE(*queries_->HasRequestBefore(10));
+  EXPECT_TRUE(*queries_->HasRequestBefore(11));
+  Batch removal;
+  removal.removals.requests = {40, 2};
+  Commit(removal);
+  EXPECT_EQ(Count("request WHERE created IN (30, 40)"), 2);
+  EXPECT_EQ(Count("request"), 2);
+  removal = Batch();
+  removal.removals.requests = {40, 2};
+  Commit(removal);
+  EXPECT_EQ(Count("request"), 1);
+  EXPECT_TRUE((*queries_->FindRequest("CancelRun", "default", "r40")).has_value());
+}
+
 TEST_F(RemovalTest, ADeletedRunIsGoneAndItsNameIsFree) {
   Batch batch;
   AddRun(&batch, 1, "first", RunState::kSucceeded);

@@ -200,7 +200,7 @@ TEST_F(WholeRunsTest, ACancelledRunLeavesNothingRunning) {
       },
       "r");
   ASSERT_TRUE(WaitRunning("r", 0));
-  ASSERT_TRUE(engine_->CancelRun(Run("r").header.key, {}, false, 10'000'000).ok());
+  ASSERT_TRUE(engine_->CancelRun(Run("r").header.key, {}, false, {}, 10'000'000).ok());
   EXPECT_EQ(WaitEnd("r", 60).row.state, RunState::kCancelled);
   EXPECT_THAT(Lines(marks), ElementsAre("stopped"));
   EXPECT_TRUE(WaitFor([&] {
@@ -278,7 +278,7 @@ TEST_F(WholeRunsTest, ACancelDoesNotWaitForWhatThePlatformSays) {
   platform_->Mute(true);
   platform_->Evict(Run("r").header.id, 0);
   ASSERT_TRUE(WaitTold());
-  ASSERT_TRUE(engine_->CancelRun(Run("r").header.key, {}, false, 10'000'000).ok());
+  ASSERT_TRUE(engine_->CancelRun(Run("r").header.key, {}, false, {}, 10'000'000).ok());
   EXPECT_EQ(WaitEnd("r", 60).row.state, RunState::kCancelled);
 }
 
@@ -295,7 +295,7 @@ TEST_F(WholeRunsTest, AStopThatAnEarlierLifeOfTheDaemonAskedForIsNobodyElses) {
       "r");
   ASSERT_TRUE(WaitRunning("r", 0));
   platform_->Mute(true);
-  ASSERT_TRUE(engine_->CancelRun(Run("r").header.key, {}, false, 10'000'000).ok());
+  ASSERT_TRUE(engine_->CancelRun(Run("r").header.key, {}, false, {}, 10'000'000).ok());
   ASSERT_TRUE(WaitFor([&] { return !Lines(marks).empty(); }));
   Restart();
   std::ofstream(go).flush();

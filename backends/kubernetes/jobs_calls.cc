@@ -286,8 +286,11 @@ void Jobs::Stop(const std::string& key) {
   }
   if (std::exchange(job.stop_sent, true)) return;
   if (job.life.job_gone()) {
-    if (has_pod && !pod->deleting) DeletePod(pod->name, pod->uid, -1);
-    return;
+    if (!has_pod || pod->deleting) return;
+    return DeletePod(pod->name, pod->uid, -1, [this, key](const Answer& answer) {
+      if (Job* j = Find(key); j != nullptr) j->stop_sent = false;  // when it is back
+      link_.Away(answer);
+    });
   }
   ORCH_FAULT("kubernetes.delete");
   if (!kind_.stop_patch.empty()) return StopJob(key);

@@ -144,6 +144,43 @@ TEST_F(JobsTest, WhatWasMadeForOneThatIsReleasedIsRemoved) {
   EXPECT_THAT(Deletes(), SizeIs(1));
 }
 
+TEST_F(JobsTest, WhatComesAfterACancelFoundNothingIsRemoved) {
+  Adopt();
+  script().Expect("POST", "/jobs", 409, R"({"kind": "Status", "reason": "AlreadyExists"})");
+  script().Expect("GET", absl::StrCat("/jobs/", JobName(kName)), 404).open = true;
+  Begin();
+  jobs_->Cancel(kKey, false);
+  script().Expect("GET", "/pods?labelSelector", 200, R"({"items": []})");
+  Answer(absl::StrCat("/jobs/", JobName(kName)), 404, "{}");
+  ASSERT_THAT(cluster_.listener.ends, SizeIs(1));
+  EXPECT_TRUE(cluster_.listener.ends[0].stopped && cluster_.listener.ends[0].never_started);
+  script().Expect("DELETE", "/jobs/", 200, "{}");
+  Tell("/jobs", "ADDED", JobJson());  // of an answer that was lost
+  EXPECT_THAT(Deletes(), SizeIs(1));
+}
+
+TEST_F(JobsTest, AStopThatAFormerClientAskedForIsAskedForAgain) {
+  Live();
+  script().Expect("GET", "/log?", 200).open = true;
+  Tell("/pods", "ADDED", PodJson(kRunning));
+  script().Expect("DELETE", "/jobs/", 200).open = true;
+  jobs_->Cancel(kKey, false);
+  cluster_.Settle(link());
+  EXPECT_THAT(Deletes(), SizeIs(1));
+  cluster_.Renew("second");
+  cluster_.Lists("/jobs", json::array({JobJson()}));
+  cluster_.Lists("/pods", json::array({PodJson(kRunning)}));
+  link()->Connect();
+  script().Expect("GET", absl::StrCat("/jobs/", JobName(kName)), 200, JobJson().dump());
+  script().Expect("GET", "/pods?labelSelector", 200, json({{"items", json::array({PodJson(kRunning)})}}).dump());
+  script().Expect("GET", "/log?", 200).open = true;
+  script().Expect("DELETE", "/jobs/", 200, "{}");
+  cluster_.Settle(link());
+  EXPECT_THAT(Deletes(), SizeIs(1)) << "of this client";
+  cluster_.Relist(link(), "/pods");
+  EXPECT_THAT(Deletes(), SizeIs(1));
+}
+
 TEST_F(JobsTest, APullThatWasOvercomeIsForgotten) {
   Live();
   Tell("/pods", "ADDED", PodJson(kWaits, "p1", kNoImage));

@@ -56,11 +56,12 @@ absl::StatusOr<Cluster> FindCluster(const Config& config) {
   return found;
 }
 
-ClusterLink::ClusterLink(const Config* config, const JobKind* kind, std::string selector, Calls calls)
+ClusterLink::ClusterLink(const Config* config, const JobKind* kind, std::string selector, Calls calls, Dial dial)
     : config_(config),
       kind_(*kind),
       selector_(std::move(selector)),
       calls_(std::move(calls)),
+      dial_(std::move(dial)),
       wake_fd_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
   CHECK(wake_fd_ >= 0);
 }
@@ -106,8 +107,10 @@ void ClusterLink::Connect() {
   context_ = found->context;
   jobs_.reset();
   pods_.reset();
-  auto client = std::make_unique<Client>(*found, std::make_unique<CurlTransport>(found->server), &Clock::Real(),
-                                         static_cast<uint32_t>(Clock::Real().Now().mono));
+  std::unique_ptr<Client> client =
+      dial_ ? dial_(*found)
+            : std::make_unique<Client>(*found, std::make_unique<CurlTransport>(found->server), &Clock::Real(),
+                                       static_cast<uint32_t>(Clock::Real().Now().mono));
   {
     MutexLock lock(&mutex_);
     client.swap(client_);

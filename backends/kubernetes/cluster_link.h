@@ -36,8 +36,10 @@ class ClusterLink {
     // News: it can (not) be reached, and why.
     std::function<void(bool healthy, const std::string& why)> told;
   };
+  // The client of a cluster; none: the real one.
+  using Dial = std::function<std::unique_ptr<Client>(const Cluster& cluster)>;
   // `kind` outlives it. `selector`: of what is ours.
-  ClusterLink(const Config* config, const JobKind* kind, std::string selector, Calls calls);
+  ClusterLink(const Config* config, const JobKind* kind, std::string selector, Calls calls, Dial dial = nullptr);
   ~ClusterLink();
   ClusterLink(const ClusterLink&) = delete;
   ClusterLink& operator=(const ClusterLink&) = delete;
@@ -82,6 +84,7 @@ class ClusterLink {
   const JobKind& kind_;
   const std::string selector_;
   const Calls calls_;
+  const Dial dial_;
   const int wake_fd_;
   Mutex mutex_;
   std::unique_ptr<Client> client_;  // replaced under the mutex

@@ -57,6 +57,12 @@ void Failed(const PodView& pod, AttemptEnd* end) {
     end->reason = Reason::kRunTimeout;
     end->message =
         absl::StrCat("its pod ran for longer than its activeDeadlineSeconds (", Words(pod.reason, pod.message), ")");
+  } else if (init && pod.init_is_own) {
+    const bool memory = pod.init.reason == "OOMKilled";
+    end->reason = memory ? Reason::kOutOfMemory : Reason::kExitCode;
+    end->exit_code = pod.init.exit_code;
+    end->message = absl::StrCat("its init container ", pod.init.name, memory ? " ran out of memory: " : ": ",
+                                "exit code ", pod.init.exit_code, ", ", Words(pod.init.reason, pod.init.message));
   } else if (init) {
     end->reason = Reason::kUnschedulable;
     end->message = absl::StrCat("the launcher could not be brought into its pod: exit code ", pod.init.exit_code, ", ",

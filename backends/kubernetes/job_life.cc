@@ -36,9 +36,37 @@ Move JobLife::Accept(const JobView& job) {
   if (pod_ && !Mine(*pod_)) {
     pod_.reset();
     pod_gone_ = false;
+    leave_by_ = 0;
   }
   if (phase_ != Phase::kEnding) phase_ = Phase::kLive;
   return move;
+}
+
+bool JobLife::Take(const PodView& pod, int64_t now) {
+  now_ = std::max(now_, now);
+  if (over() || !Mine(pod)) return false;
+  if (pod_ && pod.uid != pod_->uid) {
+    if (pod.created_wall < pod_->created_wall) return false;
+    // The step has begun in the first one, and what would be begun in this one is turned away. A name is free again
+    // once the pod that had it is gone; of one with another name its own events say whether it is.
+    if (began_) {
+      if (pod.name == pod_->name) replaced_ = pod_gone_ = true;
+      return replaced_;
+    }
+    pod_gone_ = false;
+    leave_by_ = 0;
+    if (waits_for_ == Wait::kLeaving) waits_for_ = Wait::kNothing;
+  }
+  if (pod.deleting) {  // each deletion may shorten the grace
+    const int64_t by = now_ + pod.grace_seconds * kSecond + kNodeSilence;
+    const bool sooner = leave_by_ == 0 || (pod_ && pod.grace_seconds < pod_->grace_seconds && by < leave_by_);
+    if (sooner) {
+      leave_by_ = by;
+      if (waits_for_ == Wait::kLeaving) waits_for_ = Wait::kNothing;
+    }
+  }
+  pod_ = pod;
+  return true;
 }
 
 Move JobLife::Made(const CallAnswer& answer, const JobView& job) {
@@ -63,10 +91,16 @@ Move JobLife::Made(const CallAnswer& answer, const JobView& job) {
 }
 
 Move JobLife::Looked(const CallAnswer& answer, const std::optional<JobView>& job,
-                     const std::optional<std::vector<PodView>>& pods) {
+                     const std::optional<std::vector<PodView>>& pods, int64_t now) {
   if (over()) return {};
+  now_ = std::max(now_, now);
   const bool good = answer.code >= 200 && answer.code < 300;
   if ((!good && answer.code != 404) || (good && !job) || !pods) return To(Do::kAway);
+  const bool listed =
+      pod_ && std::any_of(pods->begin(), pods->end(), [&](const PodView& pod) { return pod.uid == pod_->uid; });
+  // An event that came while it was asked and this answer contradict each other: nobody knows which is newer.
+  if (heard_job_ && (good && job->ours) == job_gone_) return To(Do::kLook);
+  if (heard_pod_ && pod_ && !pod_gone_ && !listed) return To(Do::kLook);
   Move move;
   if (good && !job->ours) {
     if (uid_.empty() && pods->empty()) {
@@ -80,37 +114,37 @@ Move JobLife::Looked(const CallAnswer& answer, const std::optional<JobView>& job
     job_gone_ = false;
   } else if (phase_ == Phase::kAdopted && pods->empty()) {
     return To(Do::kNotFound);
+  } else if (uid_.empty() && !pod_ && pods->empty()) {  // whether there ever was one nobody knows
+    phase_ = cancelled_ ? Phase::kEnded : Phase::kAdopted;
+    return To(cancelled_ ? Do::kEndUnstarted : Do::kUnknown);
   } else {
     job_gone_ = true;
     if (phase_ != Phase::kEnding) phase_ = Phase::kLive;
   }
+  if (pod_ && !listed) pod_gone_ = true;
   for (const PodView& pod : *pods) {
-    if (!Mine(pod)) continue;
-    if (!pod_ || pod.uid == pod_->uid || pod.created_wall > pod_->created_wall) pod_ = pod;
+    const bool same = pod_ && (pod.uid == pod_->uid || (pod.name == pod_->name && !heard_pod_));
+    if (!pod_ || same || pod.created_wall > pod_->created_wall) (void)Take(pod, now);
   }
-  if (pod_ && std::none_of(pods->begin(), pods->end(), [&](const PodView& pod) { return pod.uid == pod_->uid; })) {
-    pod_gone_ = true;
-  }
-  if (std::exchange(due_, false) && deleted_ && pod_ && pod_->deleting && !pod_gone_) silent_ = true;
+  if (pod_ && pod_->deleting && !pod_gone_ && now >= leave_by_) silent_ = true;
   return Next(std::move(move), /*looked=*/true);
 }
 
 Move JobLife::SeenJob(const JobView& job) {
   if (over() || !job.ours) return {};
+  heard_job_ = true;
   return Next(Accept(job));
 }
 
-Move JobLife::SeenPod(const PodView& pod) {
-  if (over() || !Mine(pod)) return {};
-  const bool other = pod_ && pod.uid != pod_->uid;
-  if (other && pod.created_wall < pod_->created_wall) return {};
-  if (other) pod_gone_ = deleted_ = false;
-  pod_ = pod;
+Move JobLife::SeenPod(const PodView& pod, int64_t now) {
+  if (!Take(pod, now)) return {};
+  heard_pod_ = true;
   return Next();
 }
 
 Move JobLife::GoneJob(const JobView& job) {
   if (over() || (job_ && job.uid != job_->uid)) return {};
+  heard_job_ = true;
   job_gone_ = true;
   return Next();
 }
@@ -129,8 +163,7 @@ Move JobLife::Missing() {
 }
 
 Move JobLife::IsDue() {
-  if (!std::exchange(waits_, false) || phase_ != Phase::kLive) return {};
-  due_ = true;
+  if (std::exchange(waits_for_, Wait::kNothing) == Wait::kNothing || phase_ != Phase::kLive) return {};
   return To(Do::kLook);
 }
 
@@ -156,7 +189,7 @@ Move JobLife::Next(Move move, bool looked) {
   const bool over = pod_ && (pod_->over() || pod_gone_ || silent_);
   const bool podless = !pod_ && (job_gone_ || (job_ && (job_->failed || job_->complete)));
   const bool taken = pod_ && (pod_->deleting || pod_gone_);
-  const bool judged = looked || cancelled_ || job_gone_ || (job_ && (job_->failed || job_->complete));
+  const bool judged = looked || replaced_ || cancelled_ || job_gone_ || (job_ && (job_->failed || job_->complete));
   const bool awaits = verdicts_ && over && taken && !judged;
   if ((over && !awaits) || (podless && looked)) {
     phase_ = Phase::kEnding;
@@ -167,11 +200,16 @@ Move JobLife::Next(Move move, bool looked) {
   // Who deletes pods after their Job may be away.
   const bool left = cancelled_ && job_gone_ && pod_ && !pod_->deleting;
   move.stop_pod = left && looked;
-  const bool deleted = pod_ && pod_->deleting && !std::exchange(deleted_, true);
-  if (deleted || ((podless || awaits || left) && !waits_)) {
-    waits_ = true;
+  Wait wait = Wait::kNothing;
+  if (podless || awaits || left) {
+    wait = Wait::kOtherStream;
+  } else if (pod_ && pod_->deleting) {
+    wait = Wait::kLeaving;
+  }
+  if (wait != Wait::kNothing && wait != waits_for_) {
+    waits_for_ = wait;
     move.what = Do::kLater;
-    move.wait = deleted && !awaits ? pod_->grace_seconds * kSecond + kNodeSilence : kOtherStream;
+    move.wait = wait == Wait::kLeaving ? std::max<int64_t>(leave_by_ - now_, 0) : kOtherStream;
   } else if (began_) {
     move.what = Do::kFollow;
   }

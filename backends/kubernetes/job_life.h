@@ -74,6 +74,8 @@ class JobLife {
   bool job_gone() const { return job_gone_; }
   bool pod_gone() const { return pod_gone_; }
   bool silent() const { return silent_; }
+  // Its pod was taken away, and another one of its name has been made, which is not the attempt's.
+  bool replaced() const { return replaced_; }
   bool over() const { return phase_ == Phase::kEnding || phase_ == Phase::kEnded; }
   bool known() const { return !uid_.empty(); }  // it has, or had, a Job
   const std::string& uid() const { return uid_; }
@@ -83,11 +85,13 @@ class JobLife {
   // The cluster can be asked.
   Move Ready();
   Move Made(const CallAnswer& answer, const JobView& job);
-  // `pods`: nothing if they could not be had.
+  // What Looked will be told is being asked for from now on: what comes in between may be newer.
+  void Looks() { heard_job_ = heard_pod_ = false; }
+  // `pods`: nothing if they could not be had. `now`: mono, as of SeenPod.
   Move Looked(const CallAnswer& answer, const std::optional<JobView>& job,
-              const std::optional<std::vector<PodView>>& pods);
+              const std::optional<std::vector<PodView>>& pods, int64_t now);
   Move SeenJob(const JobView& job);
-  Move SeenPod(const PodView& pod);
+  Move SeenPod(const PodView& pod, int64_t now);
   Move GoneJob(const JobView& job);
   Move GonePod(const PodView& pod);
   // All there is was listed, and this one's Job, or the pod that was known, was not among them; or nobody looks any
@@ -98,13 +102,23 @@ class JobLife {
   Move Cancel();
   // It waits for what will not come.
   Move GiveUp();
+  // What kLater has asked for does not come any more: the connection was made anew.
+  void Anew() { waits_for_ = Wait::kNothing; }
   // Its end has been told.
   void Over() { phase_ = Phase::kEnded; }
 
  private:
+  enum class Wait {
+    kNothing,
+    kOtherStream,  // which may tell what this one has not
+    kLeaving,      // its pod has to be gone then
+  };
+
   // `looked`: what is known has just been asked for, and is all there is.
   Move Next(Move move = {}, bool looked = false);
   Move Accept(const JobView& job);
+  // The pod's newest state; false: it is none of this attempt's.
+  bool Take(const PodView& pod, int64_t now);
   // Not of an earlier Job of the same name, which was taken back.
   bool Mine(const PodView& pod) const { return uid_.empty() || pod.owner.empty() || pod.owner == uid_; }
 
@@ -117,10 +131,13 @@ class JobLife {
   bool began_ = false;
   bool job_gone_ = false;
   bool pod_gone_ = false;
-  bool waits_ = false;    // for IsDue
-  bool due_ = false;      // that has come, and a look is under way
-  bool deleted_ = false;  // the pod's deletion has been seen
-  bool silent_ = false;   // and it should have come to pass long ago
+  bool replaced_ = false;
+  Wait waits_for_ = Wait::kNothing;  // IsDue
+  int64_t leave_by_ = 0;             // mono, by when a deletion of the pod has come to pass; 0: there is none
+  int64_t now_ = 0;                  // mono, as told last
+  bool silent_ = false;              // that time has passed, and the node has not said so
+  // Told since a look began.
+  bool heard_job_ = false, heard_pod_ = false;
 };
 
 }  // namespace orch::kubernetes

@@ -83,6 +83,7 @@ void JobLog::Begin() {
   from_ = progress.position;
   if (progress_fd_ < 0) progress_fd_ = open(ProgressFile(prefix_).c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
   fault_ = files_.fault();
+  over_limit_ = over_limit_ || (limit_ > 0 && files_.total() > limit_);
 }
 
 JobLog::~JobLog() {
@@ -123,6 +124,14 @@ void JobLog::Finish(const std::string& pod, bool leaving, bool silent) {
     if (fault_.empty()) fault_ = absl::StrCat("the cluster did not give the rest of it in ", longest / 1'000'000, " s");
     Done();
   });
+}
+
+void JobLog::End(const std::string& fault) {
+  if (done_) return calls_.finished();
+  log_.reset();
+  finishing_ = true;
+  if (fault_.empty()) fault_ = fault;
+  Done();
 }
 
 void JobLog::Take(absl::string_view text, int64_t nanos) {

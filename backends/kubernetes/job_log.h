@@ -49,6 +49,10 @@ class JobLog {
   // Once it is over, and again without harm. `leaving`: its pod goes away. `silent`: its node does not answer.
   void Finish(const std::string& pod, bool leaving, bool silent = false);
 
+  // What has come is all of it: what could be had from now on would not be its own. Without a call of its own in
+  // between.
+  void End(const std::string& fault);
+
   bool follows() const { return log_ != nullptr; }
   // Why it is not whole; empty: it is, as far as it goes.
   const std::string& fault() const { return fault_; }

@@ -21,7 +21,7 @@ constexpr int kLongestWait = 60'000;  // milliseconds
 
 }  // namespace
 
-Jobs::Jobs(const BackendContext* context, const Config* config, const JobKind* kind)
+Jobs::Jobs(const BackendContext* context, const Config* config, const JobKind* kind, ClusterLink::Dial dial)
     : context_(context),
       config_(config),
       kind_(*kind),
@@ -30,7 +30,8 @@ Jobs::Jobs(const BackendContext* context, const Config* config, const JobKind* k
              [this](const json& job) { OnJob(job, true); }, [this](const json& pod) { OnPod(pod, false); },
              [this](const json& pod) { OnPod(pod, true); }, [this](bool pods) { OnListing(pods); },
              [this](bool pods) { OnListed(pods); }, [this] { OnBack(); },
-             [this](bool healthy, const std::string& why) { listener_->HealthChanged(healthy, why); }}) {}
+             [this](bool healthy, const std::string& why) { listener_->HealthChanged(healthy, why); }},
+            std::move(dial)) {}
 
 void Jobs::Connect(Listener* listener) {
   listener_ = listener;
@@ -113,6 +114,7 @@ void Jobs::Forget(const std::string& key) {
   }
   job.log.reset();
   ForgetProgress(job.log_prefix);
+  if (job.seen_early && job.seen_early->uid != job.life.uid()) Remove(job.seen_early->name, job.seen_early->uid);
   if (job.life.known() && !job.life.job_gone()) {
     Remove(job.name, job.life.uid());
     if (job.life.pod() && !job.life.pod_gone()) Stray(*job.life.pod());
@@ -129,6 +131,9 @@ void Jobs::OnAnew() {
   for (auto& [key, job] : jobs_) {
     job.timer = job.patience_timer = job.events_timer = 0;
     job.looking = job.completing = job.events_due = false;
+    job.stop_unknown = job.stop_unknown || job.stop_sent || job.kill_sent;  // nobody answers for it any more
+    job.stop_sent = job.kill_sent = false;
+    job.life.Anew();
     job.look_again = !job.life.over();
     job.log.reset();
   }
@@ -153,7 +158,7 @@ void Jobs::OnBack() {
       Do(key, job->life.Missing());
     } else if (job->life.over() && !job->end && job->log == nullptr) {
       ReadLog(key);
-    } else if (job->life.cancelled() && !job->stop_sent && !job->life.over()) {
+    } else if (WantsStop(*job)) {
       Stop(key);
     }
   }
@@ -195,6 +200,7 @@ void Jobs::OnJob(const json& object, bool gone) {
   }
   if (view.name != job->name) return;  // somebody has copied the labels
   job->listed_job = true;
+  if (!gone && RemoveLate(view.key, view)) return;
   if (gone) return Do(view.key, job->life.GoneJob(view));
   if (!job->secret_due) return Do(view.key, job->life.SeenJob(view));
   job->seen_early = view;
@@ -216,7 +222,7 @@ void Jobs::OnPod(const json& object, bool gone) {
     return;
   }
   job->listed_pod = true;
-  const Move move = gone ? job->life.GonePod(view) : job->life.SeenPod(view);
+  const Move move = gone ? job->life.GonePod(view) : job->life.SeenPod(view, link_.client()->now());
   Do(view.key, move);
 }
 
@@ -257,6 +263,14 @@ void Jobs::SweepStrays() {
     it = due || known ? strays_.erase(it) : std::next(it);
   }
   if (!strays_.empty()) strays_timer_ = client->After(kCollectorsTime / 2, [this] { SweepStrays(); });
+}
+
+// Made for an attempt that has ended without a Job, or with another one: nobody waits for it.
+bool Jobs::RemoveLate(const std::string& key, const JobView& made) {
+  const Job& job = jobs_.at(key);
+  if (!job.life.over() || !made.ours || made.uid.empty() || made.uid == job.life.uid()) return false;
+  if (!made.deleting && removing_.count(made.uid) == 0) Remove(made.name, made.uid);
+  return true;
 }
 
 void Jobs::Remove(const std::string& name, const std::string& uid) {
@@ -357,7 +371,8 @@ void Jobs::Explain(const std::string& key) {
   if (!job->life.pod() && job->life.job() && !job->life.job()->waits_for.empty()) {
     pending = {Reason::kUnschedulable, job->life.job()->waits_for};
   }
-  if (pending.reason != Reason::kNone) return TellPending(key, std::move(pending));
+  if (pending.reason != Reason::kNone) return TellPending(key, std::move(pending), /*by_events=*/false);
+  NotPending(key);
   // What neither Job nor pod says, the cluster's events may: no room in a quota, a volume that cannot be mounted.
   constexpr int64_t kFirstLook = 5'000'000;
   Client* client = link_.client();
@@ -399,23 +414,23 @@ void Jobs::NextEvents() {
       const std::string warning = WarningOf(answer.object);
       if (warning.empty()) return;
       Pending pending = j->life.pod() ? PendingOf(*j->life.pod(), config_->image_seconds) : Pending();
-      if (pending.reason == Reason::kNone) TellPending(key, {Reason::kUnschedulable, warning});
+      if (pending.reason == Reason::kNone) TellPending(key, {Reason::kUnschedulable, warning}, true);
     });
     return;
   }
 }
 
-void Jobs::TellPending(const std::string& key, Pending pending) {
+// So long it may last is one container's: a pull of the next one has its own time.
+void Jobs::TellPending(const std::string& key, Pending pending, bool by_events) {
   Job& job = jobs_.at(key);
   Client* client = link_.client();
-  const bool same = job.pending.reason == pending.reason && job.pending.patience == pending.patience;
-  // A pull that fails and one that is about to be tried again take turns: what says more stays.
-  if (same && pending.reason == Reason::kImagePullFailed && pending.message.size() <= job.pending.message.size())
-    return;
-  if (!same && client != nullptr) {
+  const bool same = job.pending.reason == pending.reason && job.pending.patience == pending.patience &&
+                    job.pending.of == pending.of && job.by_events == by_events;
+  if (client != nullptr && (!same || job.patience_timer == 0)) {
     client->Abort(std::exchange(job.patience_timer, 0));
+    if (!same) job.patience_ends = client->now() + pending.patience;
     if (pending.patience >= 0) {
-      job.patience_timer = client->After(pending.patience, [this, key] {
+      job.patience_timer = client->After(job.patience_ends - client->now(), [this, key] {
         Job* j = Find(key);
         if (j == nullptr) return;
         j->patience_timer = 0;
@@ -425,9 +440,23 @@ void Jobs::TellPending(const std::string& key, Pending pending) {
       });
     }
   }
+  // A pull that fails and one that is about to be tried again take turns: what says more stays.
+  if (same && pending.reason == Reason::kImagePullFailed && pending.message.size() <= job.pending.message.size())
+    return;
   if (same && pending.message == job.pending.message) return;
   job.pending = std::move(pending);
+  job.by_events = by_events;
   listener_->Pending(key, job.pending.reason, job.pending.message);
+}
+
+// What was the matter with its Job or pod is over.
+void Jobs::NotPending(const std::string& key) {
+  Job& job = jobs_.at(key);
+  if (job.pending.reason == Reason::kNone || job.by_events) return;
+  if (Client* client = link_.client(); client != nullptr) client->Abort(job.patience_timer);
+  job.patience_timer = 0;
+  job.pending = Pending();
+  listener_->Pending(key, Reason::kNone, "");
 }
 
 // --- its end ---
@@ -444,6 +473,7 @@ JobLog& Jobs::LogOf(const std::string& key) {
   };
   job.log = std::make_unique<JobLog>(link_.client(), kind_.pod.main, job.log_prefix, key, job.work.log_limit_bytes,
                                      std::move(calls));
+  if (job.log->was_over_limit()) Stop(key);  // in an earlier life of the daemon
   return *job.log;
 }
 
@@ -451,6 +481,11 @@ std::string Jobs::PodPath(const Job& job) const { return link_.Pods(job.life.pod
 
 bool Jobs::Leaving(const Job& job) const {
   return job.life.pod_gone() || job.life.job_gone() || (job.life.pod() && job.life.pod()->deleting) || job.stop_sent;
+}
+
+bool Jobs::WantsStop(const Job& job) {
+  const bool wanted = job.life.cancelled() || (job.log != nullptr && job.log->was_over_limit());
+  return wanted && job.life.phase() == Phase::kLive && (!job.stop_sent || (job.forced && !job.kill_sent));
 }
 
 void Jobs::Follow(const std::string& key) {
@@ -474,6 +509,10 @@ void Jobs::FollowMore() {
 void Jobs::ReadLog(const std::string& key) {
   Job& job = jobs_.at(key);
   if (link_.client() == nullptr) return;  // when it is back
+  if (job.life.replaced()) {
+    // By its pod's name there is the log of another one now.
+    return LogOf(key).End("its pod was taken away, and another one has its name");
+  }
   LogOf(key).Finish(PodPath(job), Leaving(job), job.life.silent());
 }
 

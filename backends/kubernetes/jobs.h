@@ -35,8 +35,8 @@ inline constexpr int64_t kCollectorsTime = 90'000'000;
 // backends/api/backend.h says it.
 class Jobs {
  public:
-  // All of them outlive it.
-  Jobs(const BackendContext* context, const Config* config, const JobKind* kind);
+  // All of them outlive it. `dial`: as ClusterLink's.
+  Jobs(const BackendContext* context, const Config* config, const JobKind* kind, ClusterLink::Dial dial = nullptr);
 
   // Before anything else.
   void Attach(Companion* companion) { companion_ = companion; }
@@ -78,13 +78,15 @@ class Jobs {
     std::optional<JobView> seen_early;  // what was told of the Job meanwhile
     bool forced = false;
     bool stop_sent = false, kill_sent = false;
-    bool stop_unknown = false;  // an earlier life of the daemon may have sent one of them
+    bool stop_unknown = false;  // one of them may have been sent, by an earlier life of the daemon or without an answer
     bool looking = false;
     bool look_again = false;                      // when the cluster is back
     bool listed_job = false, listed_pod = false;  // by the list that goes on
     uint64_t timer = 0;
     std::unique_ptr<JobLog> log;
     Pending pending;              // what was told
+    bool by_events = false;       // the cluster's events say it, and neither Job nor pod
+    int64_t patience_ends = 0;    // mono; when it has lasted too long
     bool given_up = false;        // it lasted too long
     uint64_t patience_timer = 0;  // until that is taken for good
     uint64_t events_timer = 0;    // until the cluster's events are asked for
@@ -106,6 +108,7 @@ class Jobs {
   void RemoveStranger(const JobView& job);
   void Stray(const PodView& pod);
   void SweepStrays();
+  bool RemoveLate(const std::string& key, const JobView& made);
   void Remove(const std::string& name, const std::string& uid);
 
   void Do(const std::string& key, const Move& move);
@@ -119,23 +122,28 @@ class Jobs {
   void CompleteBy(const std::string& key, const JobView& view, bool make, std::function<void()> then);
   void NotComplete(const std::string& key, const JobView& view, const Answer& answer);
   void Look(const std::string& key);
-  void LookAtPods(const std::string& key, CallAnswer found, std::optional<JobView> job);
+  void LookAtPods(const std::string& key, const CallAnswer& found, const std::optional<JobView>& job);
   void Refuse(const std::string& key, bool transient, Reason reason, const std::string& message);
   void Explain(const std::string& key);
   void AskEvents(const std::string& key);
   void NextEvents();
-  void TellPending(const std::string& key, Pending pending);
+  void TellPending(const std::string& key, Pending pending, bool by_events);
+  void NotPending(const std::string& key);
   JobLog& LogOf(const std::string& key);
   void Follow(const std::string& key);
   void FollowMore();
   void ReadLog(const std::string& key);
   bool Leaving(const Job& job) const;
+  static bool WantsStop(const Job& job);
+  void NotStopped(const std::string& key, const Answer& answer);
   void Stop(const std::string& key);
   void Tell(const std::string& key);
   void End(const std::string& key, AttemptEnd end);
   void StopJob(const std::string& key);
   void DeleteJob(const std::string& name, const std::string& uid, std::function<void(const Answer&)> done);
-  void DeletePod(const std::string& name, const std::string& uid, int64_t grace_seconds);
+  // `failed`: it could not be asked for.
+  void DeletePod(const std::string& name, const std::string& uid, int64_t grace_seconds,
+                 std::function<void(const Answer&)> failed = nullptr);
   void DeleteSecret(const std::string& key, const std::string& name);
 
   const BackendContext* const context_;

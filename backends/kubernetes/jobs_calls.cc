@@ -132,6 +132,7 @@ void Jobs::MakeJob(const std::string& key) {
     }
     if (Find(key) == nullptr) return;  // it was released meanwhile; what was made is nobody's
     const JobView view = answer.ok() ? kind_.read(answer.object, link_.selector()) : JobView();
+    if (answer.ok() && RemoveLate(key, view)) return;
     const auto made = [this, key, view, told = Told(answer, kind_.docs)] {
       ORCH_FAULT("kubernetes.created");
       Do(key, jobs_.at(key).life.Made(told, view));
@@ -168,10 +169,11 @@ void Jobs::CompleteBy(const std::string& key, const JobView& view, bool make, st
                          if (j == nullptr || (blind && !j->work.env.empty()))
                            return;  // it was released, or submitted again
                          j->completing = false;
+                         if (!j->secret_due) return then();  // somebody else has asked, too
                          if (make && answer.reason == "AlreadyExists")
                            return CompleteBy(key, view, /*make=*/false, then);
                          if (!answer.ok()) return NotComplete(key, view, answer);
-                         if (!std::exchange(j->secret_due, false)) return;  // somebody else has asked, too
+                         j->secret_due = false;
                          const std::optional<JobView> early = std::exchange(j->seen_early, std::nullopt);
                          then();
                          j = Find(key);
@@ -219,11 +221,12 @@ void Jobs::Own(const std::string& key) {
                        });
 }
 
-// The Job, and then its pods: what is known then is all there is.
+// The Job, which gets its Secret, and then its pods: what is known then is all there is.
 void Jobs::Look(const std::string& key) {
   Job& job = jobs_.at(key);
   job.look_again = link_.client() == nullptr;
   if (job.look_again || std::exchange(job.looking, true)) return;
+  job.life.Looks();
   Request request;
   request.path = link_.Jobs(job.name);
   link_.client()->Call(std::move(request), [this, key](const Answer& answer) {
@@ -235,59 +238,64 @@ void Jobs::Look(const std::string& key) {
       seen = kind_.read(answer.object, link_.selector());
       seen->ours = seen->ours && seen->key == key;
     }
-    if (answer.ok() || answer.code == 404) return LookAtPods(key, std::move(told), std::move(seen));
     j->looking = false;
-    Do(key, j->life.Looked(told, seen, std::nullopt));
+    if (answer.ok() || answer.code == 404) {
+      const auto pods = [this, key, told, seen] { LookAtPods(key, told, seen); };
+      return seen && seen->ours ? Complete(key, *seen, pods) : pods();
+    }
+    Do(key, j->life.Looked(told, seen, std::nullopt, link_.client()->now()));
     link_.Away(answer);
   });
 }
 
-void Jobs::LookAtPods(const std::string& key, CallAnswer found, std::optional<JobView> job) {
+void Jobs::LookAtPods(const std::string& key, const CallAnswer& found, const std::optional<JobView>& job) {
+  if (std::exchange(jobs_.at(key).looking, true)) return;  // somebody has begun anew meanwhile
   Request request;
   request.path = absl::StrCat(link_.Pods(),
                               "?labelSelector=", UrlEscape(absl::StrCat(link_.selector(), ",", kKeyLabel, "=", key)));
-  link_.client()->Call(
-      std::move(request), [this, key, found = std::move(found), job = std::move(job)](const Answer& answer) {
-        Job* j = Find(key);
-        if (j == nullptr) return;
-        j->looking = false;
-        std::optional<std::vector<PodView>> pods;
-        if (answer.ok()) {
-          pods.emplace();
-          for (const json& pod : answer.object.value("items", json::array())) {
-            pods->push_back(ReadPod(pod, kind_.pod));
-          }
-        }
-        const auto looked = [this, key, found, job, pods] { Do(key, jobs_.at(key).life.Looked(found, job, pods)); };
-        if (!answer.ok()) {
-          looked();
-          return link_.Away(answer);
-        }
-        job && job->ours ? Complete(key, *job, looked) : looked();
-      });
+  link_.client()->Call(std::move(request), [this, key, found, job](Answer answer) {
+    Job* j = Find(key);
+    if (j == nullptr) return;
+    j->looking = false;
+    std::optional<std::vector<PodView>> pods;
+    const auto items = answer.object.is_object() ? answer.object.find("items") : answer.object.end();
+    if (answer.ok() && items != answer.object.end() && (items->is_array() || items->is_null())) {
+      pods.emplace();
+      for (const json& pod : *items) pods->push_back(ReadPod(pod, kind_.pod));
+    } else if (answer.ok()) {
+      answer.code = 0;
+      answer.message = "what should be the pods is no list; is this an API server?";
+    }
+    Do(key, j->life.Looked(found, job, pods, link_.client()->now()));
+    if (!pods) link_.Away(answer);
+  });
 }
 
 // --- stopping and cleaning up ---
 
 void Jobs::Stop(const std::string& key) {
   Job& job = jobs_.at(key);
-  if (link_.client() == nullptr) return;
+  if (link_.client() == nullptr || job.life.phase() != Phase::kLive) return;
   const std::optional<PodView>& pod = job.life.pod();
   const bool has_pod = pod && !job.life.pod_gone();
-  if (job.forced && has_pod && !std::exchange(job.kill_sent, true)) DeletePod(pod->name, pod->uid, 1);
+  if (job.forced && has_pod && !std::exchange(job.kill_sent, true)) {
+    DeletePod(pod->name, pod->uid, 1, [this, key](const Answer& answer) {
+      if (Job* j = Find(key); j != nullptr) j->kill_sent = false;  // when it is back
+      link_.Away(answer);
+    });
+  }
   if (std::exchange(job.stop_sent, true)) return;
   if (job.life.job_gone()) {
-    if (has_pod && !pod->deleting) DeletePod(pod->name, pod->uid, -1);
-    return;
+    if (!has_pod || pod->deleting) return;
+    return DeletePod(pod->name, pod->uid, -1, [this, key](const Answer& answer) {
+      if (Job* j = Find(key); j != nullptr) j->stop_sent = false;  // when it is back
+      link_.Away(answer);
+    });
   }
   ORCH_FAULT("kubernetes.delete");
   if (!kind_.stop_patch.empty()) return StopJob(key);
   DeleteJob(job.name, job.life.uid(), [this, key](const Answer& answer) {
-    Job* j = Find(key);
-    if (j == nullptr || answer.ok()) return;
-    if (answer.code == 404 || answer.code == 409) return Look(key);
-    j->stop_sent = j->kill_sent = false;  // when it is back
-    link_.Away(answer);
+    if (!answer.ok() && Find(key) != nullptr) NotStopped(key, answer);
   });
 }
 
@@ -300,13 +308,22 @@ void Jobs::StopJob(const std::string& key) {
   }
   link_.client()->Call({"PATCH", link_.Jobs(job.name), kind_.stop_patch, kMergePatch},
                        [this, key](const Answer& answer) {
-                         Job* j = Find(key);
                          // It refuses to change one that has ended.
-                         if (j == nullptr || answer.ok() || answer.code == 400) return;
-                         if (answer.code == 404 || answer.code == 409) return Look(key);
-                         j->stop_sent = j->kill_sent = false;  // when it is back
-                         link_.Away(answer);
+                         if (answer.ok() || answer.code == 400 || Find(key) == nullptr) return;
+                         NotStopped(key, answer);
                        });
+}
+
+// It is asked again: at once of what is there then, else when the cluster is back.
+void Jobs::NotStopped(const std::string& key, const Answer& answer) {
+  Job& job = jobs_.at(key);
+  const bool another = answer.code == 404 || answer.code == 409;
+  // One whose answer was lost may have come to pass, and is repeated by the client.
+  job.stop_unknown = job.stop_unknown || another || (answer.code == 0 && !answer.unheard);
+  job.stop_sent = false;
+  if (another) return Look(key);
+  job.kill_sent = false;
+  link_.Away(answer);
 }
 
 void Jobs::DeleteJob(const std::string& name, const std::string& uid, std::function<void(const Answer&)> done) {
@@ -319,15 +336,18 @@ void Jobs::DeleteJob(const std::string& name, const std::string& uid, std::funct
   link_.client()->Call({"DELETE", link_.Jobs(name), Dump(options)}, std::move(done));
 }
 
-void Jobs::DeletePod(const std::string& name, const std::string& uid, int64_t grace_seconds) {
+void Jobs::DeletePod(const std::string& name, const std::string& uid, int64_t grace_seconds,
+                     std::function<void(const Answer&)> failed) {
   if (link_.client() == nullptr) return;
   json options = {{"kind", "DeleteOptions"}, {"apiVersion", "v1"}, {"preconditions", {{"uid", uid}}}};
   if (grace_seconds >= 0) options["gracePeriodSeconds"] = grace_seconds;
-  link_.client()->Call({"DELETE", link_.Pods(name), Dump(options)}, [this, name](const Answer& answer) {
-    if (answer.ok() || answer.code == 404 || answer.code == 409) return;
-    Log(LogLevel::kWarning, "a pod cannot be deleted",
-        {{"orchestrator", context_->orchestrator}, {"pod", name}, {"why", Refusal(answer, kind_.docs)}});
-  });
+  link_.client()->Call(
+      {"DELETE", link_.Pods(name), Dump(options)}, [this, name, failed = std::move(failed)](const Answer& answer) {
+        if (answer.ok() || answer.code == 404 || answer.code == 409) return;
+        Log(LogLevel::kWarning, "a pod cannot be deleted",
+            {{"orchestrator", context_->orchestrator}, {"pod", name}, {"why", Refusal(answer, kind_.docs)}});
+        if (failed) failed(answer);
+      });
 }
 
 void Jobs::DeleteSecret(const std::string& key, const std::string& name) {

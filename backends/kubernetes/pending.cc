@@ -23,7 +23,7 @@ std::string Text(const json& object, const char* name) {
              : "";
 }
 
-Pending OfContainer(const ContainerView& container, const std::string& what, int64_t image_seconds) {
+Pending FromReason(const ContainerView& container, const std::string& what, int64_t image_seconds) {
   const std::string& reason = container.reason;
   const std::string words = absl::StrCat(what, reason, container.message.empty() ? "" : ": ", container.message);
   if (reason == "ErrImagePull" || reason == "ImagePullBackOff" || reason == "RegistryUnavailable") {
@@ -40,6 +40,12 @@ Pending OfContainer(const ContainerView& container, const std::string& what, int
   return {};
 }
 
+Pending OfContainer(const ContainerView& container, const std::string& what, int64_t image_seconds) {
+  Pending out = FromReason(container, what, image_seconds);
+  if (out.reason != Reason::kNone) out.of = container.name;
+  return out;
+}
+
 }  // namespace
 
 Pending PendingOf(const PodView& pod, int64_t image_seconds) {
@@ -49,7 +55,9 @@ Pending PendingOf(const PodView& pod, int64_t image_seconds) {
             absl::StrCat(gated ? "its scheduling is gated" : "no node takes it", ": ", pod.unscheduled_message)};
   }
   if (pod.init.state == ContainerView::State::kWaiting) {
-    Pending init = OfContainer(pod.init, "its launcher's container: ", image_seconds);
+    const std::string what =
+        pod.init_is_own ? absl::StrCat("its init container ", pod.init.name, ": ") : "its launcher's container: ";
+    Pending init = OfContainer(pod.init, what, image_seconds);
     if (init.reason != Reason::kNone) return init;
   }
   if (pod.main.state == ContainerView::State::kWaiting) {

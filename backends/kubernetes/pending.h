@@ -16,6 +16,7 @@ struct Pending {
   // So long this may last before it is taken for good, in microseconds; 0: at once; negative: for ever, which is a
   // matter of the step's queue time-out.
   int64_t patience = -1;
+  std::string of;  // the container that waits; empty: it is the pod
 };
 
 // Of a pod that is not over and has not begun. `image_seconds`: as configured.

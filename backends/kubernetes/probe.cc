@@ -74,6 +74,14 @@ std::string Text(const json& object, const char* name) {
   return object.is_object() && found != object.end() && found->is_string() ? found->get<std::string>() : "";
 }
 
+// What a SelfSubjectAccessReview says.
+bool IsAllowed(const json& review) {
+  const auto status = review.find("status");
+  if (status == review.end() || !status->is_object()) return false;
+  const auto allowed = status->find("allowed");
+  return allowed != status->end() && *allowed == true;
+}
+
 void CheckRights(Prober& prober, const ProbeSubject& subject, const std::string& space, ProbeReport* report) {
   std::vector<Request> requests;
   for (const Right& right : subject.rights) requests.push_back(ReviewOf(right, space));
@@ -87,7 +95,7 @@ void CheckRights(Prober& prober, const ProbeSubject& subject, const std::string&
                                 "let the account create selfsubjectaccessreviews, as everybody may by default"});
       return;
     }
-    if (answer.object.value("/status/allowed"_json_pointer, false)) continue;
+    if (IsAllowed(answer.object)) continue;
     const Right& right = subject.rights[i];
     (right.needed ? missing : wanted).push_back(absl::StrCat(right.verb, " ", right.resource));
   }

@@ -190,7 +190,10 @@ class Reader {
         if (!one.contains(field)) continue;
         if (!one[field].is_array()) TakesAway(absl::StrCat(at, ".", field));
         for (const json& item : one[field]) {
-          const std::string word = item.is_object() ? item.value(key, std::string()) : std::string();
+          const auto found_key = item.is_object() ? item.find(key) : item.end();
+          const std::string word = item.is_object() && found_key != item.end() && found_key->is_string()
+                                       ? found_key->get<std::string>()
+                                       : "";
           if (word.empty() || absl::StartsWith(word, "ORCH_") || absl::StartsWith(word, "/.orch")) {
             TakesAway(absl::StrCat(at, ".", field));
           }

@@ -38,6 +38,7 @@ int64_t Number(const json& object, const char* name) {
 
 ContainerView ReadContainer(const json& status) {
   ContainerView out;
+  out.name = Text(status, "name");
   const json& state = At(status, "state");
   if (const json& waiting = At(state, "waiting"); waiting.is_object()) {
     out.state = ContainerView::State::kWaiting;
@@ -123,6 +124,7 @@ PodView ReadPod(const json& pod, const PodShape& shape) {
     ContainerView view = ReadContainer(container);
     const bool bad = view.state == ContainerView::State::kWaiting || (view.ended() && view.exit_code != 0);
     if (!bad || view.reason == "PodInitializing") continue;
+    out.init_is_own = !shape.init.empty() && view.name != shape.init;
     out.init = std::move(view);
     break;
   }

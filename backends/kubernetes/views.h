@@ -12,6 +12,7 @@ namespace orch::kubernetes {
 struct ContainerView {
   enum class State { kNone, kWaiting, kRunning, kTerminated };
   State state = State::kNone;
+  std::string name;
   std::string reason;   // of one that waits or has ended
   std::string message;  // in the node's own words
   int exit_code = 0;
@@ -33,7 +34,8 @@ struct PodView {
   std::string disruption_reason, disruption_message;    // by whoever takes it away
   std::string main_image;
   ContainerView main;
-  ContainerView init;  // the init container that has failed or waits; none if all is well with them
+  ContainerView init;        // the init container that has failed or waits; none if all is well with them
+  bool init_is_own = false;  // that one is the step's own (of a `pod_template`), and does not bring the launcher
 
   bool failed() const { return phase == "Failed"; }
   bool succeeded() const { return phase == "Succeeded"; }
@@ -59,6 +61,8 @@ struct PodShape {
   std::string main = "main";
   // The container that brings the launcher, if it is none of the init containers: `main` runs nothing before its end.
   std::string bring;
+  // The init container that brings it. All others are the step's own; empty: none is.
+  std::string init = "orch-launch";
 };
 
 // What is no such object gives one without a name.

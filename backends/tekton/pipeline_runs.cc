@@ -119,7 +119,11 @@ void PipelineRuns::Kill(const std::string& key) {
   Attempt* attempt = Find(key);
   if (attempt == nullptr || attempt->over || attempt->place.empty()) return;
   attempt->killed = true;
-  DeletePod(attempt->place, 1);
+  if (jobs_.link().client() == nullptr || std::exchange(attempt->kill_sent, true)) return;
+  DeletePod(attempt->place, 1, [this, key](const Answer& answer) {
+    if (Attempt* alive = Find(key); alive != nullptr) alive->kill_sent = false;  // when it is back
+    jobs_.link().Away(answer);
+  });
 }
 
 void PipelineRuns::Forget(const std::string& key) {
@@ -129,14 +133,19 @@ void PipelineRuns::Forget(const std::string& key) {
   if (!reads) return Drop(key);
   attempt->forgotten = true;
   draining_.Begin(attempt->log_prefix);
-  if (attempt->timer != 0) jobs_.link().client()->Abort(attempt->timer);
-  attempt->timer = jobs_.link().client()->After(kLongestDrain, [this, key] {
+  DropLater(key);
+  Check(key);
+}
+
+void PipelineRuns::DropLater(const std::string& key) {
+  Attempt& attempt = attempts_.at(key);
+  jobs_.link().client()->Abort(attempt.timer);
+  attempt.timer = jobs_.link().client()->After(kLongestDrain, [this, key] {
     Attempt* late = Find(key);
     if (late == nullptr) return;
     late->timer = 0;
     Drop(key);
   });
-  Check(key);
 }
 
 void PipelineRuns::Drop(const std::string& key) {
@@ -174,6 +183,8 @@ void PipelineRuns::Anew() {
   for (auto& [key, attempt] : attempts_) {
     attempt.log.reset();
     attempt.timer = 0;
+    attempt.kill_sent = false;
+    if (!attempt.end) attempt.over = false;  // the rest of its log is still to be read
   }
   for (auto& [run, making] : making_) making.asked = false;
   for (auto& [name, native] : natives_) native.removing = native.owns = false;
@@ -219,6 +230,8 @@ void PipelineRuns::Back() {
       TaskSeen& seen = natives_[attempt->in].tasks[attempt->name.step_index];
       if (seen.pods.count(attempt->place) == 0) seen.pods_gone[attempt->place] = true;  // in the time of another daemon
     }
+    if (attempt->forgotten && attempt->timer == 0) DropLater(key);
+    if (attempt->killed) Kill(key);
     if (attempt->in.empty()) {
       Place(key);
     } else {
@@ -441,6 +454,7 @@ JobLog& PipelineRuns::LogOf(const std::string& key) {
   };
   attempt.log = std::make_unique<JobLog>(jobs_.link().client(), TaskRuns().pod.main, attempt.log_prefix, key,
                                          attempt.log_limit, std::move(calls));
+  if (attempt.log->was_over_limit()) Kill(key);  // in an earlier life of the daemon
   return *attempt.log;
 }
 

@@ -63,7 +63,8 @@ class PipelineRuns : public kubernetes::Companion {
     std::string place;
     bool accepted = false;
     bool adopted = false;
-    bool killed = false;
+    bool killed = false;     // by force, or for the size of its log
+    bool kill_sent = false;  // that was asked for, and not refused
     bool over = false;       // at its place nothing runs, and its log is read to the end
     bool forgotten = false;  // the daemon has its end, and its log is still read
     bool waited = false;     // long enough for what Tekton says of a pod that was taken away
@@ -116,6 +117,7 @@ class PipelineRuns : public kubernetes::Companion {
   void LogRead(const std::string& key);
   void End(const std::string& key, AttemptEnd end);
   void Drop(const std::string& key);
+  void DropLater(const std::string& key);
 
   bool HasLeft(const Native& native) const;
   void AwaitLeft(const std::string& name);
@@ -126,7 +128,9 @@ class PipelineRuns : public kubernetes::Companion {
   void RemoveReleased();
   void Remove(const std::string& name);
   void DeleteTaskRun(const kubernetes::JobView& task_run);
-  void DeletePod(const std::string& place, int64_t grace_seconds);  // negative: the pod's own
+  // `grace_seconds`: negative: the pod's own. `failed`: it could not be asked for.
+  void DeletePod(const std::string& place, int64_t grace_seconds,
+                 std::function<void(const kubernetes::Answer&)> failed = nullptr);
   std::string Path(const std::string& name = "") const;
 
   const BackendContext& context_;

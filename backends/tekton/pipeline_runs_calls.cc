@@ -172,18 +172,21 @@ void PipelineRuns::DeleteTaskRun(const kubernetes::JobView& task_run) {
   jobs_.link().client()->Call({"DELETE", jobs_.link().Jobs(task_run.name), Dump(options)}, [](const Answer&) {});
 }
 
-void PipelineRuns::DeletePod(const std::string& place, int64_t grace_seconds) {
+void PipelineRuns::DeletePod(const std::string& place, int64_t grace_seconds,
+                             std::function<void(const Answer&)> failed) {
   if (jobs_.link().client() == nullptr) return;
   const std::string name = PodOf(place);
   json options = {{"kind", "DeleteOptions"},
                   {"apiVersion", "v1"},
                   {"preconditions", {{"uid", place.substr(std::min(place.size(), name.size() + 1))}}}};
   if (grace_seconds >= 0) options["gracePeriodSeconds"] = grace_seconds;
-  jobs_.link().client()->Call({"DELETE", jobs_.link().Pods(name), Dump(options)}, [this, name](const Answer& answer) {
-    if (answer.ok() || answer.code == 404 || answer.code == 409) return;
-    Log(LogLevel::kWarning, "a pod cannot be deleted",
-        {{"orchestrator", context_.orchestrator}, {"pod", name}, {"why", answer.Words()}});
-  });
+  jobs_.link().client()->Call({"DELETE", jobs_.link().Pods(name), Dump(options)},
+                              [this, name, failed = std::move(failed)](const Answer& answer) {
+                                if (answer.ok() || answer.code == 404 || answer.code == 409) return;
+                                Log(LogLevel::kWarning, "a pod cannot be deleted",
+                                    {{"orchestrator", context_.orchestrator}, {"pod", name}, {"why", answer.Words()}});
+                                if (failed) failed(answer);
+                              });
 }
 
 }  // namespace orch::tekton

@@ -93,7 +93,7 @@ const kubernetes::JobKind& TaskRuns() {
                               kApiVersion,
                               "taskruns",
                               "docs/tekton.md",
-                              {absl::StrCat("step-", kMainStep), absl::StrCat("step-", kLauncherStep)},
+                              {absl::StrCat("step-", kMainStep), absl::StrCat("step-", kLauncherStep), ""},
                               /*has_verdict=*/true,
                               R"({"spec":{"status":"TaskRunCancelled","statusMessage":"stopped by orchd"}})",
                               TaskRunOf,

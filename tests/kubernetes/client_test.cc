@@ -109,6 +109,22 @@ TEST_F(ClientTest, AnAnswerIsReadAndAStatusToldApart) {
   EXPECT_THAT(script_->odd, IsEmpty());
 }
 
+TEST_F(ClientTest, AnAnswerWithoutABodyIsNoneWhereAnObjectIsNeeded) {
+  Make();
+  script_->Expect("DELETE", "/", 204);
+  script_->Expect("GET", "/", 200);
+  script_->Expect("POST", "/", 204);
+  const Answer deleted = Ask({"DELETE", "/"});
+  EXPECT_TRUE(deleted.ok());
+  EXPECT_TRUE(deleted.object.is_object()) << "whoever looks into it does not throw";
+  for (const char* method : {"GET", "POST"}) {
+    Request once{method, "/"};
+    once.tries = 1;
+    EXPECT_EQ(Ask(once).code, 0) << method;
+  }
+  EXPECT_THAT(script_->odd, IsEmpty());
+}
+
 TEST_F(ClientTest, RetryAfterIsKept) {
   Make();
   script_->Expect("GET", "/a", 429, "Too many requests, please try again later.").answer.retry_after = "7";

@@ -69,7 +69,14 @@ TEST(Pending, IsExplained) {
   EXPECT_EQ(waits("InvalidImageName").patience, 0);
   EXPECT_EQ(waits("CreateContainerConfigError").reason, Reason::kUnschedulable);
   EXPECT_EQ(waits("ContainerCreating").reason, Reason::kNone);
-  EXPECT_THAT(waits("ErrImagePull", "initContainerStatuses").message, HasSubstr("launcher"));
+  const auto inits = [](const std::string& name) {
+    return PendingOf(Pod(R"({"phase": "Pending", "initContainerStatuses": [{"name": ")" + name +
+                         R"(", "state": {"waiting": {"reason": "ErrImagePull", "message": "words"}}}]})"),
+                     60);
+  };
+  EXPECT_EQ(inits("orch-launch").message, "its launcher's container: ErrImagePull: words");
+  EXPECT_EQ(inits("fetch").message, "its init container fetch: ErrImagePull: words");
+  EXPECT_EQ(inits("fetch").of, "fetch");
 }
 
 TEST(Pending, EventsSayTheRest) {
@@ -125,9 +132,27 @@ TEST(JobEnd, WhatTookThePodAwayHasAReasonOfItsOwn) {
   EXPECT_EQ(End(Pod(Ended("Failed", 128, "StartError"))).reason, Reason::kCommandNotFound);
   EXPECT_EQ(End(Pod(Ended("Failed", 137, "ContainerStatusUnknown"))).reason, Reason::kNodeLost);
   EXPECT_THAT(
-      End(Pod(R"({"phase": "Failed", "initContainerStatuses": [{"state": {"terminated": {"exitCode": 1, "reason": "Error"}}}]})"))
+      End(Pod(R"({"phase": "Failed", "initContainerStatuses": [{"name": "orch-launch", "state": {"terminated": {"exitCode": 1, "reason": "Error"}}}]})"))
           .message,
       HasSubstr("launcher"));
+}
+
+TEST(JobEnd, AnInitContainerOfItsOwnIsTheStepsFailure) {
+  const auto failed = [](const std::string& reason) {
+    return End(
+        Pod(R"({"phase": "Failed", "initContainerStatuses": [
+        {"name": "orch-launch", "state": {"terminated": {"exitCode": 0, "reason": "Completed"}}},
+        {"name": "fetch", "state": {"terminated": {"exitCode": 3, "reason": ")" +
+            reason +
+            R"("}}}], "containerStatuses": [{"name": "main", "state": {"waiting": {"reason": "PodInitializing"}}}]})"));
+  };
+  const AttemptEnd end = failed("Error");
+  EXPECT_EQ(end.reason, Reason::kExitCode);
+  EXPECT_EQ(end.exit_code, 3);
+  EXPECT_TRUE(end.never_started);
+  EXPECT_EQ(end.message, "its init container fetch: exit code 3, Error");
+  EXPECT_EQ(failed("OOMKilled").reason, Reason::kOutOfMemory);
+  EXPECT_THAT(failed("OOMKilled").message, HasSubstr("fetch"));
 }
 
 TEST(JobEnd, WhatWasDeletedByOthersIsLost) {

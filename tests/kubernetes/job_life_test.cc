@@ -49,15 +49,31 @@ CallAnswer Code(int code) {
 const CallAnswer kOk = Code(201);
 const std::vector<PodView> kNoPods;
 
-JobLife Live() {
-  JobLife life(false, false);
+// With a clock that stands unless it is moved, and with nothing told while it looks unless a test says so.
+struct Life : JobLife {
+  using JobLife::JobLife;
+  Move SeenPod(const PodView& pod) { return JobLife::SeenPod(pod, now); }
+  Move Answered(const CallAnswer& answer, const std::optional<JobView>& job,
+                const std::optional<std::vector<PodView>>& pods) {
+    return JobLife::Looked(answer, job, pods, now);
+  }
+  Move Looked(const CallAnswer& answer, const std::optional<JobView>& job,
+              const std::optional<std::vector<PodView>>& pods) {
+    Looks();
+    return Answered(answer, job, pods);
+  }
+  int64_t now = 1'000'000;
+};
+
+Life Live() {
+  Life life(false, false);
   EXPECT_EQ(life.Ready().what, Do::kMake);
   EXPECT_TRUE(life.Made(kOk, JobNamed()).accepted);
   return life;
 }
 
 TEST(JobLife, FromItsMakingToItsEnd) {
-  JobLife life = Live();
+  Life life = Live();
   EXPECT_EQ(life.SeenJob(JobNamed()).accepted, false) << "told once";
   EXPECT_EQ(life.SeenPod(PodNamed("Pending")).what, Do::kNothing);
   const Move runs = life.SeenPod(PodNamed("Running"));
@@ -70,14 +86,14 @@ TEST(JobLife, FromItsMakingToItsEnd) {
 }
 
 TEST(JobLife, AnEndWithoutAWordOfItsStart) {
-  JobLife life = Live();
+  Life life = Live();
   const Move move = life.SeenPod(PodNamed("Succeeded"));
   EXPECT_TRUE(move.started);
   EXPECT_EQ(move.what, Do::kReadLog);
 }
 
 TEST(JobLife, ThePodIsToldOfBeforeTheJob) {
-  JobLife life(false, false);
+  Life life(false, false);
   (void)life.Ready();
   EXPECT_EQ(life.SeenPod(PodNamed("Running")).what, Do::kNothing);
   const Move move = life.SeenJob(JobNamed());
@@ -87,18 +103,18 @@ TEST(JobLife, ThePodIsToldOfBeforeTheJob) {
 }
 
 TEST(JobLife, AnAnswerThatWasLost) {
-  JobLife life(false, false);
+  Life life(false, false);
   (void)life.Ready();
   EXPECT_EQ(life.Made(Code(0), {}).what, Do::kUnknown);
   EXPECT_EQ(life.Looked(Code(404), std::nullopt, kNoPods).what, Do::kNotFound);
-  JobLife other(false, false);
+  Life other(false, false);
   (void)other.Ready();
   EXPECT_EQ(other.Made(Code(504), {}).what, Do::kUnknown);
   EXPECT_TRUE(other.Looked(Code(200), JobNamed(), kNoPods).accepted);
 }
 
 TEST(JobLife, WhatWasNeverHeardWaits) {
-  JobLife life(false, false);
+  Life life(false, false);
   (void)life.Ready();
   CallAnswer unheard = Code(0);
   unheard.unheard = true;
@@ -111,12 +127,12 @@ TEST(JobLife, WhatWasNeverHeardWaits) {
 TEST(JobLife, ANameThatIsTaken) {
   CallAnswer exists = Code(409);
   exists.exists = true;
-  JobLife life(false, false);
+  Life life(false, false);
   (void)life.Ready();
   EXPECT_EQ(life.Made(exists, {}).what, Do::kLook);
   const Move ours = life.Looked(Code(200), JobNamed(), std::vector<PodView>{PodNamed("Running")});
   EXPECT_TRUE(ours.accepted && ours.started);
-  JobLife other(false, false);
+  Life other(false, false);
   (void)other.Ready();
   (void)other.Made(exists, {});
   JobView foreign = JobNamed();
@@ -131,21 +147,21 @@ TEST(JobLife, Refusals) {
   CallAnswer quota = Code(403);
   quota.for_now = true;
   quota.words = "exceeded quota";
-  JobLife life(false, false);
+  Life life(false, false);
   (void)life.Ready();
   const Move move = life.Made(quota, {});
   EXPECT_EQ(move.what, Do::kRefuse);
   EXPECT_TRUE(move.transient);
   EXPECT_EQ(move.message, "exceeded quota");
-  JobLife bad(false, false);
+  Life bad(false, false);
   (void)bad.Ready();
   EXPECT_FALSE(bad.Made(Code(422), {}).transient);
 }
 
 TEST(JobLife, CancelledInTime) {
-  JobLife life(false, false);
+  Life life(false, false);
   EXPECT_EQ(life.Cancel().what, Do::kEndUnstarted);
-  JobLife making(false, false);
+  Life making(false, false);
   (void)making.Ready();
   EXPECT_EQ(making.Cancel().what, Do::kNothing) << "what becomes of it is on its way";
   const Move move = making.Made(kOk, JobNamed());
@@ -157,7 +173,7 @@ TEST(JobLife, CancelledInTime) {
 }
 
 TEST(JobLife, CancelledWhileItRuns) {
-  JobLife life = Live();
+  Life life = Live();
   (void)life.SeenPod(PodNamed("Running"));
   EXPECT_TRUE(life.Cancel().stop);
   EXPECT_TRUE(life.Cancel().stop) << "again without harm";
@@ -167,7 +183,7 @@ TEST(JobLife, CancelledWhileItRuns) {
 }
 
 TEST(JobLife, CancelledWhileNobodyDeletesPodsAfterTheirJob) {
-  JobLife life = Live();
+  Life life = Live();
   (void)life.SeenPod(PodNamed("Running"));
   (void)life.Cancel();
   const Move gone = life.GoneJob(JobNamed());
@@ -186,28 +202,144 @@ TEST(JobLife, CancelledWhileNobodyDeletesPodsAfterTheirJob) {
 }
 
 TEST(JobLife, ANodeThatDoesNotAnswerIsNotWaitedForForEver) {
-  JobLife life = Live();
+  Life life = Live();
   (void)life.SeenPod(PodNamed("Running"));
   const Move move = life.SeenPod(Leaving(PodNamed("Running")));
   EXPECT_EQ(move.wait, 33'000'000);
+  life.now += move.wait;
   EXPECT_EQ(life.IsDue().what, Do::kLook);
   EXPECT_EQ(life.Looked(Code(200), JobNamed(), std::vector<PodView>{Leaving(PodNamed("Running"))}).what, Do::kReadLog);
   EXPECT_TRUE(life.silent());
 }
 
+TEST(JobLife, ADeletionHasItsTimeWhateverIsLookedForMeanwhile) {
+  Life life = Live();
+  (void)life.SeenPod(PodNamed("Running"));
+  (void)life.Cancel();
+  EXPECT_EQ(life.GoneJob(JobNamed()).wait, 2'000'000);
+  life.now += 2'000'000;
+  EXPECT_EQ(life.IsDue().what, Do::kLook);
+  life.Looks();
+  EXPECT_EQ(life.SeenPod(Leaving(PodNamed("Running"))).wait, 33'000'000) << "the garbage collector was late";
+  const Move move = life.Answered(Code(404), std::nullopt, std::vector<PodView>{Leaving(PodNamed("Running"))});
+  EXPECT_EQ(move.what, Do::kFollow) << "it has its grace";
+  EXPECT_FALSE(life.silent());
+  life.now += 33'000'000;
+  EXPECT_EQ(life.IsDue().what, Do::kLook);
+  EXPECT_EQ(life.Looked(Code(404), std::nullopt, std::vector<PodView>{Leaving(PodNamed("Running"))}).what,
+            Do::kReadLog);
+  EXPECT_TRUE(life.silent());
+}
+
+TEST(JobLife, AShorterGraceIsNotWaitedForByTheLongerOne) {
+  Life life = Live();
+  (void)life.SeenPod(PodNamed("Running"));
+  (void)life.Cancel();
+  PodView pod = Leaving(PodNamed("Running"));
+  pod.grace_seconds = 3600;
+  EXPECT_EQ(life.SeenPod(pod).wait, 3'630'000'000);
+  life.now += 10'000'000;
+  pod.grace_seconds = 1;  // by force
+  const Move move = life.SeenPod(pod);
+  EXPECT_EQ(move.what, Do::kLater);
+  EXPECT_EQ(move.wait, 31'000'000);
+  life.now += move.wait;
+  EXPECT_EQ(life.IsDue().what, Do::kLook);
+  EXPECT_EQ(life.Looked(Code(404), std::nullopt, std::vector<PodView>{pod}).what, Do::kReadLog);
+}
+
+TEST(JobLife, WhatAFormerConnectionWasToWaitForIsWaitedForAgain) {
+  Life life = Live();
+  (void)life.SeenPod(PodNamed("Running"));
+  const std::vector<PodView> leaving = {Leaving(PodNamed("Running"))};
+  EXPECT_EQ(life.SeenPod(leaving[0]).wait, 33'000'000);
+  life.Anew();
+  life.now += 3'000'000;
+  EXPECT_EQ(life.Missing().what, Do::kLook);
+  const Move again = life.Looked(Code(200), JobNamed(), leaving);
+  EXPECT_EQ(again.what, Do::kLater);
+  EXPECT_EQ(again.wait, 30'000'000) << "for what is left of it";
+  life.Anew();
+  life.now += 40'000'000;
+  EXPECT_EQ(life.Looked(Code(200), JobNamed(), leaving).what, Do::kReadLog);
+  Life making(false, false);
+  (void)making.Ready();
+  making.Anew();  // its answer does not come
+  EXPECT_EQ(making.Missing().what, Do::kLook);
+  EXPECT_EQ(making.Looked(Code(404), std::nullopt, kNoPods).what, Do::kUnknown);
+  EXPECT_EQ(making.phase(), Phase::kAdopted);
+}
+
+TEST(JobLife, WhatIsToldWhileItIsLookedForIsNotConcludedGone) {
+  Life life(true, false);
+  (void)life.Missing();
+  life.Looks();
+  (void)life.SeenPod(PodNamed("Running"));
+  EXPECT_EQ(life.Answered(Code(200), JobNamed(), kNoPods).what, Do::kLook) << "the list is older";
+  EXPECT_FALSE(life.pod_gone());
+  const Move found = life.Looked(Code(200), JobNamed(), std::vector<PodView>{PodNamed("Running")});
+  EXPECT_TRUE(found.accepted && found.started);
+  EXPECT_EQ(life.Looked(Code(200), JobNamed(), kNoPods).what, Do::kReadLog);
+  EXPECT_TRUE(life.pod_gone());
+
+  Life jobless(true, false);
+  jobless.Looks();
+  (void)jobless.SeenJob(JobNamed());
+  EXPECT_EQ(jobless.Answered(Code(404), std::nullopt, kNoPods).what, Do::kLook);
+  EXPECT_FALSE(jobless.job_gone());
+
+  Life gone = Live();
+  (void)gone.Cancel();
+  gone.Looks();
+  (void)gone.GoneJob(JobNamed());
+  EXPECT_EQ(gone.Answered(Code(200), JobNamed(), kNoPods).what, Do::kLook) << "nobody would tell of it again";
+  EXPECT_EQ(gone.Looked(Code(404), std::nullopt, kNoPods).what, Do::kTell);
+}
+
+TEST(JobLife, APodOfTheSameNameIsNotTheAttempts) {
+  const auto named = [](PodView pod) {
+    pod.name = "pod";
+    return pod;
+  };
+  for (const bool verdicts : {false, true}) {
+    Life life(false, false, verdicts);
+    (void)life.Ready();
+    (void)life.Made(kOk, JobNamed());
+    (void)life.SeenPod(named(PodNamed("Pending", "p0", 1)));
+    (void)life.SeenPod(named(PodNamed("Running", "p1", 2)));  // it had not begun: this one is the attempt's
+    EXPECT_TRUE(life.began());
+    EXPECT_EQ(life.SeenPod(named(PodNamed("Pending", "p2", 3))).what, Do::kReadLog);
+    EXPECT_TRUE(life.replaced() && life.pod_gone());
+    EXPECT_EQ(life.pod()->uid, "p1");
+    Life looked(false, false, verdicts);
+    (void)looked.Ready();
+    (void)looked.Made(kOk, JobNamed());
+    (void)looked.SeenPod(named(PodNamed("Running", "p1", 2)));
+    EXPECT_EQ(looked.Looked(Code(200), JobNamed(), std::vector<PodView>{named(PodNamed("Succeeded", "p2", 2))}).what,
+              Do::kReadLog);
+    EXPECT_TRUE(looked.replaced());
+    Life two(false, false, verdicts);
+    (void)two.Ready();
+    (void)two.Made(kOk, JobNamed());
+    (void)two.SeenPod(PodNamed("Running", "p1", 2));
+    EXPECT_EQ(two.SeenPod(PodNamed("Succeeded", "p2", 3)).what, Do::kNothing) << "the first may be there";
+    EXPECT_EQ(two.SeenPod(PodNamed("Succeeded", "p1", 2)).what, Do::kReadLog);
+  }
+}
+
 TEST(JobLife, DeletedByOthers) {
-  JobLife life = Live();
+  Life life = Live();
   (void)life.SeenPod(PodNamed("Running"));
   EXPECT_EQ(life.GoneJob(JobNamed()).what, Do::kFollow) << "its pod runs on";
   EXPECT_EQ(life.GonePod(PodNamed("Running")).what, Do::kReadLog);
   EXPECT_TRUE(life.job_gone() && life.pod_gone());
-  JobLife unborn = Live();
+  Life unborn = Live();
   (void)unborn.SeenPod(PodNamed("Pending"));
   EXPECT_EQ(unborn.GonePod(PodNamed("Pending")).what, Do::kTell);
 }
 
 TEST(JobLife, APodThatIsNotTheJobsLastIsPassedOver) {
-  JobLife life = Live();
+  Life life = Live();
   (void)life.SeenPod(PodNamed("Pending", "p2", 9));
   EXPECT_EQ(life.SeenPod(PodNamed("Failed", "p1", 1)).what, Do::kNothing);
   EXPECT_EQ(life.GonePod(PodNamed("Failed", "p1", 1)).what, Do::kNothing);
@@ -219,7 +351,7 @@ TEST(JobLife, PodsOfAnEarlierJobOfItsNameAreNotItsOwn) {
     pod.owner = owner;
     return pod;
   };
-  JobLife life(false, false);
+  Life life(false, false);
   (void)life.Ready();
   (void)life.SeenPod(of("j0", Leaving(PodNamed("Pending", "p0"))));  // told of before the Job's answer
   const Move made = life.Made(kOk, JobNamed());
@@ -235,19 +367,19 @@ TEST(JobLife, PodsOfAnEarlierJobOfItsNameAreNotItsOwn) {
 }
 
 TEST(JobLife, Adopted) {
-  JobLife runs(true, false);
+  Life runs(true, false);
   EXPECT_EQ(runs.SeenPod(PodNamed("Running")).what, Do::kNothing);
   EXPECT_TRUE(runs.SeenJob(JobNamed()).accepted);
-  JobLife none(true, false);
+  Life none(true, false);
   EXPECT_EQ(none.Missing().what, Do::kLook);
   EXPECT_EQ(none.Looked(Code(404), std::nullopt, kNoPods).what, Do::kNotFound);
-  JobLife stopping(true, true);
+  Life stopping(true, true);
   const Move move = stopping.SeenJob(JobNamed());
   EXPECT_TRUE(move.stop);
-  JobLife jobless(true, true);
+  Life jobless(true, true);
   EXPECT_EQ(jobless.Looked(Code(404), std::nullopt, std::vector<PodView>{Leaving(PodNamed("Running"))}).what,
             Do::kLater);
-  JobLife ended(true, false);
+  Life ended(true, false);
   JobView failed = JobNamed();
   failed.failed = true;
   (void)ended.SeenJob(failed);
@@ -255,7 +387,7 @@ TEST(JobLife, Adopted) {
 }
 
 TEST(JobLife, AnAnswerThatIsNoneIsAskedForAgain) {
-  JobLife life(true, false);
+  Life life(true, false);
   (void)life.Missing();
   EXPECT_EQ(life.Looked(Code(500), std::nullopt, std::nullopt).what, Do::kAway);
   EXPECT_EQ(life.Looked(Code(200), JobNamed(), std::nullopt).what, Do::kAway);
@@ -270,7 +402,7 @@ TEST(JobLife, HoweverTheAnswersGetLostThereIsOneJob) {
     std::optional<JobView> there;
     int made = 0;
     bool over = false;
-    std::optional<JobLife> life(std::in_place, false, false);
+    std::optional<Life> life(std::in_place, false, false);
     std::vector<Move> todo = {life->Ready()};
     for (int step = 0; step < 200 && !over; ++step) {
       if (chance(5)) {  // killed; what was asked for may still be done

@@ -217,6 +217,26 @@ TEST_F(JobLogTest, HasALimit) {
   Poll();
   EXPECT_EQ(over_limit_, 1) << "once";
   EXPECT_TRUE(log->was_over_limit());
+  log.reset();
+  Start();
+  EXPECT_TRUE(Open(11)->was_over_limit()) << "in another life of the daemon, too";
+  EXPECT_FALSE(Open(100)->was_over_limit());
+}
+
+TEST_F(JobLogTest, OneThatIsEndedReadsNothingMore) {
+  Scripted& stream = transport_->Expect("GET", "follow=true", 200);
+  stream.pieces = {Line(1, "one\n")};
+  stream.open = true;
+  auto log = Open();
+  log->Follow("/pods/p");
+  Poll();
+  log->End("another pod has its name");
+  EXPECT_EQ(finished_, 1);
+  EXPECT_TRUE(transport_->seen[0].aborted);
+  EXPECT_EQ(log->fault(), "another pod has its name");
+  Poll();
+  EXPECT_EQ(transport_->seen.size(), 1u);
+  EXPECT_EQ(File(".out"), "one\n");
 }
 
 }  // namespace

@@ -196,6 +196,8 @@ TEST(Settings, NothingThatTheDaemonNeedsIsTakenAway) {
        R"({"spec": {"containers": null}})", R"({"spec": {"volumes": null}})",
        R"({"spec": {"containers": [{"name": "main", "env": null}]}})",
        R"({"spec": {"containers": [{"name": "main", "env": [{"$patch": "replace"}]}]}})",
+       R"({"spec": {"containers": [{"name": "main", "env": [{"name": null}]}]}})",
+       R"({"spec": {"containers": [{"name": "main", "volumeMounts": [{"mountPath": null, "name": "x"}]}]}})",
        R"({"spec": {"containers": [{"name": "main", "env": [{"name": "ORCH_TOKEN", "$patch": "delete"}]}]}})",
        R"({"spec": {"containers": [{"name": "main", "volumeMounts": [{"mountPath": "/.orch/work", "name": "x"}]}]}})"}) {
     std::vector<Violation> faults;

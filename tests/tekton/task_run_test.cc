@@ -77,6 +77,8 @@ TEST(TektonPod, BeginsOnceTheLauncherIsThere) {
   EXPECT_EQ(kubernetes::PendingOf(pulls, 60).reason, Reason::kImagePullFailed);
 }
 
+constexpr int64_t kNow = 1;  // mono
+
 JobLife Live() {
   JobLife life(false, false, /*verdicts=*/true);
   (void)life.Ready();
@@ -90,7 +92,7 @@ TEST(TektonLife, APodThatIsTakenAwayIsJudgedByTheTaskRun) {
   JobLife life = Live();
   const PodView pod =
       Pod("Pending", {{"waiting", {{"reason", "ErrImagePull"}}}}, {{"waiting", {{"reason", "PodInitializing"}}}});
-  (void)life.SeenPod(pod);
+  (void)life.SeenPod(pod, kNow);
   const Move gone = life.GonePod(pod);
   EXPECT_EQ(gone.what, Do::kLater) << "why is still to come";
   const JobView task = Seen("False", "TaskRunImagePullFailed", "the image");
@@ -106,12 +108,13 @@ TEST(TektonLife, APodThatIsTakenAwayIsJudgedByTheTaskRun) {
 TEST(TektonLife, WithoutAWordOfTheTaskRunItIsLookedUpOnce) {
   JobLife life = Live();
   const PodView pod = Pod("Running", Ended(0), kRunning);
-  (void)life.SeenPod(pod);
+  (void)life.SeenPod(pod, kNow);
   EXPECT_EQ(life.GonePod(pod).what, Do::kLater);
   EXPECT_EQ(life.IsDue().what, Do::kLook);
+  life.Looks();
   CallAnswer found;
   found.code = 200;
-  EXPECT_EQ(life.Looked(found, Seen("Unknown", "Running"), std::vector<PodView>{}).what, Do::kReadLog);
+  EXPECT_EQ(life.Looked(found, Seen("Unknown", "Running"), std::vector<PodView>{}, kNow).what, Do::kReadLog);
   JobFate fate;
   fate.word = "TaskRun";
   fate.pod_gone = true;
@@ -121,11 +124,11 @@ TEST(TektonLife, WithoutAWordOfTheTaskRunItIsLookedUpOnce) {
 TEST(TektonLife, ACancelOfOursWaitsForNobody) {
   JobLife life = Live();
   PodView pod = Pod("Running", Ended(0), kRunning);
-  (void)life.SeenPod(pod);
+  (void)life.SeenPod(pod, kNow);
   EXPECT_TRUE(life.Cancel().stop);
   pod.deleting = true;
   pod.main.state = kubernetes::ContainerView::State::kTerminated;
-  EXPECT_EQ(life.SeenPod(pod).what, Do::kReadLog);
+  EXPECT_EQ(life.SeenPod(pod, kNow).what, Do::kReadLog);
 }
 
 TEST(TektonEnd, CancelledByOthersIsLost) {

@@ -65,7 +65,7 @@ void ReadStatus(const json& status, Answer* out) {
   }
 }
 
-Answer ReadAnswer(HttpAnswer answer) {
+Answer ReadAnswer(HttpAnswer answer, bool needs_object) {
   Answer out;
   out.code = answer.status;
   out.unheard = answer.unheard;
@@ -81,8 +81,12 @@ Answer ReadAnswer(HttpAnswer answer) {
   }
   json body = json::parse(answer.body, nullptr, /*allow_exceptions=*/false);
   if (out.ok()) {
-    if (body.is_object() || answer.body.empty()) {
+    if (body.is_object()) {
       out.object = std::move(body);
+      return out;
+    }
+    if (answer.body.empty() && !needs_object) {
+      out.object = json::object();
       return out;
     }
     out.code = 0;  // what was asked for may have happened, and what it was is not known

@@ -38,8 +38,9 @@ struct Answer {
   std::string Words() const;
 };
 
-// What a server, or a proxy on the way, has answered. An object that is no JSON is an answer of code 0.
-Answer ReadAnswer(HttpAnswer answer);
+// What a server, or a proxy on the way, has answered. An object that is no JSON is an answer of code 0; so is none at
+// all where one is needed (`needs_object`), else the object is an empty one.
+Answer ReadAnswer(HttpAnswer answer, bool needs_object = true);
 // A Status object, as in an answer or an event of a watch.
 void ReadStatus(const nlohmann::json& status, Answer* out);
 // The text at `/metadata/NAME`, or empty.

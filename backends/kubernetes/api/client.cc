@@ -224,7 +224,9 @@ void Client::OnAnswer(uint64_t id, HttpAnswer http) {
     answer.code = http.status;
     answer.warnings = std::move(http.warnings);
   } else {
-    answer = ReadAnswer(std::move(http));
+    // What was deleted or changed is told by the watches.
+    const std::string& method = running.request.method;
+    answer = ReadAnswer(std::move(http), /*needs_object=*/method == "GET" || method == "POST");
   }
   if (answer.code == 401 && !std::exchange(running.refreshed, true)) {
     if (identity.exec) {

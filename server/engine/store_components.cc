@@ -144,30 +144,30 @@ absl::Status EngineImpl::DeleteArtifactStore(absl::string_view name, Asked asked
     }
   }
   // From here on no run begins with it, and none is left that could still bring something.
-  Post closed;
-  closed.event = ArtifactStoreChanged{std::string(name), false};
-  RETURN_IF_ERROR(PostAndWait(std::move(closed), deadline_micros));
-  const auto copies = queries_->CountBlobCopies(name);
-  absl::Status status = copies.status();
-  if (copies.value_or(0) > 0) {
-    status = Error(absl::StatusCode::kFailedPrecondition, "ARTIFACT_STORE_IN_USE",
-                   absl::StrCat("artifact store `", name, "` has ", *copies,
-                                " blobs of artifacts that are kept; delete or prune their runs first"));
-  }
-  if (status.ok()) {
+  const auto set = [&](bool present) {
     Post post;
-    post.rows = std::make_unique<Batch>();
-    post.rows->deleted_artifact_stores.emplace_back(name);
-    Remember(std::move(asked), "", &post);
-    status = PostAndWait(std::move(post), deadline_micros);
+    post.event = ArtifactStoreChanged{std::string(name), present};
+    return post;
+  };
+  const absl::Status closed = PostAndWait(set(false), deadline_micros);
+  if (closed.code() == absl::StatusCode::kDeadlineExceeded) mailbox_.Put(set(true));
+  RETURN_IF_ERROR(closed);
+  const auto copies = queries_->CountBlobCopies(name);
+  if (!copies.ok() || *copies > 0) {
+    mailbox_.Put(set(true));
+    RETURN_IF_ERROR(copies.status());
+    return Error(absl::StatusCode::kFailedPrecondition, "ARTIFACT_STORE_IN_USE",
+                 absl::StrCat("artifact store `", name, "` has ", *copies,
+                              " blobs of artifacts that are kept; delete or prune their runs first"));
   }
-  if (status.code() == absl::StatusCode::kDeadlineExceeded) return status;  // it may still happen
-  if (!status.ok()) {
-    Post open;
-    open.event = ArtifactStoreChanged{std::string(name)};
-    mailbox_.Put(std::move(open));
-    return status;
-  }
+  Post post;
+  post.rows = std::make_unique<Batch>();
+  post.rows->deleted_artifact_stores.emplace_back(name);
+  Remember(std::move(asked), "", &post);
+  const absl::Status deleted = PostAndWait(std::move(post), deadline_micros);
+  // Out of time, it may still happen.
+  if (!deleted.ok() && deleted.code() != absl::StatusCode::kDeadlineExceeded) mailbox_.Put(set(true));
+  RETURN_IF_ERROR(deleted);
   stores_->Remove(std::string(name));
   MutexLock lock(&mutex_);
   components_.artifact_stores.erase(FindName(components_.artifact_stores, name));

@@ -78,7 +78,13 @@ class Stacks(unittest.TestCase):
         self.assertEqual(int(self.daemon.json("get-artifact-store", "x")["version"]), 2)
         self.daemon.ctl("register-stack", "s", "--orchestrator", "local", "--artifact-store", "x")
         self.assertIn("stack `s` names", self.daemon.ctl("delete-artifact-store", "x", code=8).stderr)
+        held = self.daemon.home / "held"
+        held.touch()
+        run = self.daemon.submit(f"name: holds\nsteps: [{{name: a, command: [sh, -c, 'while test -e {held}; do sleep 0.05; done']}}]\n", "--stack", "s")
         self.daemon.ctl("delete-stack", "s")
+        self.assertIn(f"run `{run}` keeps its artifacts", self.daemon.ctl("delete-artifact-store", "x", code=8).stderr)
+        held.unlink()
+        self.daemon.ctl("wait-run", run)
         self.daemon.ctl("delete-artifact-store", "x")
 
     def test_a_store_that_is_away_fails_the_step_in_its_own_words(self) -> None:

@@ -73,9 +73,9 @@ TEST(LabelValue, OfOrchestratorsThatAreNotTheSameIsNotTheSame) {
   const std::string longest(63, 'a');
   EXPECT_EQ(UniqueLabelValue(longest), longest);
   std::set<std::string> seen;
-  const std::vector<std::string> names = {"gpu",          "gpu-",           "gpu_",         "gpu.",
-                                          "gpu--",        longest,          longest + "b",  longest + "c",
-                                          longest + "-",  std::string(200, 'a'), "-gpu",    "---"};
+  const std::vector<std::string> names = {"gpu",   "gpu-",        "gpu_",        "gpu.",        "gpu--",
+                                          longest, longest + "b", longest + "c", longest + "-", std::string(200, 'a'),
+                                          "-gpu",  "---"};
   for (const std::string& name : names) {
     const std::string value = UniqueLabelValue(name);
     EXPECT_TRUE(seen.insert(value).second) << name << " " << value;

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -84,6 +85,16 @@ size_t ApiDouble::count(const std::string& part) const {
                                            [&](const Asked& one) { return one.path.find(part) != std::string::npos; }));
 }
 
+bool ApiDouble::Await(const std::function<bool()>& done) const {
+  const auto end = std::chrono::steady_clock::now() + std::chrono::minutes(1);
+  while (!done()) {
+    if (std::chrono::steady_clock::now() > end) return false;
+    MutexLock lock(&mutex_);
+    changed_.WaitFor(&mutex_, std::chrono::milliseconds(100));  // also for what comes of an answer
+  }
+  return true;
+}
+
 ApiDouble::Said ApiDouble::Forbidden(const std::string& what) {
   return {403, absl::StrCat(R"({"kind":"Status","status":"Failure","reason":"Forbidden","code":403,"message":")", what,
                             R"( is forbidden"})")};
@@ -108,6 +119,7 @@ void ApiDouble::Serve(int fd) {
     {
       MutexLock lock(&mutex_);
       asked_.push_back(asked);
+      changed_.NotifyAll();
       said = answer_(asked);
     }
     const std::string begin = absl::StrCat("HTTP/1.1 ", said.status, " .\r\nContent-Type: application/json\r\n");

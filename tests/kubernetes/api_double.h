@@ -34,6 +34,8 @@ class ApiDouble {
   std::vector<Asked> asked() const;
   // So often was something asked for whose path has this in it.
   size_t count(const std::string& part) const;
+  // Until that holds, which is looked at whenever something was asked for; false: it did not in a minute.
+  bool Await(const std::function<bool()>& done) const;
   // A list that has nothing, and what a server says that forbids something.
   static Said Nothing() { return {200, R"({"kind":"List","metadata":{"resourceVersion":"1"},"items":[]})"}; }
   static Said Forbidden(const std::string& what);
@@ -46,6 +48,7 @@ class ApiDouble {
   int listener_ = -1;
   int port_ = 0;
   mutable Mutex mutex_;
+  mutable CondVar changed_;
   std::vector<Asked> asked_ ABSL_GUARDED_BY(mutex_);
   std::set<int> open_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::thread> serving_ ABSL_GUARDED_BY(mutex_);

@@ -3,12 +3,9 @@
 #include <unistd.h>
 
 #include <atomic>
-#include <chrono>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <functional>
-#include <thread>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -46,11 +43,6 @@ class Health : public Listener {
   mutable Mutex mutex_;
   std::vector<std::string> told_ ABSL_GUARDED_BY(mutex_);
 };
-
-bool Wait(const std::function<bool()>& done) {
-  for (int i = 0; i < 3000 && !done(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(20));
-  return done();
-}
 
 class RightsTest : public ::testing::Test {
  protected:
@@ -98,7 +90,8 @@ class RightsTest : public ::testing::Test {
 
 TEST_F(RightsTest, OfStepsNobodyAsksForPipelineRuns) {
   Start("step");
-  ASSERT_TRUE(Wait([&] { return server_.count("/pods?watch=1") > 0 && server_.count("/taskruns?watch=1") > 0; }));
+  ASSERT_TRUE(
+      server_.Await([&] { return server_.count("/pods?watch=1") > 0 && server_.count("/taskruns?watch=1") > 0; }));
   // What hangs on both lists has been begun by then.
   EXPECT_EQ(server_.count("/pipelineruns"), 0U);
   EXPECT_THAT(health_.told(), IsEmpty());
@@ -109,7 +102,7 @@ TEST_F(RightsTest, OfStepsNobodyAsksForPipelineRuns) {
 TEST_F(RightsTest, OfWholeRunsItIsNotWellUntilPipelineRunsMayBeWatched) {
   Start("run");
   // Whether they may be is what is tried, again and again.
-  ASSERT_TRUE(Wait([&] { return server_.count("/pipelineruns?limit=1") > 1; }));
+  ASSERT_TRUE(server_.Await([&] { return server_.count("/pipelineruns?limit=1") > 1; }));
   EXPECT_THAT(health_.told(), ElementsAre(AllOf(HasSubstr("pipelineruns"), HasSubstr("docs/tekton.md"))));
   std::vector<std::string> faults;
   for (const auto& check : backend_->Probe().checks) {
@@ -117,9 +110,9 @@ TEST_F(RightsTest, OfWholeRunsItIsNotWellUntilPipelineRunsMayBeWatched) {
   }
   EXPECT_THAT(faults, ElementsAre(HasSubstr("list pipelineruns, watch pipelineruns")));
   let_ = true;
-  ASSERT_TRUE(Wait([&] { return health_.told().size() > 1; }));
+  ASSERT_TRUE(server_.Await([&] { return health_.told().size() > 1; }));
   EXPECT_THAT(health_.told().back(), "well");
-  EXPECT_TRUE(Wait([&] { return server_.count("/pipelineruns?watch=1&allow") > 0; }));
+  EXPECT_TRUE(server_.Await([&] { return server_.count("/pipelineruns?watch=1&allow") > 0; }));
 }
 
 }  // namespace

@@ -22,6 +22,7 @@ constexpr int64_t kFirstTry = 500'000;
 constexpr int64_t kLastTry = 10'000'000;
 constexpr int64_t kBusy = 2'000'000;
 constexpr int kTrySeconds = 10;
+constexpr int kNoCluster = -1;  // instead of a code of HTTP
 // So long it has to be well for the next fault to be a new one.
 constexpr int64_t kLongWell = 30'000'000;
 
@@ -30,25 +31,60 @@ const char* Variable(const char* name) {
   return value == nullptr ? "" : value;
 }
 
-std::string MadeOf(const Cluster& cluster) {
-  const Identity& who = cluster.identity;
-  return absl::StrJoin({cluster.server.url, cluster.server.ca_pem, cluster.server.tls_server_name, cluster.server.proxy,
-                        cluster.space, who.certificate_pem, who.key_pem, who.token_file, who.token, who.username,
-                        who.password, who.exec ? who.exec->command : std::string()},
-                       "\n");
+absl::StatusOr<Cluster> InPod() {
+  return ReadInCluster(Variable("KUBERNETES_SERVICE_HOST"), Variable("KUBERNETES_SERVICE_PORT"));
+}
+
+absl::StatusOr<Cluster> KeptCluster(const Config& config, const ClusterTarget& kept) {
+  if (kept.in_pod) return InPod();
+  absl::StatusOr<Cluster> found = ReadKubeconfig(
+      config.kubeconfig.empty() ? DefaultKubeconfigFiles() : std::vector<std::string>{config.kubeconfig}, kept.context);
+  if (!found.ok()) {
+    if (!config.context.empty()) return found;
+    return absl::Status(found.status().code(),
+                        absl::StrCat(found.status().message(), "; this orchestrator keeps to context `", kept.context,
+                                     "`, which was the current one when the daemon began with it: put it back"));
+  }
+  if (found->cluster == kept.cluster) return found;
+  return Error(
+      absl::StatusCode::kFailedPrecondition, "CLUSTER_CHANGED",
+      absl::StrCat("context `", kept.context, "` of the kubeconfig means the cluster `", found->cluster,
+                   "` now, and what runs here is on `", kept.cluster, "`: let it mean that again, and register ",
+                   "another orchestrator for the other one; from its next start on the daemon takes it as it ",
+                   "is then"));
 }
 
 }  // namespace
 
-absl::StatusOr<Cluster> FindCluster(const Config& config) {
+std::string MadeOf(const Cluster& cluster) {
+  const ServerAddress& server = cluster.server;
+  const Identity& who = cluster.identity;
+  nlohmann::json all = {server.url,       server.ca_pem, server.tls_server_name, server.insecure,
+                        server.proxy,     cluster.space, who.certificate_pem,    who.key_pem,
+                        who.token_file,   who.token,     who.username,           who.password,
+                        who.impersonation};
+  if (who.exec) {
+    const ExecPlugin& exec = *who.exec;
+    all.push_back({exec.api_version, exec.command, exec.args, exec.env, exec.install_hint, exec.provide_cluster_info});
+  }
+  // What is no UTF-8 is told apart as well as the rest.
+  std::vector<std::uint8_t> bytes = nlohmann::json::to_cbor(all);
+  return std::string(bytes.begin(), bytes.end());
+}
+
+absl::StatusOr<Cluster> FindCluster(const Config& config, const std::optional<ClusterTarget>& kept) {
   absl::StatusOr<Cluster> found = absl::UnknownError("");
+  if (kept) {
+    found = KeptCluster(config, *kept);
+    if (found.ok()) found->space = kept->space;
+    return found;
+  }
   if (!config.kubeconfig.empty()) {
     found = ReadKubeconfig({config.kubeconfig}, config.context);
   } else {
     found = ReadKubeconfig(DefaultKubeconfigFiles(), config.context);
     if (found.status().code() == absl::StatusCode::kNotFound && config.context.empty()) {
-      absl::StatusOr<Cluster> own =
-          ReadInCluster(Variable("KUBERNETES_SERVICE_HOST"), Variable("KUBERNETES_SERVICE_PORT"));
+      absl::StatusOr<Cluster> own = InPod();
       if (own.ok()) found = std::move(own);
     }
   }
@@ -87,17 +123,27 @@ Watch::Calls ClusterLink::WatchCalls(bool pods) {
     calls_.listed(pods);
     if (listed_jobs_ && listed_pods_ && forbidden_.empty()) Well();
   };
-  calls.failed = [this, pods](const Answer& answer) {
-    if (answer.code == 403) forbidden_ = pods ? Pods() : Jobs();
-    Away(answer);
-  };
+  calls.failed = [this, pods](const Answer& answer) { Away(answer, pods ? Pods() : Jobs()); };
   return calls;
+}
+
+std::optional<ClusterTarget> ClusterLink::kept() const {
+  MutexLock lock(&mutex_);
+  return kept_;
 }
 
 // The kubeconfig is read again when it does not do any more: somebody may have renewed what is in it.
 void ClusterLink::Connect() {
-  const absl::StatusOr<Cluster> found = FindCluster(*config_);
-  if (!found.ok()) return Unwell(std::string(found.status().message()), 0);
+  const absl::StatusOr<Cluster> found = FindCluster(*config_, kept());
+  no_cluster_ = found.ok() ? "" : std::string(found.status().message());
+  if (!found.ok()) {
+    if (client_ == nullptr) Unwell("", 0);  // else the former one may still do
+    return;
+  }
+  {
+    MutexLock lock(&mutex_);
+    if (!kept_) kept_ = ClusterTarget{found->context, found->cluster, found->space, found->in_pod};
+  }
   std::string made_of = MadeOf(*found);
   if (client_ != nullptr && made_of == known_as_) return;
   const bool again = client_ != nullptr;
@@ -139,7 +185,8 @@ std::string ClusterLink::Words(const Answer& answer) const {
   return words;
 }
 
-void ClusterLink::Away(const Answer& answer) {
+void ClusterLink::Away(const Answer& answer, const std::string& watched) {
+  if (!watched.empty() && (answer.code == 403 || answer.code == 404)) forbidden_.insert(watched);
   if (answer.code == 429) {  // busy, and there: what it has not answered is asked again in a while
     if (try_at_ == 0 && !trying_) try_at_ = Clock::Real().Now().mono + kBusy;
     return;
@@ -147,7 +194,11 @@ void ClusterLink::Away(const Answer& answer) {
   Unwell(Words(answer), answer.code);
 }
 
-void ClusterLink::Unwell(const std::string& why, int code) {
+void ClusterLink::Unwell(std::string why, int code) {
+  if (!no_cluster_.empty()) {
+    why = why.empty() ? no_cluster_ : absl::StrCat(no_cluster_, "; as it was read before: ", why);
+    code = kNoCluster;
+  }
   if (healthy_ && Clock::Real().Now().mono - well_at_ > kLongWell) tries_ = 0;
   if (try_at_ == 0 && !trying_) {
     const int64_t wait = std::min(kFirstTry << std::min(tries_++, 6), kLastTry);
@@ -163,7 +214,7 @@ void ClusterLink::Try() {
   if (client_ == nullptr) return;
   trying_ = true;
   Request request;
-  request.path = absl::StrCat(forbidden_.empty() ? Jobs() : forbidden_, "?limit=1");
+  request.path = absl::StrCat(forbidden_.empty() ? Jobs() : *forbidden_.begin(), "?limit=1");
   request.seconds = kTrySeconds;
   request.tries = 1;
   client_->Call(std::move(request), [this](const Answer& answer) {
@@ -173,13 +224,15 @@ void ClusterLink::Try() {
 }
 
 void ClusterLink::TryWatch() {
+  const std::string path = *forbidden_.begin();
   Request request;
-  request.path = absl::StrCat(forbidden_, "?watch=1&timeoutSeconds=1&labelSelector=", UrlEscape(selector_));
+  request.path = absl::StrCat(path, "?watch=1&timeoutSeconds=1&labelSelector=", UrlEscape(selector_));
   request.seconds = kTrySeconds;
   client_->Stream(
       std::move(request), [](absl::string_view) {},
-      [this](const Answer& answer) {
-        if (answer.ok()) forbidden_.clear();
+      [this, path](const Answer& answer) {
+        if (answer.ok()) forbidden_.erase(path);
+        if (answer.ok() && !forbidden_.empty()) return Try();  // the next of them
         OnTried(answer);
       });
 }

@@ -5,6 +5,8 @@
 #include <functional>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <set>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -18,9 +20,20 @@
 
 namespace orch::kubernetes {
 
-// Where the configuration says that the cluster is, with the namespace that it means. FAILED_PRECONDITION,
-// INVALID_ARGUMENT or NOT_FOUND as api/kubeconfig.h has them.
-absl::StatusOr<Cluster> FindCluster(const Config& config);
+// What a kubeconfig meant when it was first read. Others change its current context, and what a context means: steps
+// that run are where it was then, and are not looked for elsewhere.
+struct ClusterTarget {
+  std::string context, cluster, space;  // as Cluster has them
+  bool in_pod = false;                  // its own cluster
+};
+
+// Where the configuration says that the cluster is, with the namespace that it means; `kept`: only addresses and
+// credentials are read anew. FAILED_PRECONDITION, INVALID_ARGUMENT or NOT_FOUND as api/kubeconfig.h has them;
+// FAILED_PRECONDITION (CLUSTER_CHANGED): the context that is kept means another cluster now.
+absl::StatusOr<Cluster> FindCluster(const Config& config, const std::optional<ClusterTarget>& kept = std::nullopt);
+
+// All that a client is made of: a client for another one with the same would be no other.
+std::string MadeOf(const Cluster& cluster);
 
 // On one thread but for Wake; nothing is called back but from within Poll.
 class ClusterLink {
@@ -48,11 +61,14 @@ class ClusterLink {
   void Connect();
   // Lists and watches from now on.
   void Begin();
-  // An answer was not what it should be: it is asked until it is.
-  void Away(const Answer& answer);
+  // An answer was not what it should be: it is asked until it is. `watched`: the path of what somebody watches; if that
+  // is refused, whether it still is is asked too.
+  void Away(const Answer& answer, const std::string& watched = "");
   // Works for at most so long.
   void Poll(int millis);
   void Wake();
+  // Any thread. What the configuration meant when it was first read; nothing: it could not be yet.
+  std::optional<ClusterTarget> kept() const;
 
   // Can be asked, and all that is ours has been listed once.
   bool ready() const { return client_ != nullptr && healthy_ && listed_jobs_ && listed_pods_; }
@@ -76,7 +92,7 @@ class ClusterLink {
   void OnTried(const Answer& answer);
   void Well();
   // `code`: of HTTP; another one than the last is news.
-  void Unwell(const std::string& why, int code);
+  void Unwell(std::string why, int code);
   Watch::Calls WatchCalls(bool pods);
   std::string Words(const Answer& answer) const;
 
@@ -86,17 +102,19 @@ class ClusterLink {
   const Calls calls_;
   const Dial dial_;
   const int wake_fd_;
-  Mutex mutex_;
+  mutable Mutex mutex_;
+  std::optional<ClusterTarget> kept_ ABSL_GUARDED_BY(mutex_);
   std::unique_ptr<Client> client_;  // replaced under the mutex
   std::unique_ptr<Watch> jobs_, pods_;
   std::string known_as_;  // what the client was made of
   std::string server_, space_, context_;
+  std::string no_cluster_;  // why the configuration does not say any more where it is; empty: it does
   bool begun_ = false;
   bool healthy_ = true;
   int unwell_code_ = 0;
   bool listed_jobs_ = false, listed_pods_ = false;
   bool trying_ = false;
-  std::string forbidden_;  // the path of what may not be watched
+  std::set<std::string> forbidden_;  // the paths of what may not be watched
   int tries_ = 0;
   int64_t well_at_ = 0;  // mono
   int64_t try_at_ = 0;   // mono; 0: it is not due

@@ -20,8 +20,9 @@ class KubernetesBackend : public kubernetes::PodBackend {
       : PodBackend(std::move(context), std::move(config), &kubernetes::JobsOfKubernetes()) {}
 
   ProbeReport Probe() override {
-    return kubernetes::ProbeCluster({&kubernetes::JobsOfKubernetes(), kubernetes::RightsForJobs(), "", ""}, config_,
-                                    context_.instance, context_.orchestrator);
+    return kubernetes::ProbeCluster(
+        {&kubernetes::JobsOfKubernetes(), kubernetes::RightsForJobs(), "", "", jobs_.link().kept()}, config_,
+        context_.instance, context_.orchestrator);
   }
 };
 

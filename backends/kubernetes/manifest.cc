@@ -8,6 +8,7 @@
 #include "absl/strings/str_replace.h"
 #include "backends/kubernetes/pod_schema.h"
 #include "backends/kubernetes/settings.h"
+#include "server/base/digest.h"
 #include "server/base/stream_marks.h"
 #include "server/base/utf8.h"
 
@@ -25,6 +26,7 @@ constexpr char kPlaceVariable[] = "ORCH_PLACE";
 constexpr char kTokenKey[] = "token";
 constexpr size_t kLongestName = 63;
 constexpr size_t kLongestRun = 20;
+constexpr size_t kDigestLetters = 12;
 // Between the stop of a step and that of its pod: the launcher ends what is left, and tells the daemon.
 constexpr int64_t kLauncherSeconds = 5;
 
@@ -34,7 +36,7 @@ std::string Escaped(const std::string& text) { return absl::StrReplaceAll(text, 
 json Labels(const AttemptName& name, const JobFacts& facts) {
   json out = {{"app.kubernetes.io/managed-by", "orchd"},
               {kInstanceLabel, facts.instance},
-              {kOrchestratorLabel, LabelValue(facts.orchestrator)},
+              {kOrchestratorLabel, UniqueLabelValue(facts.orchestrator)},
               {"orchd.io/run", LabelValue(name.run_name)},
               {"orchd.io/step", LabelValue(name.step)}};
   if (!name.key.empty()) out[kKeyLabel] = name.key;
@@ -186,6 +188,13 @@ std::string LabelValue(absl::string_view text) {
   return out.substr(begin);
 }
 
+std::string UniqueLabelValue(absl::string_view text) {
+  std::string out = LabelValue(text);
+  if (out == text) return out;
+  out = LabelValue(text.substr(0, kLongestName - kDigestLetters - 1));
+  return absl::StrCat(out, out.empty() ? "" : "-", Base32(Sha256Of(text)).substr(0, kDigestLetters));
+}
+
 int64_t GraceSeconds(int64_t grace_micros) { return (grace_micros + 999'999) / 1'000'000 + kLauncherSeconds; }
 
 std::string JobName(const AttemptName& name) {
@@ -196,7 +205,7 @@ std::string JobName(const AttemptName& name) {
 }
 
 std::string LabelSelector(const std::string& instance, const std::string& orchestrator) {
-  return absl::StrCat(kInstanceLabel, "=", instance, ",", kOrchestratorLabel, "=", LabelValue(orchestrator));
+  return absl::StrCat(kInstanceLabel, "=", instance, ",", kOrchestratorLabel, "=", UniqueLabelValue(orchestrator));
 }
 
 std::string LauncherCommand(const Config& config) {

@@ -56,7 +56,9 @@ nlohmann::json OwnerPatch(const std::string& api_version, const std::string& kin
 
 // Small letters and digits of a text, everything else as single dashes between them: for names of objects.
 std::string Slug(absl::string_view text, size_t longest);
-// What a label can hold of it.
+// What a label can hold of it: for people.
 std::string LabelValue(absl::string_view text);
+// The same, for what is told apart by it: with a digest behind where that is not all of the text.
+std::string UniqueLabelValue(absl::string_view text);
 
 }  // namespace orch::kubernetes

@@ -117,7 +117,7 @@ void CheckRights(Prober& prober, const ProbeSubject& subject, const std::string&
 ProbeReport ProbeCluster(const ProbeSubject& subject, const Config& config, const std::string& instance,
                          const std::string& orchestrator) {
   ProbeReport report;
-  const absl::StatusOr<Cluster> cluster = FindCluster(config);
+  const absl::StatusOr<Cluster> cluster = FindCluster(config, subject.kept);
   if (!cluster.ok()) {
     report.checks.push_back(
         {"kubeconfig", false, std::string(cluster.status().message()),

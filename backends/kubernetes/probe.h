@@ -1,10 +1,12 @@
 // Asks a cluster how it is, and what its account may do there.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "backends/api/backend.h"
+#include "backends/kubernetes/cluster_link.h"
 #include "backends/kubernetes/config.h"
 #include "backends/kubernetes/job_kind.h"
 
@@ -24,6 +26,7 @@ struct ProbeSubject {
   const JobKind* kind = nullptr;
   std::vector<Right> rights;
   std::string absent, absent_fix;  // where the cluster does not know its kind
+  std::optional<ClusterTarget> kept;
 };
 
 // Changes nothing; at most ten seconds.

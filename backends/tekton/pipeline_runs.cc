@@ -195,6 +195,7 @@ void PipelineRuns::Anew() {
 }
 
 void PipelineRuns::Begin() {
+  if (!config_.whole_runs) return;  // the account may not even see them
   begun_ = true;
   kubernetes::Client* client = jobs_.link().client();
   if (client == nullptr) return;  // Anew comes when there is one
@@ -212,7 +213,7 @@ void PipelineRuns::Begin() {
     }
     if (jobs_.link().ready()) Back();
   };
-  calls.failed = [this](const Answer& answer) { jobs_.link().Away(answer); };
+  calls.failed = [this](const Answer& answer) { jobs_.link().Away(answer, Path()); };
   watch_ = std::make_unique<kubernetes::Watch>(client, Path(), jobs_.link().selector(), std::move(calls));
   watch_->Start();
 }
@@ -263,6 +264,7 @@ void PipelineRuns::Listed(bool pods) {
 }
 
 void PipelineRuns::Seen(const json& object, bool pod, bool gone) {
+  if (!config_.whole_runs) return;  // left by a former configuration
   uint32_t index = 0;
   const std::string name = Label(object, kOfRunLabel);
   if (name.empty() || !absl::SimpleAtoi(Label(object, kTaskLabel), &index)) return;

@@ -100,6 +100,7 @@ class TektonBackend : public kubernetes::PodBackend {
     kubernetes::ProbeSubject subject;
     subject.kind = &tekton::TaskRuns();
     subject.rights = Rights(tekton_.whole_runs);
+    subject.kept = jobs_.link().kept();
     subject.absent = "Tekton Pipelines is not installed in this cluster: it knows no TaskRuns of tekton.dev/v1";
     subject.absent_fix = "install Tekton Pipelines 0.53 or later, or use the flavor kubernetes";
     return kubernetes::ProbeCluster(subject, config_, context_.instance, context_.orchestrator);

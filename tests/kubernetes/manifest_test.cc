@@ -3,6 +3,8 @@
 
 #include <gmock/gmock.h>
 
+#include <set>
+
 #include "absl/strings/str_cat.h"
 #include "backends/kubernetes/pod_schema.h"
 
@@ -64,6 +66,26 @@ TEST(JobName, IsADnsLabelThatFollowsFromTheAttempt) {
   name.run_name = "Ä";
   name.step = "[]";
   EXPECT_EQ(JobName(name), "x-x-1234-abcdefghij234567abcd");
+}
+
+TEST(LabelValue, OfOrchestratorsThatAreNotTheSameIsNotTheSame) {
+  EXPECT_EQ(UniqueLabelValue("gpu-2.x_1"), "gpu-2.x_1");
+  const std::string longest(63, 'a');
+  EXPECT_EQ(UniqueLabelValue(longest), longest);
+  std::set<std::string> seen;
+  const std::vector<std::string> names = {"gpu",   "gpu-",        "gpu_",        "gpu.",        "gpu--",
+                                          longest, longest + "b", longest + "c", longest + "-", std::string(200, 'a'),
+                                          "-gpu",  "---"};
+  for (const std::string& name : names) {
+    const std::string value = UniqueLabelValue(name);
+    EXPECT_TRUE(seen.insert(value).second) << name << " " << value;
+    EXPECT_EQ(LabelValue(value), value) << "a label can hold it";
+    EXPECT_LE(value.size(), 63U);
+    EXPECT_THAT(LabelSelector("i", name), HasSubstr("=" + value));
+    JobFacts facts;
+    facts.orchestrator = name;
+    EXPECT_EQ(JobOf(Work(), Config(), facts)["metadata"]["labels"][kOrchestratorLabel], value);
+  }
 }
 
 TEST(Manifest, OfAPlainStep) {

@@ -79,7 +79,7 @@ class Platform(unittest.TestCase):
     def test_cancelled(self) -> None:
         self.create("long", [{"name": "first", "taskSpec": {"steps": step("sleep 1000")}}])
         wait_for("its pod to run", lambda: "Running" in self.kubectl("get", "pods", "-l", "tekton.dev/pipelineRun=long", "-o", "jsonpath={..phase}"), 300, every=0.3)
-        self.kubectl("patch", "pipelinerun", "long", "--type", "merge", "-p", '{"spec": {"status": "Cancelled"}}')
+        self.cluster.kubectl("-n", "orchd", "patch", "pipelinerun", "long", "--type", "merge", "-p", '{"spec": {"status": "Cancelled"}}')
         self.assertEqual(self.ended("long")["reason"], "Cancelled")
 
     def test_pods_may_be_simulated(self) -> None:

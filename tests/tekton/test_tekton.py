@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import signal
 import subprocess
 import unittest
@@ -184,6 +185,46 @@ class Faults(OnTekton):
         for point in (p for p in points("orchd") if p.startswith("kubernetes.")):
             with self.subTest(point):
                 self.killed_at(point, self.open_folder("marks"))
+
+
+class Accounts(unittest.TestCase):
+    """What the tests' accounts may do is what the page asks for."""
+
+    def test_they_have_the_rights_of_the_page(self) -> None:
+        page = (ROOT / "docs/tekton.md").read_text()
+        said = yaml.safe_load(blocks(ROOT / "docs/tekton.md", "yaml")[0])["rules"]
+        roles = {o["metadata"]["name"]: o["rules"] for o in yaml.safe_load_all((ROOT / "tests/platforms/tekton/account.yaml").read_text()) if o["kind"] == "Role"}
+        self.assertEqual(roles["orchd-steps"], said)
+        whole = re.search(r"also needs `([^`]*)` on `pipelineruns`", page)
+        assert whole
+        runs = {"apiGroups": ["tekton.dev"], "resources": ["pipelineruns"], "verbs": whole[1].split(", ")}
+        self.assertEqual(roles["orchd-tekton"], [said[0], runs])
+
+
+class StepsAlone(OnTekton):
+    """As an account that has no right on PipelineRuns."""
+
+    def own(self, **more: Any) -> None:
+        config = yaml.safe_load(self.cluster.kubeconfig.read_text())
+        config["users"][0]["user"]["token"] = self.cluster.kubectl("-n", "orchd", "create", "token", "orchd-steps", "--duration=24h").strip()
+        self.other(kubeconfig=str(self.daemon.file(yaml.safe_dump(config), "steps.kubeconfig")), **more)
+
+    def test_its_steps_run_and_it_is_never_away(self) -> None:
+        self.own()
+        said = self.daemon.json("check-orchestrator", "other")
+        self.assertTrue(said["good"], said)
+        for number in range(3):
+            run = self.submit(self.step("echo done; sleep 2"), name=f"n{number}")
+            self.assertEqual(self.wait(run)["state"], "SUCCEEDED")
+        self.assertNotIn("orchestrator is away", self.daemon.log())
+        self.wait_clean()
+
+    def test_of_whole_runs_it_is_said_what_is_missing(self) -> None:
+        self.own(granularity="run")
+        wait_for("the word of it", lambda: "orchestrator is away" in self.daemon.log(), 60)
+        bad = [c for c in self.daemon.json("check-orchestrator", "other", code=8)["checks"] if not c.get("good")]
+        self.assertEqual(len(bad), 1, bad)
+        self.assertIn("may not create pipelineruns, get pipelineruns, list pipelineruns, watch pipelineruns, delete pipelineruns", bad[0]["text"])
 
 
 class InWholeRuns(OnTekton):

@@ -116,6 +116,7 @@ class Resolver {
       return Invalid(absl::StrCat("it has no context `", out.context, "`; it has ", Names(config_.contexts)));
     }
     out.space = context->second.space.empty() ? "default" : context->second.space;
+    out.cluster = context->second.cluster;
     const auto cluster = config_.clusters.find(context->second.cluster);
     if (cluster == config_.clusters.end()) {
       Fault(absl::StrCat("context `", out.context, "` names the cluster `", context->second.cluster,
@@ -341,7 +342,8 @@ absl::StatusOr<Cluster> ReadInCluster(const std::string& host, const std::string
   };
   if (host.empty() || port.empty()) return not_here("KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT are not set");
   Cluster out;
-  out.context = "in-cluster";
+  out.context = out.cluster = "in-cluster";
+  out.in_pod = true;
   out.server.url = absl::StrContains(host, ':') ? absl::StrCat("https://[", host, "]:", port)
                                                 : absl::StrCat("https://", host, ":", port);
   absl::StatusOr<std::string> ca = ReadSmallFile(folder + "/ca.crt");

@@ -34,7 +34,9 @@ struct Identity {
 
 struct Cluster {
   std::string context;  // as the file calls it; `in-cluster`: a pod's own
+  std::string cluster;  // likewise
   std::string space;    // the namespace; `default` if the context names none
+  bool in_pod = false;  // it is the pod's own
   ServerAddress server;
   Identity identity;
 };

@@ -1,6 +1,7 @@
 #include "backends/tekton/pipeline_run.h"
 
 #include <algorithm>
+#include <initializer_list>
 #include <iterator>
 #include <map>
 #include <utility>
@@ -256,6 +257,24 @@ std::string WhyNotWhole(const RunOutline& outline, const kubernetes::Config& con
   return bytes > kMostBytes ? too_big : "";
 }
 
+namespace {
+
+// What comes from a server may be of any form: null where there is no such thing.
+const json& At(const json& object, std::initializer_list<const char*> keys) {
+  static const json kNothing;
+  const json* at = &object;
+  for (const char* key : keys) {
+    const auto found = at->find(key);  // of what is no object: end()
+    if (found == at->end()) return kNothing;
+    at = &*found;
+  }
+  return *at;
+}
+
+std::string Text(const json& value) { return value.is_string() ? value.get<std::string>() : std::string(); }
+
+}  // namespace
+
 PipelineRunView ReadPipelineRun(const json& object, const std::string& selector) {
   PipelineRunView out;
   const kubernetes::JobView view = ReadTaskRun(object, selector);  // metadata and condition are of the same form
@@ -266,24 +285,20 @@ PipelineRunView ReadPipelineRun(const json& object, const std::string& selector)
   out.reason = view.reason;
   out.message = view.message;
   if (!object.is_object()) return out;
-  const json labels = object.value("/metadata/labels"_json_pointer, json::object());
-  if (!labels.is_object()) return out;
-  const auto label = [&](const std::string& name) {
-    const auto found = labels.find(name);
-    return found != labels.end() && found->is_string() ? found->get<std::string>() : std::string();
-  };
+  const json& labels = At(object, {"metadata", "labels"});
+  const auto label = [&](const std::string& name) { return Text(At(labels, {name.c_str()})); };
   out.run_id = label(kRunLabel);
   out.ours = !out.run_id.empty() && absl::SimpleAtoi(label("orchd.io/number"), &out.number);
   for (const absl::string_view pair : absl::StrSplit(selector, ',')) {
     const std::pair<std::string, std::string> wanted = absl::StrSplit(pair, absl::MaxSplits('=', 1));
     out.ours = out.ours && label(wanted.first) == wanted.second;
   }
-  const json tasks = object.value("/spec/pipelineSpec/tasks"_json_pointer, json::array());
+  const json& tasks = At(object, {"spec", "pipelineSpec", "tasks"});
+  if (!tasks.is_array()) return out;
   for (const json& task : tasks) {
     uint32_t index = 0;
-    const std::string of = absl::StrCat("/taskSpec/metadata/labels/", "orchd.io~1task");
-    if (!task.is_object() || !absl::SimpleAtoi(task.value(json::json_pointer(of), ""), &index)) continue;
-    out.tasks[index] = task.value("name", "");
+    if (!absl::SimpleAtoi(Text(At(task, {"taskSpec", "metadata", "labels", "orchd.io/task"})), &index)) continue;
+    out.tasks[index] = Text(At(task, {"name"}));
   }
   return out;
 }

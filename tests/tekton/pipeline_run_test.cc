@@ -72,6 +72,19 @@ TEST(PipelineRunTest, WhatIsReadIsWhatWasWritten) {
   EXPECT_FALSE(ReadPipelineRun(object, "orchd.io/instance=other,orchd.io/orchestrator=o").ours);
 }
 
+TEST(PipelineRunTest, OneOfAnyFormIsReadAsFarAsItGoes) {
+  for (
+      const char* text :
+      {R"({"metadata": [], "spec": 3})",
+       R"({"metadata": {"labels": {"orchd.io/run": 7}}, "spec": {"pipelineSpec": []}})",
+       R"({"metadata": {"labels": null}, "spec": {"pipelineSpec": {"tasks": {"a": 1}}}})",
+       R"({"spec": {"pipelineSpec": {"tasks": [3, {"name": 1, "taskSpec": {"metadata": {"labels": {"orchd.io/task": "5"}}}}]}}})"}) {
+    const PipelineRunView view = ReadPipelineRun(nlohmann::json::parse(text), "orchd.io/instance=i");
+    EXPECT_FALSE(view.ours) << text;
+    EXPECT_LE(view.tasks.size(), 1U) << text;
+  }
+}
+
 TEST(PipelineRunTest, RetriesGoWhereTheRunStopsAtAFailureAndElseItGoesStepByStep) {
   RunOutline outline = Outline(2);
   outline.tasks[1].starts = 3;

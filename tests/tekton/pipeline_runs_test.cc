@@ -55,6 +55,7 @@ class PipelineRunsTest : public ::testing::Test {
   void SetUp() override {
     config_.pods.kubeconfig = cluster_.file();
     config_.pods.image = "i:1";
+    config_.whole_runs = true;
     cluster_.Lists("/pipelineruns", json::array({RunJson()}));
     cluster_.Lists("/pods", json::array({PodJson(false)}));
     jobs_ = std::make_unique<kubernetes::Jobs>(&cluster_.context, &config_.pods, &TaskRuns(),

@@ -54,7 +54,10 @@ absl::StatusOr<ApiTokenRow> EngineImpl::RevokeToken(const std::string& name, int
     return Error(absl::StatusCode::kNotFound, "TOKEN_NOT_FOUND",
                  absl::StrCat("there is no token `", name, "`; `orchctl list-tokens` shows all"));
   }
-  if (row->revoked != 0) return *row;
+  if (row->revoked != 0) {  // by a call that may not have seen its commit: this one answers behind that
+    RETURN_IF_ERROR(PostAndWait(Post(), deadline_micros));
+    return *row;
+  }
   const ApiTokenRow before = *row;
   row->revoked = Clock::Real().Now().wall;
   // Refused from here on: what is seen before the commit is only that it is shut.

@@ -325,7 +325,7 @@ absl::StatusOr<OrchestratorRow> EngineImpl::PutOrchestrator(OrchestratorRow row,
   const bool changed = old != now.orchestrators.end();
   RETURN_IF_ERROR(CloseOrchestrator(row.name, "is being changed", " (max_parallel and max_rate change at any time)",
                                     deadline_micros));
-  const auto open = absl::MakeCleanup([&] { outbox_->Open(row.name); });
+  const auto open = absl::MakeCleanup([this, name = row.name] { outbox_->Open(name); });  // the row goes before it
   const auto back = [&] {
     if (!changed) {
       outbox_->RemoveBackend(row.name);

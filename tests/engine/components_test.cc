@@ -316,7 +316,7 @@ TEST_F(ComponentsTest, OneThatCouldNotStartWithTheDaemonIsToldOfItsAttemptsOnceI
   EXPECT_FALSE(Put("old").ok()) << "it is tried again, and does not start";
   platform_.bad.clear();
   ASSERT_TRUE(Put("old").ok());
-  EXPECT_THAT(platform_.Adopted().back(), ElementsAre("s"));
+  ASSERT_THAT(platform_.Adopted().back(), ElementsAre("s"));
   platform_.End("s");
   EXPECT_EQ(WaitEnd("r").row.state, RunState::kFailed);
   EXPECT_EQ(Step("r", "s").reason, Reason::kExitCode) << "told by its platform";

@@ -412,6 +412,11 @@ absl::Status EngineImpl::DeleteOrchestrator(absl::string_view project, absl::str
   // Were it removed with attempts to let go of, what they made would stay there for good.
   RETURN_IF_ERROR(CloseOrchestrator(wanted, "is being deleted", "", deadline_micros));
   const auto open = absl::MakeCleanup([&] { outbox_->Open(wanted); });
+  const auto backend = outbox_->FindBackend(wanted);
+  if (backend != nullptr && !backend->FinishReleases(std::chrono::milliseconds(kCleanUpMicros / 1000))) {
+    Log(LogLevel::kWarning, "an orchestrator is deleted, and something of ours may be left there",
+        {{"orchestrator", wanted}});
+  }
   Post post;
   post.rows = std::make_unique<Batch>();
   post.rows->deleted_orchestrators.emplace_back(std::string(project), wanted);

@@ -56,6 +56,7 @@ struct Platform {
   std::vector<std::string> started;               // configurations
   std::vector<std::vector<std::string>> adopted;  // steps, call by call
   std::vector<std::string> released;
+  size_t finished_after = 0;                                      // releases, it was asked to finish them
   std::map<std::string, std::pair<Listener*, std::string>> live;  // by step: who listens, and its key
   std::set<std::string> bad;                                      // configurations that do not start
   Gate start;
@@ -128,6 +129,11 @@ class BackendDouble : public Backend {
       steps.push_back(known.name.step);
       platform_->live[known.name.step] = {listener_, known.name.key};
     }
+  }
+  bool FinishReleases(std::chrono::milliseconds) override {
+    MutexLock lock(&platform_->mutex);
+    platform_->finished_after = platform_->released.size();
+    return true;
   }
   int64_t LogBytes(const std::string&) override { return 100; }
   absl::Status RemoveLogs(const std::string&) override {
@@ -339,6 +345,7 @@ TEST_F(ComponentsTest, NothingIsDeletedBeforeItHasLetGo) {
   EXPECT_TRUE(deleted.ok()) << deleted;
   MutexLock lock(&platform_.mutex);
   EXPECT_EQ(platform_.released.size(), 1u);
+  EXPECT_EQ(platform_.finished_after, 1u);
 }
 
 TEST_F(ComponentsTest, AnAnswerThatATokenIsRevokedComesAfterTheCommit) {

@@ -13,6 +13,7 @@
 //  6. Secrets never appear in handles, labels, logs or URLs.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -267,6 +268,9 @@ class Backend {
   virtual void Cancel(absl::string_view key, CancelMode mode) = 0;
   // The attempt's end is committed and its outputs are taken: clean up what is left of it.
   virtual void Release(absl::string_view key) = 0;
+  // Before a Stop that no start follows: waits until what was released is gone from the platform; false: it was not in
+  // that time, and what is left stays. Any thread but those that report.
+  virtual bool FinishReleases(std::chrono::milliseconds /*limit*/) { return true; }
   // After a start of the daemon: report where each of these is. Called once with all live attempts, before any Submit.
   virtual void Adopt(std::vector<KnownAttempt> attempts) = 0;
 

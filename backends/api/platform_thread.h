@@ -2,14 +2,51 @@
 // between waits for what the platform says.
 #pragma once
 
+#include <algorithm>
+#include <chrono>
 #include <deque>
 #include <functional>
+#include <memory>
+#include <optional>
 #include <thread>
 #include <utility>
 
 #include "server/base/mutex.h"
 
 namespace orch {
+
+// Asks that on a thread that does what is posted to it, behind what was, again and again until it is so; false: it was
+// not in that time.
+inline bool WaitUntilOn(const std::function<void(std::function<void()>)>& post, const std::function<bool()>& is_so,
+                        std::chrono::milliseconds limit) {
+  struct Answer {
+    Mutex mutex;
+    CondVar changed;
+    std::optional<bool> said ABSL_GUARDED_BY(mutex);
+  };
+  using std::chrono::microseconds;
+  using std::chrono::steady_clock;
+  constexpr microseconds kPause(20'000);
+  const auto until = steady_clock::now() + limit;
+  const auto left = [until] { return std::chrono::duration_cast<microseconds>(until - steady_clock::now()); };
+  for (;;) {
+    const auto answer = std::make_shared<Answer>();
+    post([answer, is_so] {
+      const bool said = is_so();
+      MutexLock lock(&answer->mutex);
+      answer->said = said;
+      answer->changed.NotifyAll();
+    });
+    MutexLock lock(&answer->mutex);
+    while (!answer->said.has_value()) {
+      if (left().count() <= 0) return false;
+      answer->changed.WaitFor(&answer->mutex, left());
+    }
+    if (*answer->said) return true;
+    if (left().count() <= 0) return false;
+    answer->changed.WaitFor(&answer->mutex, std::min(kPause, left()));  // nobody wakes it: a pause
+  }
+}
 
 // `Hands` has Connect(Listener*), Poll, which waits and works off what has come, both for the thread alone, and Wake,
 // which ends a Poll, for any thread.
@@ -40,6 +77,10 @@ class PlatformThread {
       tasks_.push_back(std::move(task));
     }
     hands_.Wake();
+  }
+  // As WaitUntilOn. Any other thread.
+  bool WaitUntil(const std::function<bool()>& is_so, std::chrono::milliseconds limit) {
+    return WaitUntilOn([this](std::function<void()> task) { Post(std::move(task)); }, is_so, limit);
   }
 
  private:

@@ -173,17 +173,20 @@ void Attempts::Reconcile(const json& list) {
     Do(key, job->life.Listed(found == there.end() ? "" : found->second, followed, AskedOf(key, *job)));
   }
   if (!adopted_) return;
+  going_.clear();                        // what is left of those is there, and nobody's
   for (const auto& [key, id] : there) {  // of attempts that nobody knows any more
     if (jobs_.count(key) == 0) Remove(id);
   }
 }
 
 void Attempts::Remove(const std::string& container) {
+  going_.insert(container);
   client_.Call("DELETE", Path(absl::StrCat("/containers/", container, "?v=1&force=1")), "", kCallSeconds,
                [this, container](Answer answer) {
                  if (answer.status == 0) link_.Disconnected(answer);  // it is listed again, and found to be nobody's
                  if (answer.status == 0 || answer.status == 404 || answer.ok()) {
                    refused_removals_.erase(container);
+                   going_.erase(container);
                    return;
                  }
                  Removal& removal = refused_removals_[container];

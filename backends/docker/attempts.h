@@ -6,6 +6,7 @@
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
+#include <set>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -35,6 +36,8 @@ class Attempts {
   void Begin(AttemptWork& work);
   void Cancel(const std::string& key, bool forced);
   void Forget(const std::string& key);
+  // The engine has removed what was forgotten.
+  bool CleanedUp() const { return going_.empty(); }
   void Adopt(const std::vector<KnownAttempt>& attempts);
   // Does what there is to do; waits for that for at most as long as nothing is due.
   void Poll();
@@ -111,6 +114,7 @@ class Attempts {
   Images images_;
   std::unordered_map<std::string, Job> jobs_;                  // by key
   std::unordered_map<std::string, Removal> refused_removals_;  // by container
+  std::set<std::string> going_;                                // containers whose removal has had no good answer
   bool adopted_ = false;
   int64_t check_at_ = 0;  // mono, of Check; 0: it is not due
 };

@@ -79,6 +79,9 @@ class DockerBackend : public Backend {
   void Release(absl::string_view key) override {
     thread_.Post([this, key = std::string(key)] { attempts_.Forget(key); });
   }
+  bool FinishReleases(std::chrono::milliseconds limit) override {
+    return thread_.WaitUntil([this] { return attempts_.CleanedUp(); }, limit);
+  }
   void Adopt(std::vector<KnownAttempt> attempts) override {
     thread_.Post([this, attempts = std::move(attempts)] { attempts_.Adopt(attempts); });
   }

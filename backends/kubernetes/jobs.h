@@ -44,6 +44,8 @@ class Jobs {
   void Begin(AttemptWork& work);
   void Cancel(const std::string& key, bool forced);
   void Forget(const std::string& key);
+  // The cluster has removed what was forgotten.
+  bool CleanedUp() const { return removing_.empty() && secrets_going_.empty(); }
   void Adopt(const std::vector<KnownAttempt>& attempts);
   // Does what there is to do; waits for that for at most as long as nothing is due.
   void Poll();

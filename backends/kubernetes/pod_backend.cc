@@ -57,6 +57,10 @@ void PodBackend::Release(absl::string_view key) {
   thread_.Post([this, key = std::string(key)] { jobs_.Forget(key); });
 }
 
+bool PodBackend::FinishReleases(std::chrono::milliseconds limit) {
+  return thread_.WaitUntil([this] { return jobs_.CleanedUp(); }, limit);
+}
+
 void PodBackend::Adopt(std::vector<KnownAttempt> attempts) {
   thread_.Post([this, attempts = std::move(attempts)] { jobs_.Adopt(attempts); });
 }

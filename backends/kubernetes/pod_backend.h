@@ -35,6 +35,7 @@ class PodBackend : public Backend {
   void Submit(Unit unit) override;
   void Cancel(absl::string_view key, CancelMode mode) override;
   void Release(absl::string_view key) override;
+  bool FinishReleases(std::chrono::milliseconds limit) override;
   void Adopt(std::vector<KnownAttempt> attempts) override;
   int64_t LogBytes(const std::string& run_id) override;
   absl::Status RemoveLogs(const std::string& run_id) override;

@@ -62,6 +62,7 @@ class PluginBackend : public Backend {
   void Submit(Unit unit) override;
   void Cancel(absl::string_view key, CancelMode mode) override;
   void Release(absl::string_view key) override;
+  bool FinishReleases(std::chrono::milliseconds limit) override;
   void Adopt(std::vector<KnownAttempt> attempts) override;
   int64_t LogBytes(const std::string& run_id) override { return local::LogFolderBytes(LogFolder(run_id)); }
   absl::Status RemoveLogs(const std::string& run_id) override { return local::RemoveLogFolder(LogFolder(run_id)); }

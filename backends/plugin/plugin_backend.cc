@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "backends/api/platform_thread.h"
 #include "backends/plugin/backend_impl.h"
 #include "backends/plugin/convert.h"
 #include "backends/plugin/schema.h"
@@ -135,6 +136,11 @@ void PluginBackend::Cancel(absl::string_view key, CancelMode mode) {
 
 void PluginBackend::Release(absl::string_view key) {
   loop_.Post([this, key = std::string(key)] { Forget(key); });
+}
+
+bool PluginBackend::FinishReleases(std::chrono::milliseconds limit) {
+  return WaitUntilOn([this](CallLoop::Task task) { loop_.Post(std::move(task)); }, [this] { return releases_.empty(); },
+                     limit);
 }
 
 void PluginBackend::Adopt(std::vector<KnownAttempt> attempts) {

@@ -180,7 +180,11 @@ absl::Status Dispatcher::On(AttemptRefused& event) {
     EndStep(*run, ix, StepEvent::kFailedForGood, StepState::kFailed, event.reason, std::move(event.message));
     return absl::OkStatus();
   }
-  NoteFailure(*run, ix, event.message);
+  if (event.ours) {
+    ForgetTrial(*run, ix);
+  } else {
+    NoteFailure(*run, ix, event.message);
+  }
   ++attempt->refusals;
   attempt->waits_to_resubmit = true;
   const int64_t wait = std::min(kResubmitFirstMicros << std::min(attempt->refusals - 1, 10), kResubmitMaxMicros);

@@ -105,6 +105,7 @@ struct AttemptRefused {
   bool transient = false;
   Reason reason = Reason::kSubmitRefused;
   std::string message;
+  bool ours = false;  // the platform was not asked: this says nothing of it
 };
 // The platform, asked after a restart or a lost answer, has no such job.
 struct AttemptNotFound {
@@ -161,6 +162,8 @@ struct StepResolved {
   bool hit = false;
   std::string hit_run;                // its name
   std::vector<StoredOutput> outputs;  // of a hit, one for each output
+  // It could not be found out now: the outbox asks again, and the dispatcher never sees this.
+  bool again = false;
 };
 // Several, of any runs, in one transaction.
 struct StepsResolved {
@@ -180,6 +183,7 @@ struct FanoutResolved {
   Reason failure = Reason::kNone;  // set: there is no such fan-out
   std::string message;
   Fanout fanout;
+  bool again = false;  // as in StepResolved
 };
 // An orchestrator was registered or changed.
 struct OrchestratorChanged {

@@ -18,6 +18,7 @@
 #include "server/base/folder_listing.h"
 #include "server/base/log.h"
 #include "server/base/status.h"
+#include "server/engine/trouble.h"
 
 namespace orch {
 namespace {
@@ -185,9 +186,14 @@ absl::Status ArtifactStores::Fetch(const BlobRow& row, const std::string& to) {
   ASSIGN_OR_RETURN(const std::vector<std::string> stores, queries_->ListBlobCopies(row.digest));
   absl::Status last = Error(absl::StatusCode::kNotFound, "BLOB_MISSING",
                             absl::StrCat("the bytes sha256:", Hex(row.digest), " are not in the store any more"));
+  absl::Status away;
   for (const std::string& store : stores) {
+    if (IsOfTheMoment(last)) away = last;
     const std::shared_ptr<BlobHome> home = Find(store);
-    if (home == nullptr) continue;
+    if (home == nullptr) {
+      away = NotInService(store);
+      continue;
+    }
     std::error_code error;
     if (!row.directory) {
       last = home->Get(NameOf(row.digest), to, row.digest);
@@ -219,7 +225,7 @@ absl::Status ArtifactStores::Fetch(const BlobRow& row, const std::string& to) {
     if (last.ok()) return last;
     fs::remove_all(to, error);
   }
-  return last;
+  return away.ok() ? last : away;  // whoever cannot answer now may have it
 }
 
 absl::Status ArtifactStores::RemoveCopies(absl::string_view digest) {

@@ -59,6 +59,7 @@ class FolderHome : public BlobHome {
   absl::Status Get(const std::string& name, const std::string& path, absl::string_view digest) override {
     const std::string from = absl::StrCat(path_, "/", name);
     if (access(from.c_str(), F_OK) != 0 && errno == ENOENT) {
+      if (access(path_.c_str(), F_OK) != 0) return Trouble("find", path_);  // nothing can be said of what it has
       return Error(absl::StatusCode::kNotFound, "OBJECT_MISSING", absl::StrCat(from, " is not there"));
     }
     RETURN_IF_ERROR(CopyInto(from, path));

@@ -1,9 +1,11 @@
 // Orchestrators, pools and stacks: what submissions are checked against, and how they change.
 #include <algorithm>
+#include <chrono>
 #include <map>
 #include <set>
 #include <utility>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -14,11 +16,15 @@ namespace orch {
 namespace {
 
 constexpr char kProject[] = "default";
+constexpr int64_t kCleanUpMicros = 5'000'000;  // what is left of the last attempts, before it is said that something is
 
 absl::Status NoOrchestrator(absl::string_view name) {
   return Error(absl::StatusCode::kNotFound, "ORCHESTRATOR_NOT_FOUND",
                absl::StrCat("there is no orchestrator `", name, "`; see orchctl list-orchestrators"));
 }
+
+// It was handed over, and only nobody waited for its commit.
+bool WillBeStored(const absl::Status& status) { return status.code() == absl::StatusCode::kDeadlineExceeded; }
 
 // `2`, `0.5` from thousandths.
 std::string Thousandths(int64_t n) {
@@ -302,9 +308,10 @@ absl::StatusOr<OrchestratorRow> EngineImpl::PutOrchestrator(OrchestratorRow row,
                                 [&](const OrchestratorRow& r) { return r.name == row.name; });
   if (old != now.orchestrators.end()) {
     const bool same_backend = old->flavor == row.flavor && old->config_json == row.config_json;
-    if (same_backend && old->max_parallel == row.max_parallel && old->rate_milli == row.rate_milli) return *old;
-    limits_only = same_backend;
-    if (expected_version == 0) {
+    const bool same = same_backend && old->max_parallel == row.max_parallel && old->rate_milli == row.rate_milli;
+    if (same && outbox_->FindBackend(row.name) != nullptr) return *old;
+    limits_only = same_backend && !same;  // else one that could not be started is tried again
+    if (expected_version == 0 && !same) {
       return Error(absl::StatusCode::kAlreadyExists, "ORCHESTRATOR_EXISTS",
                    absl::StrCat("orchestrator `", row.name, "` exists with another configuration; use orchctl apply"));
     }
@@ -319,7 +326,7 @@ absl::StatusOr<OrchestratorRow> EngineImpl::PutOrchestrator(OrchestratorRow row,
                                 "`, which does not change; delete it or choose another name"));
     }
     row.created = old->created;
-    row.version = old->version + 1;
+    row.version = same ? old->version : old->version + 1;
   } else {
     if (expected_version > 0) return NoOrchestrator(row.name);
     row.created = Clock::Real().Now().wall;
@@ -335,34 +342,60 @@ absl::StatusOr<OrchestratorRow> EngineImpl::PutOrchestrator(OrchestratorRow row,
     post.event = OrchestratorChanged{row.name, true, serving == nullptr ? ByPool({}) : ByPool(serving->capacity()),
                                      row.max_parallel, row.rate_milli};
     if (serving == nullptr) post.event.reset();  // not in service: the next start takes the row
-    RETURN_IF_ERROR(PostAndWait(std::move(post), deadline_micros));
-    MutexLock lock(&mutex_);
-    for (OrchestratorRow& known : components_.orchestrators) {
-      if (known.name == row.name) known = row;
-    }
+    const absl::Status stored = PostAndWait(std::move(post), deadline_micros);
+    if (stored.ok() || WillBeStored(stored)) NoteOrchestrator(row);
+    RETURN_IF_ERROR(stored);
     return row;
   }
   ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend, MakeBackend(row, /*registered=*/false));
   if (validate_only) return row;
   const bool changed = old != now.orchestrators.end();
-  if (changed && outbox_->HasAttempts(row.name)) {
-    return Error(absl::StatusCode::kFailedPrecondition, "ORCHESTRATOR_IN_USE",
-                 absl::StrCat("orchestrator `", row.name, "` has running attempts; change its configuration when they ",
-                              "have ended (max_parallel and max_rate change at any time)"));
-  }
+  RETURN_IF_ERROR(CloseOrchestrator(row.name, "is being changed", " (max_parallel and max_rate change at any time)",
+                                    deadline_micros));
+  const auto open = absl::MakeCleanup([this, name = row.name] { outbox_->Open(name); });  // the row goes before it
+  const auto back = [&] {
+    if (!changed) {
+      outbox_->RemoveBackend(row.name);
+    } else if (!stopping_) {
+      RestoreOrchestrator(*old);
+    }
+  };
   outbox_->SetFlavor(row.name, row.flavor);
   const absl::Status started = outbox_->AddBackend(row.name, std::move(backend));
   if (!started.ok()) {
-    if (changed) (void)PutInService(*old);  // it served before; if it does not now, its steps say so
+    back();
     return started;
   }
-  const auto running = outbox_->FindBackend(row.name);
-  running->Adopt({});
+  outbox_->AdoptLate(row.name);
   Post post;
   post.rows = std::make_unique<Batch>();
   post.rows->orchestrators.push_back(row);
-  post.event = OrchestratorChanged{row.name, true, ByPool(running->capacity()), row.max_parallel, row.rate_milli};
-  RETURN_IF_ERROR(PostAndWait(std::move(post), deadline_micros));
+  post.event = OrchestratorChanged{row.name, true, ByPool(outbox_->FindBackend(row.name)->capacity()), row.max_parallel,
+                                   row.rate_milli};
+  const absl::Status stored = PostAndWait(std::move(post), deadline_micros);
+  if (!stored.ok() && !WillBeStored(stored)) {
+    back();
+    return stored;
+  }
+  NoteOrchestrator(row);
+  RETURN_IF_ERROR(stored);
+  return row;
+}
+
+// It served before.
+void EngineImpl::RestoreOrchestrator(const OrchestratorRow& row) {
+  const absl::Status status = PutInService(row);
+  if (status.ok()) {
+    outbox_->AdoptLate(row.name);
+    return;
+  }
+  Log(LogLevel::kError, "orchestrator not in service", {{"orchestrator", row.name}, {"why", status.message()}});
+  Post post;  // nothing is granted there any more
+  post.event = OrchestratorChanged{row.name, false, {}, 0, 0};
+  mailbox_.Put(std::move(post));
+}
+
+void EngineImpl::NoteOrchestrator(const OrchestratorRow& row) {
   MutexLock lock(&mutex_);
   auto& list = components_.orchestrators;
   const auto place =
@@ -372,7 +405,20 @@ absl::StatusOr<OrchestratorRow> EngineImpl::PutOrchestrator(OrchestratorRow row,
   } else {
     list.push_back(row);
   }
-  return row;
+}
+
+absl::Status EngineImpl::CloseOrchestrator(const std::string& name, std::string why, absl::string_view hint,
+                                           int64_t deadline_micros) {
+  ASSIGN_OR_RETURN(const auto health, HealthOf({name}, deadline_micros));
+  const auto known = health.find(name);
+  const bool runs = known != health.end() && known->second.running > 0;
+  const std::chrono::microseconds patience(runs ? 0 : std::min(kCleanUpMicros, deadline_micros / 2));
+  if (outbox_->CloseWhenIdle(name, std::move(why), std::chrono::duration_cast<std::chrono::milliseconds>(patience))) {
+    return absl::OkStatus();
+  }
+  return Error(absl::StatusCode::kFailedPrecondition, "ORCHESTRATOR_IN_USE",
+               absl::StrCat("orchestrator `", name, "` has attempts that run, or what they made there is still being ",
+                            "cleaned up: try again when their runs have ended", hint));
 }
 
 absl::Status EngineImpl::DeleteOrchestrator(absl::string_view project, absl::string_view name, Asked asked,
@@ -390,6 +436,14 @@ absl::Status EngineImpl::DeleteOrchestrator(absl::string_view project, absl::str
       return Error(absl::StatusCode::kFailedPrecondition, "ORCHESTRATOR_IN_USE",
                    absl::StrCat("stack `", stack.name, "` names orchestrator `", name, "`"));
     }
+  }
+  // Were it removed with attempts to let go of, what they made would stay there for good.
+  RETURN_IF_ERROR(CloseOrchestrator(wanted, "is being deleted", "", deadline_micros));
+  const auto open = absl::MakeCleanup([&] { outbox_->Open(wanted); });
+  const auto backend = outbox_->FindBackend(wanted);
+  if (backend != nullptr && !backend->FinishReleases(std::chrono::milliseconds(kCleanUpMicros / 1000))) {
+    Log(LogLevel::kWarning, "an orchestrator is deleted, and something of ours may be left there",
+        {{"orchestrator", wanted}});
   }
   Post post;
   post.rows = std::make_unique<Batch>();

@@ -100,9 +100,8 @@ absl::StatusOr<std::string> Conditions::InputOf(const RunContext& run, StepIx ix
 absl::StatusOr<bool> Conditions::Hold(const RunContext& run, StepIx ix, const std::vector<ArtifactId>& values) {
   const std::string& when = run.graph->SpecOf(ix).options().when;
   if (when.empty()) return true;
-  const auto input = InputOf(run, ix, values);
-  if (!input.ok()) return Invalid(when, input.status().message());
-  return Evaluate(&steps_, when, *input);
+  ASSIGN_OR_RETURN(const std::string input, InputOf(run, ix, values));  // else it is not the condition's fault
+  return Evaluate(&steps_, when, input);
 }
 
 }  // namespace orch

@@ -118,7 +118,8 @@ absl::Status EngineImpl::Open() {
   pruner_ = std::make_unique<Pruner>(
       queries_.get(), hub_.get(), [this] { return outbox_->Backends(); },
       [this](Removals removals) { return Remove(std::move(removals)); },
-      [this](std::vector<RunKey> runs) { return DeleteRuns(std::move(runs), {}, kPruneMicros); });
+      [this](std::vector<RunKey> runs) { return DeleteRuns(std::move(runs), {}, kPruneMicros); },
+      [this](RunKey run) { return HoldRun(run); });
   CorePolicy policy;
   policy.instance = instance_;
   policy.first_sequence = meta.last_sequence + 1;

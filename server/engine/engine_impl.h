@@ -146,6 +146,12 @@ class EngineImpl : public Engine, private TurnSink {
   // `registered`: it served before.
   absl::StatusOr<std::unique_ptr<Backend>> MakeBackend(const OrchestratorRow& row, bool registered);
   absl::Status PutInService(const OrchestratorRow& row);
+  void RestoreOrchestrator(const OrchestratorRow& row);
+  void NoteOrchestrator(const OrchestratorRow& row);
+  // Nothing is submitted there until outbox_->Open, for that reason, and nothing of ours is there.
+  // FAILED_PRECONDITION (ORCHESTRATOR_IN_USE), with a hint.
+  absl::Status CloseOrchestrator(const std::string& name, std::string why, absl::string_view hint,
+                                 int64_t deadline_micros);
 
   // the loop's thread
   void Loop();

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "server/base/clock.h"
 #include "server/base/log.h"
@@ -16,6 +17,7 @@
 #include "server/engine/catalog.h"
 #include "server/engine/outputs.h"
 #include "server/engine/render.h"
+#include "server/engine/trouble.h"
 
 namespace orch {
 namespace {
@@ -44,6 +46,11 @@ Reason ReasonOfFailure(const absl::Status& status) {
   if (reason == "OUTPUT_INVALID") return Reason::kOutputInvalid;
   if (reason == "INPUT_MISSING" || reason == "BLOB_MISSING") return Reason::kInputMissing;
   return Reason::kStoreFailed;
+}
+
+// Of a secret that cannot be had: whether it is the secret's fault.
+Reason ReasonOfSecret(const absl::Status& status) {
+  return absl::StartsWith(ReasonOf(status), "SECRET_") ? Reason::kSecretMissing : Reason::kSubmitRefused;
 }
 
 }  // namespace
@@ -89,7 +96,8 @@ absl::Status FileWorkshop::Resolve(const RunContext& run, const StepSpec& spec, 
 Rendered FileWorkshop::Render(const RunContext& run, const Intent& intent, const std::string& flavor,
                               Backend* backend) {
   const auto refused = [](Reason reason, const absl::Status& why) {
-    return Rendered{{}, reason, std::string(why.message())};
+    if (IsOfTheMoment(why)) return Rendered{{}, Reason::kSubmitRefused, std::string(why.message()), /*again=*/true};
+    return Rendered{{}, reason, std::string(why.message()), false};
   };
   const auto inputs = inputs_->Make(run, intent.ref.ix, intent.key, intent.inputs, /*paths=*/true);
   if (!inputs.ok()) return refused(ReasonOfFailure(inputs.status()), inputs.status());
@@ -148,7 +156,7 @@ Rendered FileWorkshop::Render(const RunContext& run, const Intent& intent, const
   if (!work.ok()) return refused(Reason::kSubmitRefused, work.status());
   std::vector<SecretValue> secrets;  // also looked for where the launcher gets them: a missing one is said now
   const absl::Status resolved = Resolve(run, spec, &secrets);
-  if (!resolved.ok()) return refused(Reason::kSecretMissing, resolved);
+  if (!resolved.ok()) return refused(ReasonOfSecret(resolved), resolved);
   AddOptions(spec, flavor, &*work);
   if (workspace->on_this_machine) {
     work->secrets = std::move(secrets);
@@ -352,6 +360,7 @@ StepResolved FileWorkshop::ResolveOne(const RunContext& run, const Intent& inten
   step.ix = intent.ref.ix;
   step.generation = intent.generation;
   const auto fail = [&](Reason reason, const absl::Status& why) {
+    step.again = IsOfTheMoment(why);
     step.failure = reason;
     step.message = std::string(why.message());
     return std::move(step);
@@ -365,7 +374,7 @@ StepResolved FileWorkshop::ResolveOne(const RunContext& run, const Intent& inten
   }
   std::vector<std::vector<ArtifactId>> ids = intent.inputs;
   const absl::Status found_outside = FindOutside(run, intent.ref.ix, &ids, &step);
-  if (!found_outside.ok()) return fail(Reason::kInputMissing, found_outside);
+  if (!found_outside.ok()) return fail(ReasonOfFailure(found_outside), found_outside);
   if (!step.waits_for.empty()) return step;
   const auto inputs = inputs_->Make(run, intent.ref.ix, intent.key, ids, /*paths=*/false);
   if (!inputs.ok()) return fail(ReasonOfFailure(inputs.status()), inputs.status());
@@ -414,6 +423,7 @@ FanoutResolved FileWorkshop::ResolveFanout(const RunContext& run, const Intent& 
   const Graph& graph = *run.graph;
   const uint32_t t = graph.TemplateOf(intent.ref.ix);
   const auto fail = [&](const absl::Status& status) {
+    event.again = IsOfTheMoment(status);
     event.failure = Reason::kFanoutInvalid;
     event.message = std::string(status.message());
     return event;

@@ -29,6 +29,13 @@ absl::Status Missing(absl::string_view message) {
   return Error(absl::StatusCode::kFailedPrecondition, "INPUT_MISSING", message);
 }
 
+// What the daemon cannot make in its own folder: nothing is missing.
+absl::Status Unmade(absl::string_view what, const std::string& path, int error) {
+  const bool full = error == ENOSPC || error == EDQUOT;
+  return Error(full ? absl::StatusCode::kResourceExhausted : absl::StatusCode::kInternal,
+               full ? "DISK_FULL" : "STORE_FAILED", absl::StrCat("cannot ", what, " `", path, "`: ", strerror(error)));
+}
+
 }  // namespace
 
 std::string FanInEntry(absl::string_view item_json, absl::string_view digest) {
@@ -148,7 +155,7 @@ absl::StatusOr<ReadyInput> Inputs::FanInFolder(const RunContext& run, const Inpu
     std::error_code error;
     std::filesystem::remove_all(dir, error);
     std::filesystem::create_directories(dir, error);
-    if (error) return Missing(absl::StrCat("cannot make `", dir, "`: ", error.message()));
+    if (error) return Unmade("make", dir, error.value());
   }
   const StepTemplate& producer = run.graph->templates()[binding.producer];
   Sha256 hash;
@@ -160,7 +167,7 @@ absl::StatusOr<ReadyInput> Inputs::FanInFolder(const RunContext& run, const Inpu
     if (!paths) continue;
     ASSIGN_OR_RETURN(const std::string path, blobs_->PathOf(rows[i].digest));
     if (symlink(path.c_str(), absl::StrCat(dir, "/", name).c_str()) != 0) {
-      return Missing(absl::StrCat("cannot link `", path, "`: ", strerror(errno)));
+      return Unmade("make a link to", path, errno);
     }
     absl::StrAppend(&index, i > 0 ? ",\n " : "\n ", "{\"item\": ", item, ", \"path\": ", JsonQuote(name),
                     ", \"digest\": \"sha256:", Hex(rows[i].digest), "\"}");
@@ -170,10 +177,11 @@ absl::StatusOr<ReadyInput> Inputs::FanInFolder(const RunContext& run, const Inpu
   input.path = dir;
   input.digest = hash.Finish();
   if (paths) {
+    errno = 0;
     std::ofstream out(dir + "/index.json", std::ios::binary);
     out << index << "\n]\n";
     out.close();
-    if (!out) return Missing(absl::StrCat("cannot write `", dir, "/index.json`"));
+    if (!out) return Unmade("write", dir + "/index.json", errno != 0 ? errno : EIO);
   }
   return input;
 }

@@ -14,6 +14,8 @@ namespace {
 constexpr size_t kFewIntents = 4;
 constexpr size_t kReportsAhead = 10'000;
 constexpr size_t kAskedTogether = 500;  // steps, in one look into the cache and one transaction
+constexpr std::chrono::milliseconds kAskAgainFirst(500);
+constexpr std::chrono::milliseconds kAskAgainMax(60'000);
 }  // namespace
 
 // What one backend reports becomes events; reports about attempts that nobody waits for are dropped.
@@ -197,7 +199,7 @@ void Outbox::ReplaceGraph(RunKey run, std::shared_ptr<const Graph> graph) {
 
 void Outbox::RemoveRun(RunKey run) {
   std::string id;
-  std::vector<std::shared_ptr<Backend>> whole;
+  std::vector<std::pair<std::string, std::shared_ptr<Backend>>> whole;
   {
     MutexLock lock(&mutex_);
     const auto found = runs_.find(run);
@@ -205,11 +207,16 @@ void Outbox::RemoveRun(RunKey run) {
     id = found->second->header.id;
     runs_.erase(found);
     for (const auto& [name, service] : backends_) {
-      if (service.backend->takes_runs()) whole.push_back(service.backend);
+      if (!service.backend->takes_runs()) continue;
+      BeginCall(name);
+      whole.emplace_back(name, service.backend);
     }
   }
-  for (auto& backend : whole) {
-    executor_->InOrder(run, [backend = std::move(backend), id] { backend->ReleaseRun(id); });
+  for (auto& [name, backend] : whole) {
+    executor_->InOrder(run, [this, n = name, b = std::move(backend), id] {
+      b->ReleaseRun(id);
+      EndCall(n);
+    });
   }
 }
 
@@ -238,6 +245,40 @@ void Outbox::RemoveBackend(const std::string& name) {
     backends_.erase(found);
   }
   service.backend->Stop();
+}
+
+void Outbox::BeginCall(const std::string& name) { ++calls_[name]; }
+
+void Outbox::EndCall(const std::string& name) {
+  MutexLock lock(&mutex_);
+  if (--calls_[name] == 0) calls_.erase(name);
+  idle_changed_.NotifyAll();
+}
+
+bool Outbox::IsIdle(const std::string& name) {
+  if (backends_.count(name) == 0) return true;
+  if (calls_.count(name) > 0) return false;
+  for (const auto& [key, attempt] : attempts_) {
+    if (attempt.orchestrator == name) return false;
+  }
+  return true;
+}
+
+bool Outbox::CloseWhenIdle(const std::string& name, std::string why, std::chrono::milliseconds patience) {
+  const auto until = std::chrono::steady_clock::now() + patience;
+  MutexLock lock(&mutex_);
+  while (!IsIdle(name)) {
+    const auto left = until - std::chrono::steady_clock::now();
+    if (left <= std::chrono::milliseconds(0)) return false;
+    idle_changed_.WaitFor(&mutex_, std::chrono::duration_cast<std::chrono::microseconds>(left));
+  }
+  closed_[name] = std::move(why);  // an attempt of later finds it so
+  return true;
+}
+
+void Outbox::Open(const std::string& name) {
+  MutexLock lock(&mutex_);
+  closed_.erase(name);
 }
 
 std::shared_ptr<Backend> Outbox::FindBackend(const std::string& name) {
@@ -284,32 +325,57 @@ void Outbox::Adopt(const std::vector<std::pair<AttemptRow, std::string>>& live, 
       by_orchestrator[row.orchestrator].push_back(std::move(known));
     }
   }
-  std::vector<std::string> run_ids;
+  for (auto& [name, attempts] : by_orchestrator) {
+    if (FindBackend(name) != nullptr) {
+      AdoptOn(name, std::move(attempts));
+      continue;
+    }
+    MutexLock lock(&mutex_);
+    unasked_[name] = std::move(attempts);
+  }
+}
+
+void Outbox::AdoptLate(const std::string& name) {
+  std::vector<KnownAttempt> attempts;
   {
     MutexLock lock(&mutex_);
-    for (const auto& [key, run] : runs_) run_ids.push_back(run->header.id);
-  }
-  for (auto& entry : by_orchestrator) {
-    std::vector<KnownAttempt>& attempts = entry.second;
-    const auto backend = FindBackend(entry.first);
-    if (backend == nullptr) continue;
-    if (backend->takes_runs()) backend->KeepRuns(run_ids);
-    const auto prepare = [&] {
-      for (KnownAttempt& known : attempts) {
-        const auto workspace = backend->Prepare(known.name);
-        if (!workspace.ok()) continue;
-        SetWorkspace(known.name.key, *workspace);
-        AdoptWhole(entry.first, backend.get(), *workspace, &known);
+    const auto found = unasked_.find(name);
+    if (found != unasked_.end()) {
+      for (KnownAttempt& known : found->second) {
+        if (attempts_.count(known.name.key) > 0) attempts.push_back(std::move(known));  // it has not ended meanwhile
       }
-    };
-    // How an end is judged has to be known before it is told; a place on this machine is known once it was adopted.
-    if (!backend->shares_files()) prepare();
-    backend->Adopt(attempts);
-    if (backend->shares_files()) prepare();  // a step that was adopted may publish what is in its folder
-    // A launcher of a whole run may have told just before the daemon ended.
-    for (const KnownAttempt& known : attempts) {
-      if (known.outline && workshop_->HasEnd(known.name.key)) LauncherEnded(known.name.key);
+      found->second = attempts;  // should another backend take this one's place again
     }
+  }
+  AdoptOn(name, std::move(attempts));
+}
+
+void Outbox::AdoptOn(const std::string& name, std::vector<KnownAttempt> attempts) {
+  const auto backend = FindBackend(name);
+  if (backend == nullptr) return;
+  if (backend->takes_runs()) {
+    std::vector<std::string> run_ids;
+    {
+      MutexLock lock(&mutex_);
+      for (const auto& [key, run] : runs_) run_ids.push_back(run->header.id);
+    }
+    backend->KeepRuns(std::move(run_ids));
+  }
+  const auto prepare = [&] {
+    for (KnownAttempt& known : attempts) {
+      const auto workspace = backend->Prepare(known.name);
+      if (!workspace.ok()) continue;
+      SetWorkspace(known.name.key, *workspace);
+      AdoptWhole(name, backend.get(), *workspace, &known);
+    }
+  };
+  // How an end is judged has to be known before it is told; a place on this machine is known once it was adopted.
+  if (!backend->shares_files()) prepare();
+  backend->Adopt(attempts);
+  if (backend->shares_files()) prepare();  // a step that was adopted may publish what is in its folder
+  // A launcher of a whole run may have told just before the daemon ended.
+  for (const KnownAttempt& known : attempts) {
+    if (known.outline && workshop_->HasEnd(known.name.key)) LauncherEnded(known.name.key);
   }
 }
 
@@ -505,34 +571,46 @@ void Outbox::Perform(Intent intent) {
   {
     MutexLock lock(&mutex_);
     attempts_.erase(intent.key);
+    BeginCall(intent.orchestrator);
   }
   judgements_.Forget(intent.key);
   workshop_->Discard(intent.key);
   if (backend != nullptr) backend->Release(intent.key);
+  EndCall(intent.orchestrator);
   ORCH_FAULT("outbox.released");
 }
 
-void Outbox::Refuse(const AttemptRef& ref, Reason reason, absl::string_view message) {
+void Outbox::Refuse(const AttemptRef& ref, Reason reason, absl::string_view message, bool again) {
   Post post;
   post.lane = ref.run;
-  post.event = AttemptRefused{ref, false, reason, std::string(message)};
+  post.event = AttemptRefused{ref, again, reason, std::string(message), /*ours=*/true};
   mailbox_->Put(std::move(post));
 }
 
 void Outbox::Submit(const Intent& intent) {
   const auto run = FindRun(intent.ref.run);
   if (run == nullptr) return;  // it has ended meanwhile
-  const auto backend = FindBackend(intent.orchestrator);
-  if (backend == nullptr) {
-    Refuse(intent.ref, Reason::kSubmitRefused,
-           absl::StrCat("orchestrator `", intent.orchestrator, "` is not in service"));
-    return;
+  std::shared_ptr<Backend> backend;
+  std::string why = "is not in service";
+  {
+    MutexLock lock(&mutex_);
+    const auto closed = closed_.find(intent.orchestrator);
+    const auto service = backends_.find(intent.orchestrator);
+    if (closed != closed_.end()) {
+      why = closed->second;
+    } else if (service != backends_.end()) {
+      backend = service->second.backend;
+    }
+  }
+  if (backend == nullptr) {  // it is no fault of the step, and may be over soon: nothing is removed that a run needs
+    return Refuse(intent.ref, Reason::kSubmitRefused, absl::StrCat("orchestrator `", intent.orchestrator, "` ", why),
+                  /*again=*/true);
   }
   const std::string flavor = FlavorOf(intent.orchestrator);
   Rendered rendered = workshop_->Render(*run, intent, flavor, backend.get());
   if (rendered.failure != Reason::kNone) {
     if (abandoned_) return;
-    Refuse(intent.ref, rendered.failure, rendered.message);
+    Refuse(intent.ref, rendered.failure, rendered.message, rendered.again);
     return;
   }
   for (const AttemptWork& work : rendered.unit.attempts) {
@@ -558,25 +636,58 @@ void Outbox::Store(const Intent& intent) {
   mailbox_->Put(std::move(post));
 }
 
-void Outbox::Resolve(const std::vector<Intent>& intents) {
+// What cannot be found out now is no fault of the step, which waits for it.
+void Outbox::AskAgain(RunKey run, int asked, const std::string& why, std::function<void()> ask) {
+  if (asked == 0) {
+    Log(LogLevel::kWarning, "what a step needs cannot be found out now; it is tried again",
+        {{"run", run}, {"why", why}});
+  }
+  const auto pause = std::min(kAskAgainFirst * (1 << std::min(asked, 10)), kAskAgainMax);
+  executor_->Slowly(pause, [this, run, work = std::move(ask)] { executor_->Aside(run, work); });
+}
+
+void Outbox::Resolve(const std::vector<Intent>& intents, int asked) {
   const RunKey run = intents.front().ref.run;
   const auto context = FindRun(run);
   if (context == nullptr || context->generation != intents.front().generation) return;  // nobody waits for it
+  StepsResolved event = workshop_->Resolve(*context, intents);
+  if (abandoned_) return;
+  std::vector<Intent> again;
+  std::string why;
+  std::vector<StepResolved> known;
+  known.reserve(event.steps.size());
+  for (size_t i = 0; i < event.steps.size(); ++i) {
+    StepResolved& step = event.steps[i];
+    if (step.again) {
+      why = std::move(step.message);
+      again.push_back(intents[i]);
+    } else {
+      known.push_back(std::move(step));
+    }
+  }
+  if (!again.empty()) {
+    AskAgain(run, asked, why, [this, some = std::move(again), n = asked + 1] { Resolve(some, n); });
+    if (known.empty()) return;
+  }
+  event.steps = std::move(known);
   Post post;
   post.lane = run;
-  post.event = workshop_->Resolve(*context, intents);
-  if (abandoned_) return;
+  post.event = std::move(event);
   ORCH_FAULT("resolve.after");
   mailbox_->Put(std::move(post));
 }
 
-void Outbox::ResolveFanout(const Intent& intent) {
+void Outbox::ResolveFanout(const Intent& intent, int asked) {
   const auto run = FindRun(intent.ref.run);
   if (run == nullptr || run->generation != intent.generation) return;
+  FanoutResolved event = workshop_->ResolveFanout(*run, intent);
+  if (abandoned_) return;
+  if (event.again) {
+    return AskAgain(intent.ref.run, asked, event.message, [this, i = intent, n = asked + 1] { ResolveFanout(i, n); });
+  }
   Post post;
   post.lane = intent.ref.run;
-  post.event = workshop_->ResolveFanout(*run, intent);
-  if (abandoned_) return;
+  post.event = std::move(event);
   ORCH_FAULT("fanout.after");
   mailbox_->Put(std::move(post));
 }

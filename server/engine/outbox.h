@@ -46,10 +46,15 @@ class Outbox {
   // Takes a backend into service; replaces one of the same name, which is stopped.
   absl::Status AddBackend(const std::string& name, std::unique_ptr<Backend> backend);
   void RemoveBackend(const std::string& name);
-  void SetFlavor(const std::string& orchestrator, const std::string& flavor);
-  std::string FlavorOf(const std::string& orchestrator);
   // True while attempts on it have not been released.
   bool HasAttempts(const std::string& orchestrator);
+  // Nothing is submitted to it from now on: what comes is refused for now, in these words, until Open. False, and
+  // nothing was done, if its backend still has something to do for an attempt or a run, after it was waited for that
+  // long; without a backend in service there is nothing to wait for. Any thread but the executor's and the loop's.
+  bool CloseWhenIdle(const std::string& name, std::string why, std::chrono::milliseconds patience);
+  void Open(const std::string& name);
+  void SetFlavor(const std::string& orchestrator, const std::string& flavor);
+  std::string FlavorOf(const std::string& orchestrator);
   std::shared_ptr<Backend> FindBackend(const std::string& name);
   std::vector<std::shared_ptr<Backend>> Backends();
 
@@ -57,6 +62,9 @@ class Outbox {
   // `grace_micros`, `log_limit_bytes`: of every attempt.
   void Adopt(const std::vector<std::pair<AttemptRow, std::string>>& live, int64_t grace_micros,
              int64_t log_limit_bytes);
+  // The same of a backend that has come into service after that, closed, before it is open: of those that could not be
+  // asked after then, which is all that the platform may have of ours.
+  void AdoptLate(const std::string& name);
 
   // What makes the backend that runs hooks, once one is needed.
   using MakeBackend = std::function<absl::StatusOr<std::unique_ptr<Backend>>()>;
@@ -104,8 +112,10 @@ class Outbox {
   void Perform(Intent intent);
   void Submit(const Intent& intent);
   void Store(const Intent& intent);
-  void Resolve(const std::vector<Intent>& intents);
-  void ResolveFanout(const Intent& intent);
+  // `asked`: how often before.
+  void Resolve(const std::vector<Intent>& intents, int asked = 0);
+  void ResolveFanout(const Intent& intent, int asked = 0);
+  void AskAgain(RunKey run, int asked, const std::string& why, std::function<void()> ask);
   void Probe(const std::string& orchestrator);
   void RunHook(const Intent& intent);
   void PutHook(RunKey run, HookReported event);
@@ -120,9 +130,15 @@ class Outbox {
   void AdoptWhole(const std::string& orchestrator, Backend* backend, const Workspace& workspace, KnownAttempt* known);
   void SetWhole(const std::string& key);
   KnownAttempt Any();
+  void AdoptOn(const std::string& name, std::vector<KnownAttempt> attempts);
+  // Of a backend, while it is told of something that is no attempt of ours any more.
+  void BeginCall(const std::string& name) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void EndCall(const std::string& name);
+  bool IsIdle(const std::string& name) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void SetOutputDir(absl::string_view key, const std::string& dir);
   void SetWorkspace(const std::string& key, const Workspace& workspace);
-  void Refuse(const AttemptRef& ref, Reason reason, absl::string_view message);
+  // `again`: for now.
+  void Refuse(const AttemptRef& ref, Reason reason, absl::string_view message, bool again);
 
   Workshop* const workshop_;
   Executor* const executor_;
@@ -139,6 +155,10 @@ class Outbox {
     std::shared_ptr<Backend> backend;
   };
   std::map<std::string, Service> backends_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, std::string> closed_ ABSL_GUARDED_BY(mutex_);                 // why
+  std::map<std::string, int> calls_ ABSL_GUARDED_BY(mutex_);                          // BeginCall without its EndCall
+  std::map<std::string, std::vector<KnownAttempt>> unasked_ ABSL_GUARDED_BY(mutex_);  // for AdoptLate
+  CondVar idle_changed_;
   std::map<std::string, std::string> flavors_ ABSL_GUARDED_BY(mutex_);
   KnownAttempt any_ ABSL_GUARDED_BY(mutex_);  // what is the same for all
   MakeBackend make_hook_backend_;

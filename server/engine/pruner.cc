@@ -209,7 +209,8 @@ absl::StatusOr<PruneGroup> Pruner::Logs(const RetentionRule& rule, bool apply, i
     if (!judge.Goes(run.ended, bytes, ++number)) continue;
     Count(&group, run.name, bytes);
     if (!apply || stopping()) continue;
-    // It may have been opened again meanwhile.
+    // It may have been opened again meanwhile, and is not until its logs are gone: what it writes then stays.
+    const auto hold = hold_run_(run.key);
     const auto record = queries_->GetRun(run.key);
     if (!record.ok() || !IsTerminal(record->row.state)) continue;
     for (const std::shared_ptr<Backend>& backend : backends) RETURN_IF_ERROR(backend->RemoveLogs(run.id));

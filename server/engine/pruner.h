@@ -25,13 +25,16 @@ class Pruner {
   // Both wait for the commit.
   using Remove = std::function<absl::Status(Removals removals)>;
   using DeleteRuns = std::function<absl::Status(std::vector<RunKey> runs)>;
+  // Waits until nobody else changes the run; nobody does until what it gives goes.
+  using HoldRun = std::function<std::shared_ptr<const void>(RunKey run)>;
   // All outlive it.
-  Pruner(store::Queries* queries, Hub* hub, Backends backends, Remove remove, DeleteRuns delete_runs)
+  Pruner(store::Queries* queries, Hub* hub, Backends backends, Remove remove, DeleteRuns delete_runs, HoldRun hold_run)
       : queries_(queries),
         hub_(hub),
         backends_(std::move(backends)),
         remove_(std::move(remove)),
-        delete_runs_(std::move(delete_runs)) {}
+        delete_runs_(std::move(delete_runs)),
+        hold_run_(std::move(hold_run)) {}
   ~Pruner() { Stop(); }
 
   // A group for each rule that is set. `apply`: what they say goes, as far as it did not change meanwhile; what could
@@ -58,6 +61,7 @@ class Pruner {
   const Backends backends_;
   const Remove remove_;
   const DeleteRuns delete_runs_;
+  const HoldRun hold_run_;
   Mutex one_at_a_time_;
   Mutex mutex_;
   CondVar changed_;

@@ -17,11 +17,12 @@
 
 namespace orch {
 
-// A unit ready for its backend, or why there is none; that is final for the attempt.
+// A unit ready for its backend, or why there is none.
 struct Rendered {
   Unit unit;
   Reason failure = Reason::kNone;
   std::string message;
+  bool again = false;  // of a failure: it may be tried again with nothing changed; else it is final for the attempt
 };
 
 using WholeRun = std::function<absl::StatusOr<RunOutline>()>;
@@ -37,9 +38,9 @@ class Workshop {
     return {{}, Reason::kSubmitRefused, "no hooks here"};
   }
   virtual OutputsStored Store(const RunContext& run, const Intent& intent) = 0;
-  // Of one run, in the order of the intents.
+  // Of one run, in the order of the intents. With `again` in what could not be found out now.
   virtual StepsResolved Resolve(const RunContext& run, const std::vector<Intent>& intents) = 0;
-  // Reads the lists and makes the instances' items and links of them.
+  // Reads the lists and makes the instances' items and links of them; with `again` if that could not be done now.
   virtual FanoutResolved ResolveFanout(const RunContext& run, const Intent& intent) = 0;
   // True if Render or Store of this takes well under a millisecond and waits for nothing.
   virtual bool IsQuick(const RunContext& run, const Intent& intent) = 0;

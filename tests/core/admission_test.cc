@@ -104,6 +104,34 @@ TEST(BreakerTest, ASuccessInBetweenBeginsTheCountAnew) {
   EXPECT_EQ(Health(s).failures, 1);
 }
 
+TEST(BreakerTest, WhatTheDaemonItselfCannotDoNowIsNoFaultOfThePlatform) {
+  Scene s(Three());
+  s.Submit(Dag("a b"));
+  EXPECT_THAT(s.Wants(), ElementsAre("submit a", "submit b"));
+  for (int i = 0; i < 5; ++i) {
+    EXPECT_TRUE(s.Apply(AttemptRefused{s.Ref("a"), true, Reason::kSubmitRefused, "the disk is full", true}).ok());
+    EXPECT_EQ(s.State("a"), StepState::kSubmitting);
+    EXPECT_EQ(Health(s).failures, 0);
+    s.Pass(60 * kSecond);
+    EXPECT_THAT(s.Wants(), ElementsAre("submit a")) << "the same attempt";
+  }
+  EXPECT_EQ(Health(s).breaker, Breaker::State::kClosed);
+  EXPECT_EQ(s.Ref("a").attempt, 1u);
+}
+
+// A trial that never reached the platform decides nothing, and another one may go.
+TEST(BreakerTest, ATrialThatTheDaemonItselfCannotMakeIsNone) {
+  Scene s(Three());
+  Break(s);
+  s.Pass(kSecond);
+  EXPECT_THAT(s.Wants(), ElementsAre("probe o"));
+  EXPECT_TRUE(s.Apply(OrchestratorProbed{"o", true, ""}).ok());
+  EXPECT_THAT(s.Wants(), ElementsAre("submit a"));
+  EXPECT_TRUE(s.Apply(AttemptRefused{s.Ref("a"), true, Reason::kSubmitRefused, "the disk is full", true}).ok());
+  EXPECT_EQ(Health(s).breaker, Breaker::State::kTrying);
+  EXPECT_THAT(s.Wants(), ElementsAre("submit b"));
+}
+
 TEST(BreakerTest, RefusalsForGoodAreTheStepsFault) {
   Scene s(Three());
   s.Submit(Dag("a b c d"));

@@ -7,7 +7,9 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <utility>
 
+#include "backends/api/platform_thread.h"
 #include "backends/docker/attempt_place.h"
 #include "backends/docker/config.h"
 #include "backends/docker/container.h"
@@ -28,6 +30,42 @@ using ::testing::SizeIs;
 std::string Frame(char stream, const std::string& text) {
   std::string out = {stream, 0, 0, 0, 0, 0, static_cast<char>(text.size() >> 8), static_cast<char>(text.size() & 0xFF)};
   return out + text;
+}
+
+// Does nothing by itself.
+class IdleHands {
+ public:
+  void Connect(void*) {}
+  void Poll() {
+    MutexLock lock(&mutex_);
+    while (!std::exchange(woken_, false)) changed_.Wait(&mutex_);
+  }
+  void Wake() {
+    MutexLock lock(&mutex_);
+    woken_ = true;
+    changed_.NotifyAll();
+  }
+
+ private:
+  Mutex mutex_;
+  CondVar changed_;
+  bool woken_ = false;
+};
+
+TEST(PlatformThreadTest, WhatIsAwaitedIsAskedOnItsThreadBehindWhatWasPosted) {
+  using std::chrono::milliseconds;
+  IdleHands hands;
+  PlatformThread<IdleHands, void> thread(&hands);
+  thread.Start(nullptr);
+  int left = 2;  // the thread's
+  EXPECT_FALSE(thread.WaitUntil([&] { return left == 0; }, milliseconds(30)));
+  thread.Post([&] { --left; });
+  thread.Post([&] { --left; });
+  EXPECT_TRUE(thread.WaitUntil([&] { return left == 0; }, std::chrono::minutes(1))) << "without another word";
+  int asked = 0;
+  EXPECT_TRUE(thread.WaitUntil([&] { return ++asked == 3; }, std::chrono::minutes(1))) << "it comes to pass later";
+  thread.Stop();
+  EXPECT_FALSE(thread.WaitUntil([] { return true; }, milliseconds(1))) << "there is nobody to say so";
 }
 
 TEST(FramesTest, AnyPiecesGiveTheSame) {

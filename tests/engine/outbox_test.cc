@@ -9,7 +9,9 @@
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "server/base/status.h"
 #include "server/engine/judgements.h"
+#include "server/engine/trouble.h"
 #include "server/engine/worker_pool.h"
 
 namespace orch {
@@ -40,6 +42,11 @@ class WorkshopDouble : public Workshop {
  public:
   Rendered Render(const RunContext&, const Intent& intent, const std::string&, Backend*) override {
     Rendered out;
+    if (again) {
+      out.failure = Reason::kSubmitRefused;
+      out.again = true;
+      return out;
+    }
     out.unit.key = intent.key;
     out.unit.attempts.emplace_back().name.key = intent.key;
     out.unit.attempts.back().workspace.on_this_machine = !far;
@@ -50,8 +57,20 @@ class WorkshopDouble : public Workshop {
     if (away) out.failure = Reason::kStoreFailed;
     return out;
   }
-  StepsResolved Resolve(const RunContext&, const std::vector<Intent>&) override { return {}; }
-  FanoutResolved ResolveFanout(const RunContext&, const Intent&) override { return {}; }
+  StepsResolved Resolve(const RunContext&, const std::vector<Intent>& intents) override {
+    StepsResolved out;
+    for (const Intent& intent : intents) {
+      StepResolved& step = out.steps.emplace_back();
+      step.ix = intent.ref.ix;
+      step.again = again && intent.ref.ix == 0;
+    }
+    return out;
+  }
+  FanoutResolved ResolveFanout(const RunContext&, const Intent&) override {
+    FanoutResolved out;
+    out.again = again;
+    return out;
+  }
   bool IsQuick(const RunContext&, const Intent&) override { return false; }
   void Discard(const std::string&) override {}
   bool MayBeLeft(const std::string&) override { return far; }
@@ -62,8 +81,9 @@ class WorkshopDouble : public Workshop {
     return away ? Judged::kNotTold : Judged::kTold;
   }
 
-  bool far = false;   // it shares no files, and its launcher has not told how it ended
-  bool away = false;  // where it may have left its word
+  bool again = false;  // nothing can be found out now
+  bool far = false;    // it shares no files, and its launcher has not told how it ended
+  bool away = false;   // where it may have left its word
   std::function<void()> meanwhile;
   std::vector<std::string> asked;
 };
@@ -120,6 +140,11 @@ class OutboxTest : public ::testing::Test {
     intents[0].orchestrator = "o";
     outbox_.Start(std::move(intents));
   }
+  // What the dispatcher is told next.
+  Event Next() {
+    std::deque<Post> posts = mailbox_.Drain(Clock::Real(), 0, 1);
+    return posts.empty() ? Event() : *std::move(posts.front().event);
+  }
   std::vector<std::string> Calls() { return std::exchange(calls_, {}); }
 
   Listener* listener_ = nullptr;
@@ -165,6 +190,85 @@ TEST_F(OutboxTest, AnUnknownAnswerIsAskedAfter) {
   listener_->Unknown("k", "no answer");
   EXPECT_EQ(Calls(), (Strings{"submit k", "adopt k"}));
   EXPECT_EQ(mailbox_.depth(), 0u);
+}
+
+TEST_F(OutboxTest, WhatCannotBeMadeNowIsRefusedForNow) {
+  workshop_.again = true;
+  Do(Intent::Kind::kSubmitAttempt, "k");
+  EXPECT_TRUE(Calls().empty());
+  const auto refused = std::get<AttemptRefused>(Next());
+  EXPECT_TRUE(refused.transient);
+  EXPECT_TRUE(refused.ours);
+  workshop_.again = false;
+  Do(Intent::Kind::kSubmitAttempt, "k");
+  EXPECT_EQ(Calls(), Strings{"submit k"});
+}
+
+TEST_F(OutboxTest, WhatCannotBeFoundOutNowIsAskedAgain) {
+  workshop_.again = true;
+  std::vector<Intent> intents(2);
+  for (uint32_t i = 0; i < 2; ++i) {
+    intents[i].kind = Intent::Kind::kResolveStep;
+    intents[i].ref = {1, i, 1};
+  }
+  outbox_.Start(std::move(intents));
+  EXPECT_EQ(std::get<StepsResolved>(Next()).steps.size(), 1u) << "of the other one it is known";
+  EXPECT_EQ(executor_.DoSlow(), 500);
+  EXPECT_EQ(executor_.DoSlow(), 1000);
+  EXPECT_EQ(mailbox_.depth(), 0u);
+  workshop_.again = false;
+  executor_.DoSlow();
+  const auto known = std::get<StepsResolved>(Next());
+  ASSERT_EQ(known.steps.size(), 1u);
+  EXPECT_EQ(known.steps[0].ix, 0u);
+  EXPECT_TRUE(executor_.slow.empty());
+}
+
+TEST_F(OutboxTest, AFanOutThatCannotBeMadeNowIsAskedForAgain) {
+  workshop_.again = true;
+  Do(Intent::Kind::kResolveFanout, "");
+  EXPECT_EQ(mailbox_.depth(), 0u);
+  workshop_.again = false;
+  EXPECT_EQ(executor_.DoSlow(), 500);
+  EXPECT_FALSE(std::get<FanoutResolved>(Next()).again);
+}
+
+TEST_F(OutboxTest, NothingReachesABackendThatIsClosed) {
+  using std::chrono::milliseconds;
+  Do(Intent::Kind::kSubmitAttempt, "k");
+  EXPECT_EQ(Calls(), Strings{"submit k"});
+  EXPECT_FALSE(outbox_.CloseWhenIdle("o", "is being changed", milliseconds(1)));
+  Do(Intent::Kind::kReleaseAttempt, "k");
+  EXPECT_EQ(Calls(), Strings{"release k"});
+  EXPECT_TRUE(outbox_.CloseWhenIdle("o", "is being changed", milliseconds(0)));
+  Do(Intent::Kind::kSubmitAttempt, "l");
+  EXPECT_TRUE(Calls().empty());
+  const auto refused = std::get<AttemptRefused>(Next());
+  EXPECT_TRUE(refused.transient);
+  EXPECT_TRUE(refused.ours);
+  EXPECT_EQ(refused.message, "orchestrator `o` is being changed");
+  outbox_.Open("o");
+  Do(Intent::Kind::kSubmitAttempt, "l");
+  EXPECT_EQ(Calls(), Strings{"submit l"});
+}
+
+TEST_F(OutboxTest, ABackendThatIsNotThereRefusesNothingForGood) {
+  outbox_.RemoveBackend("o");
+  Do(Intent::Kind::kSubmitAttempt, "k");
+  EXPECT_TRUE(std::get<AttemptRefused>(Next()).transient);
+  EXPECT_TRUE(outbox_.CloseWhenIdle("o", "is being changed", std::chrono::milliseconds(0)))
+      << "nothing is there that could do anything for it";
+}
+
+TEST(Trouble, WhatIsOverALimitIsSoAgain) {
+  EXPECT_TRUE(IsOfTheMoment(Error(absl::StatusCode::kUnavailable, "DATABASE_BUSY", "")));
+  EXPECT_TRUE(IsOfTheMoment(Error(absl::StatusCode::kResourceExhausted, "DISK_FULL", "")));
+  EXPECT_TRUE(IsOfTheMoment(absl::DeadlineExceededError("")));
+  EXPECT_TRUE(IsOfTheMoment(absl::AbortedError("")));
+  EXPECT_FALSE(IsOfTheMoment(Error(absl::StatusCode::kResourceExhausted, "SOURCE_TOO_LARGE", "")));
+  EXPECT_FALSE(IsOfTheMoment(Error(absl::StatusCode::kNotFound, "SECRET_NOT_FOUND", "")));
+  EXPECT_FALSE(IsOfTheMoment(absl::InternalError("")));
+  EXPECT_FALSE(IsOfTheMoment(absl::OkStatus()));
 }
 
 TEST_F(OutboxTest, HooksAreAdoptedWithTheLimitsOfAll) {

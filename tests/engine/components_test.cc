@@ -276,7 +276,7 @@ TEST_F(ComponentsTest, NothingIsChangedUnderARunningAttempt) {
   SubmitThere("r", "s");
   ASSERT_TRUE(WaitFor([&] { return Step("r", "s").state == StepState::kRunning; }));
   EXPECT_EQ(ReasonOf(Put("new").status()), "ORCHESTRATOR_IN_USE");
-  EXPECT_EQ(ReasonOf(engine_->DeleteOrchestrator("default", "o", 10'000'000)), "ORCHESTRATOR_IN_USE");
+  EXPECT_EQ(ReasonOf(engine_->DeleteOrchestrator("default", "o", {}, 10'000'000)), "ORCHESTRATOR_IN_USE");
   EXPECT_THAT(platform_.Started(), ElementsAre("old"));
 }
 
@@ -287,7 +287,7 @@ TEST_F(ComponentsTest, WhatCannotBeNotedIsPutBack) {
   platform_.start.WaitForSomebody();
   HoldUpTheLoop();
   absl::Status full;
-  while (full.ok() || full.code() == absl::StatusCode::kDeadlineExceeded) full = engine_->PauseRun(1 << 30, 0);
+  while (full.ok() || full.code() == absl::StatusCode::kDeadlineExceeded) full = engine_->PauseRun(1 << 30, {}, 0);
   platform_.start.Open();
   changes.join();
   EXPECT_EQ(ReasonOf(put.status()), "BUSY");
@@ -337,11 +337,11 @@ TEST_F(ComponentsTest, NothingIsDeletedBeforeItHasLetGo) {
   platform_.submit.WaitForSomebody();
   platform_.End("s");
   ASSERT_EQ(WaitEnd("r").row.state, RunState::kFailed);
-  const absl::Status early = engine_->DeleteOrchestrator("default", "o", 300'000);
+  const absl::Status early = engine_->DeleteOrchestrator("default", "o", {}, 300'000);
   EXPECT_EQ(ReasonOf(early), "ORCHESTRATOR_IN_USE") << early;
   EXPECT_THAT(early.message(), HasSubstr("cleaned up"));
   platform_.submit.Open();
-  const absl::Status deleted = engine_->DeleteOrchestrator("default", "o", 10'000'000);
+  const absl::Status deleted = engine_->DeleteOrchestrator("default", "o", {}, 10'000'000);
   EXPECT_TRUE(deleted.ok()) << deleted;
   MutexLock lock(&platform_.mutex);
   EXPECT_EQ(platform_.released.size(), 1u);
@@ -351,10 +351,10 @@ TEST_F(ComponentsTest, NothingIsDeletedBeforeItHasLetGo) {
 TEST_F(ComponentsTest, AnAnswerThatATokenIsRevokedComesAfterTheCommit) {
   ASSERT_TRUE(engine_->CreateToken("t", TokenScope::kFull, 0, 5'000'000).ok());
   HoldUpTheLoop();
-  EXPECT_EQ(engine_->RevokeToken("t", 0).status().code(), absl::StatusCode::kDeadlineExceeded);
-  EXPECT_EQ(engine_->RevokeToken("t", 50'000).status().code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(engine_->RevokeToken("t", {}, 0).status().code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(engine_->RevokeToken("t", {}, 50'000).status().code(), absl::StatusCode::kDeadlineExceeded);
   LetTheLoopGoOn();
-  const auto revoked = engine_->RevokeToken("t", 5'000'000);
+  const auto revoked = engine_->RevokeToken("t", {}, 5'000'000);
   ASSERT_TRUE(revoked.ok()) << revoked.status();
   EXPECT_NE(revoked->revoked, 0);
   const auto stored = engine_->queries().ListApiTokens();
@@ -374,7 +374,7 @@ TEST_F(ComponentsTest, ARunIsNotRetriedWhileItsLogsAreRemoved) {
     retries = std::thread([&] {
       RetryCommand command;
       command.run = Run("r").header.key;
-      retried = engine_->RetryRun(std::move(command), 10'000'000);
+      retried = engine_->RetryRun(std::move(command), {}, 10'000'000);
     });
     const auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds(300);
     while (!early && std::chrono::steady_clock::now() < until) early = !IsTerminal(Run("r").row.state);
@@ -404,7 +404,7 @@ TEST_F(ComponentsTest, AStepWaitsForTheStoreOfItsInputs) {
   const auto put = engine_->PutArtifactStore(row, false, false, 10'000'000);
   ASSERT_TRUE(put.ok()) << put.status();
   StackRow stack{"far", "local", "far", "", true};
-  ASSERT_TRUE(engine_->PutStack(stack, 5'000'000).ok());
+  ASSERT_TRUE(engine_->PutStack(stack, {}, 5'000'000).ok());
   Submit(
       [gate = dir_ + "/gate"] {
         PipelineBuilder b("far");

@@ -198,9 +198,6 @@ class Dispatcher {
   void CloseEarly(RunInMemory& run);
   void AdoptGraph(RunInMemory& run);
   void ForgetWork(RunKey key);
-  static std::vector<bool> ChooseSteps(const RunRetried& event);
-  static std::optional<uint32_t> SlotOf(const Graph& graph, const ArtifactRow& artifact, StepState state,
-                                        uint32_t earlier_attempts);
   absl::Status CheckComponents(const RunHeader& header, const Graph& graph) const;
   static std::shared_ptr<const Graph> WithoutChosenFanouts(std::shared_ptr<const Graph> graph,
                                                            const std::vector<bool>& chosen);

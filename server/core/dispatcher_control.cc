@@ -1,6 +1,5 @@
 // What clients ask of runs and steps: cancel, pause, skip, retry, delete.
 #include <algorithm>
-#include <set>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -9,6 +8,7 @@
 #include "server/base/status.h"
 #include "server/core/dispatcher.h"
 #include "server/core/fanout.h"
+#include "server/core/reopening.h"
 
 namespace orch {
 namespace {
@@ -18,12 +18,6 @@ absl::Status Refused(absl::string_view reason, const std::string& message) {
 }
 
 absl::Status HasEnded() { return Refused("RUN_ENDED", "the run has ended; use retry-run to go on with it"); }
-
-// Skipped because something went wrong, not because it was meant to be.
-bool SkippedForHarm(Reason reason) {
-  return reason == Reason::kUpstreamFailed || reason == Reason::kRunHalted || reason == Reason::kRunDeadline ||
-         reason == Reason::kCancelRequested;
-}
 
 }  // namespace
 
@@ -111,121 +105,6 @@ absl::Status Dispatcher::On(SkipRequested& event) {
   return absl::OkStatus();
 }
 
-// By step: whether it is reopened, or new. With all that depends on it, and with those before it whose outputs it reads
-// and that are there no more: retention may have taken them, and without them it would begin with less than it asks
-// for.
-std::vector<bool> Dispatcher::ChooseSteps(const RunRetried& event) {
-  const Graph& graph = *event.run.graph;
-  std::vector<const StepRow*> rows(graph.step_count(), nullptr);
-  for (const StepRow& row : event.run.steps) rows[row.ix] = &row;
-  std::vector<bool> chosen(rows.size(), false);
-  std::vector<StepIx> left;
-  const auto choose = [&](StepIx ix) {
-    if (chosen[ix]) return;
-    chosen[ix] = true;
-    left.push_back(ix);
-  };
-  for (const StepIx ix : event.steps) {
-    const StepTemplate& step = graph.step(graph.TemplateOf(ix));
-    if (step.Has(ix)) {
-      choose(ix);
-    } else if (step.at_run_time() && !step.removed && !step.expanded) {
-      choose(step.group);
-    }
-  }
-  for (StepIx ix = 0; ix < rows.size(); ++ix) {
-    if (!graph.Has(ix)) continue;
-    const StepRow* row = rows[ix];
-    if (row == nullptr || !IsTerminal(row->state) || row->reason == Reason::kStepRemoved) {
-      choose(ix);  // it is new, or has come back
-      continue;
-    }
-    if (!event.unsuccessful) continue;
-    const bool harmed = row->state == StepState::kFailed || row->state == StepState::kCancelled ||
-                        (row->state == StepState::kSkipped && SkippedForHarm(row->reason));
-    if (harmed) choose(ix);
-  }
-  std::vector<bool> there(graph.output_count(), false);
-  for (const ArtifactRow& artifact : event.run.artifacts) {
-    const StepRow* row = rows[artifact.ix];
-    if (row == nullptr) continue;
-    const auto slot = SlotOf(graph, artifact, row->state, row->earlier_attempts);
-    if (slot) there[*slot] = true;
-  }
-  const auto need = [&](const StepTemplate& producer, uint32_t instance, uint32_t output) {
-    const StepRow* row = rows[producer.at(instance)];
-    const uint32_t slot = producer.output_base + instance * producer.outputs + output;
-    if (row != nullptr && IsOk(row->state) && !there[slot]) choose(producer.at(instance));
-  };
-  std::set<std::pair<uint32_t, uint32_t>> needed;  // outputs, of all instances: (template, output)
-  const auto need_all = [&](uint32_t producer, uint32_t output) {
-    if (!needed.emplace(producer, output).second) return;
-    const StepTemplate& step = graph.step(producer);
-    for (uint32_t i = 0; i < step.count; ++i) need(step, i, output);
-  };
-  const auto need_input = [&](const InputBinding& input, uint32_t instance) {
-    if (input.source != InputSpec::Source::kFrom) return;
-    const StepTemplate& producer = graph.step(input.producer);
-    if (input.kind == EdgeKind::kAll) need_all(input.producer, input.output);
-    if (input.kind == EdgeKind::kIndex && input.index < producer.count) need(producer, input.index, input.output);
-    if (input.kind == EdgeKind::kItem && instance < input.item_producer.size()) {
-      need(producer, input.item_producer[instance], input.output);
-    }
-  };
-  const auto need_values = [&](const StepTemplate& step, StepIx ix) {
-    for (const WhenSource& source : step.when_sources) {
-      const std::vector<OutputSpec>& outputs = graph.spec().steps[source.producer].outputs;
-      for (uint32_t o = 0; o < outputs.size(); ++o) {
-        if (!outputs[o].value) continue;
-        if (source.input == WhenSource::kEvery) {
-          need_all(source.producer, o);
-          continue;
-        }
-        const auto [first, end] = graph.WhenInstances(ix, source);
-        for (uint32_t i = first; i < end; ++i) need(graph.step(source.producer), i, o);
-      }
-    }
-  };
-  // Whole fan-ins are followed once, however many of their producers are chosen.
-  std::vector<bool> followed(graph.templates().size(), false);
-  while (!left.empty()) {
-    const StepIx ix = left.back();
-    left.pop_back();
-    const uint32_t t = graph.TemplateOf(ix);
-    const StepTemplate& producer = graph.step(t);
-    const bool group = producer.group == ix;
-    for (uint32_t i = 0; group && i < producer.numbered(); ++i) choose(producer.at(i));
-    if (!producer.Has(ix)) continue;
-    const uint32_t instance = group ? 0 : producer.InstanceOf(ix);
-    if (group) {
-      for (const auto& list : producer.lists) {
-        if (list) need_input(*list, 0);
-      }
-    } else {
-      for (const InputBinding& input : producer.inputs) need_input(input, instance);
-      need_values(producer, ix);
-    }
-    for (const Edge& edge : producer.edges) {
-      const StepTemplate& consumer = graph.step(edge.consumer);
-      if (edge.to_group) {
-        const bool follow = edge.kind == EdgeKind::kGroup   ? group
-                            : edge.kind == EdgeKind::kIndex ? !group && edge.index == instance
-                                                            : true;
-        if (follow) choose(consumer.group);
-      } else if (edge.kind == EdgeKind::kItem) {
-        if (group || edge.item_offsets.empty()) continue;
-        for (uint32_t k = edge.item_offsets[instance]; k < edge.item_offsets[instance + 1]; ++k) {
-          choose(consumer.at(edge.item_consumers[k]));
-        }
-      } else if (edge.kind == EdgeKind::kAll ? !followed[t] : !group && edge.index == instance) {
-        for (uint32_t i = 0; i < consumer.count; ++i) choose(consumer.at(i));
-      }
-    }
-    followed[t] = true;
-  }
-  return chosen;
-}
-
 // What came of its list may be something else now: it is made again, with all that is linked to it by item.
 std::shared_ptr<const Graph> Dispatcher::WithoutChosenFanouts(std::shared_ptr<const Graph> graph,
                                                               const std::vector<bool>& chosen) {
@@ -252,7 +131,7 @@ absl::Status Dispatcher::On(RunRetried& event) {
   ForgetWork(key);
   event.run.attempts.clear();
   event.run.graph = WithoutOpenFanouts(std::move(event.run.graph), event.run.steps);
-  const std::vector<bool> chosen = ChooseSteps(event);
+  const std::vector<bool> chosen = StepsToReopen(event);
   event.run.graph = WithoutChosenFanouts(std::move(event.run.graph), chosen);
   RunInMemory& run = Adopt(std::move(event.run));
   out_.graphs.emplace_back(key, run.graph);

@@ -7,6 +7,7 @@
 #include "server/base/planted.h"
 #include "server/core/dispatcher.h"
 #include "server/core/fanout.h"
+#include "server/core/reopening.h"
 
 namespace orch {
 
@@ -40,7 +41,7 @@ RunInMemory& Dispatcher::Adopt(StoredRun stored) {
   for (const ArtifactRow& artifact : stored.artifacts) {
     const auto before = earlier.find(artifact.ix);
     const auto place =
-        SlotOf(*run.graph, artifact, run.cells[artifact.ix].state, before == earlier.end() ? 0 : before->second);
+        CountingSlot(*run.graph, artifact, run.cells[artifact.ix].state, before == earlier.end() ? 0 : before->second);
     if (!place) continue;
     ArtifactId& slot = run.artifacts[*place];
     slot = std::max(slot, artifact.id);
@@ -49,18 +50,6 @@ RunInMemory& Dispatcher::Adopt(StoredRun stored) {
     }
   }
   return run;
-}
-
-// Where a step's output is in the run's table of outputs; nothing if it does not count any more.
-std::optional<uint32_t> Dispatcher::SlotOf(const Graph& graph, const ArtifactRow& artifact, StepState state,
-                                           uint32_t earlier_attempts) {
-  // Those of the cache have no attempt.
-  const bool counts = state == StepState::kCached ? artifact.attempt == 0 : artifact.attempt > earlier_attempts;
-  const std::vector<OutputSpec>& outputs = graph.SpecOf(artifact.ix).outputs;
-  const auto found =
-      std::find_if(outputs.begin(), outputs.end(), [&](const OutputSpec& o) { return o.name == artifact.output; });
-  if (found == outputs.end() || !counts || !graph.Has(artifact.ix)) return std::nullopt;
-  return graph.OutputSlot(artifact.ix, static_cast<uint32_t>(found - outputs.begin()));
 }
 
 // Who reads what was published early need not wait for its producer.

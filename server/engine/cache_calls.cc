@@ -20,33 +20,26 @@ absl::StatusOr<int64_t> EngineImpl::InvalidateCache(const std::string& project, 
                                                     const std::string& step, bool validate_only,
                                                     const std::string& request_id, int64_t deadline_micros) {
   const Now now = Clock::Real().Now();
-  RequestRow request{
-      "InvalidateCache", project, validate_only ? "" : request_id, Sha256Of(absl::StrCat(pipeline, "\n", step)), "",
-      now.wall};
-  const std::shared_ptr<const void> hold = HoldRequest(request);
-  ASSIGN_OR_RETURN(const std::optional<std::string> known, FindAnswer(request));
-  if (known.has_value()) {
+  ASSIGN_OR_RETURN(Asked asked, Ask({"InvalidateCache", project, validate_only ? "" : request_id,
+                                     Sha256Of(absl::StrCat(pipeline, "\n", step)), "", now.wall}));
+  if (asked.answer.has_value()) {
     int64_t answer = 0;
-    (void)absl::SimpleAtoi(*known, &answer);
+    (void)absl::SimpleAtoi(*asked.answer, &answer);
     return answer;
   }
   ASSIGN_OR_RETURN(std::vector<std::string> keys, queries_->ListCacheKeys(project, pipeline, step, now.wall));
   const auto count = static_cast<int64_t>(keys.size());
   if (validate_only) return count;
   // In slices, so that no commit is large. One that is interrupted has taken some out: a repeat takes the rest.
-  for (size_t at = 0; at < keys.size() || (at == 0 && !request.request_id.empty()); at += kKeysPerCommit) {
+  for (size_t at = 0; at < keys.size() || (at == 0 && !request_id.empty()); at += kKeysPerCommit) {
     CacheEntriesRemoved event;
     event.project = project;
     const size_t end = std::min(keys.size(), at + kKeysPerCommit);
     for (size_t k = at; k < end; ++k) event.keys.push_back(std::move(keys[k]));
     Post post;
     post.event = std::move(event);
-    if (end == keys.size() && !request.request_id.empty()) {
-      request.answer = absl::StrCat(count);
-      post.rows = std::make_unique<Batch>();
-      post.rows->requests.push_back(request);
-    }
-    post.hold = hold;
+    post.hold = asked.hold;
+    if (end == keys.size()) Remember(asked, absl::StrCat(count), &post);
     const int64_t left = deadline_micros - (Clock::Real().Now().mono - now.mono);
     RETURN_IF_ERROR(PostAndWait(std::move(post), std::max<int64_t>(left, 1)));
   }

@@ -238,11 +238,9 @@ absl::Status EngineImpl::RefuseTooManyRuns() {
 absl::StatusOr<store::RunRecord> EngineImpl::SubmitRun(SubmitCommand command, int64_t deadline_micros) {
   RETURN_IF_ERROR(RefuseWhenFull());
   const Now now = Clock::Real().Now();
-  RequestRow request{"SubmitRun", command.project, command.request_id, command.fingerprint, "", now.wall};
-  auto holds = std::make_shared<std::vector<std::shared_ptr<const void>>>();
-  holds->push_back(HoldRequest(request));
-  ASSIGN_OR_RETURN(const std::optional<std::string> answer, FindAnswer(request));
-  if (answer.has_value() && !ORCH_PLANTED("double_ack")) return queries_->FindRun(command.project, *answer);
+  ASSIGN_OR_RETURN(Asked asked,
+                   Ask({"SubmitRun", command.project, command.request_id, command.fingerprint, "", now.wall}));
+  if (asked.answer.has_value() && !ORCH_PLANTED("double_ack")) return queries_->FindRun(command.project, *asked.answer);
   ASSIGN_OR_RETURN(const Place place, PlaceOf(command));
   const std::string& orchestrator = place.orchestrator;
   const std::string pipeline_name = command.pipeline().name;
@@ -263,7 +261,7 @@ absl::StatusOr<store::RunRecord> EngineImpl::SubmitRun(SubmitCommand command, in
   std::shared_ptr<const CompiledPipeline> pipeline = *std::move(checked);
 
   const std::string name = command.name.empty() ? RunNameOf(pipeline_name, name_times_.Next(now.wall)) : command.name;
-  holds->push_back(Hold(absl::StrCat("run/", command.project, "/", name)));
+  std::shared_ptr<const void> name_hold = Hold(absl::StrCat("run/", command.project, "/", name));
   ASSIGN_OR_RETURN(const bool taken, queries_->HasRun(command.project, name));
   if (taken) {
     return Error(absl::StatusCode::kAlreadyExists, "RUN_NAME_TAKEN",
@@ -307,12 +305,8 @@ absl::StatusOr<store::RunRecord> EngineImpl::SubmitRun(SubmitCommand command, in
   event.graph = pipeline->graph;
 
   Post post;
-  post.hold = std::move(holds);
-  if (!request.request_id.empty()) {
-    request.answer = header.id;
-    post.rows = std::make_unique<Batch>();
-    post.rows->requests.push_back(std::move(request));
-  }
+  post.hold = std::move(name_hold);
+  Remember(std::move(asked), header.id, &post);
   ASSIGN_OR_RETURN(post.run, MakeRunContext(event.header, event.graph));
   event.found = FindHits(*post.run, cache_.get(), &sources_, std::min(kFindMicros, deadline_micros / 4));
   ORCH_FAULT("submit.cache_asked");

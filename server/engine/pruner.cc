@@ -124,7 +124,7 @@ absl::StatusOr<PruneGroup> Pruner::Artifacts(const RetentionRule& rule, bool app
                                              const Makers& uncached) {
   PruneGroup group;
   Judge judge(rule, now);
-  std::vector<ArtifactId> goes;
+  std::vector<std::pair<ArtifactId, RunKey>> goes;
   for (ArtifactId before = 0;;) {  // newest first
     ASSIGN_OR_RETURN(const std::vector<store::ArtifactMark> page, queries_->ListArtifactMarks(before, kPage));
     for (const store::ArtifactMark& artifact : page) {
@@ -136,14 +136,20 @@ absl::StatusOr<PruneGroup> Pruner::Artifacts(const RetentionRule& rule, bool app
         continue;
       }
       Count(&group, artifact.name, artifact.size);
-      if (apply) goes.push_back(artifact.id);
+      if (apply) goes.emplace_back(artifact.id, artifact.run);
     }
     if (page.size() < kPage) break;
   }
   for (size_t at = 0; at < goes.size() && !stopping(); at += kSlice) {
     Removals removals;
-    removals.pruned_artifacts.assign(goes.begin() + static_cast<int64_t>(at),
-                                     goes.begin() + static_cast<int64_t>(std::min(goes.size(), at + kSlice)));
+    std::set<RunKey> runs;  // in one order, as whoever holds several does
+    for (size_t i = at; i < std::min(goes.size(), at + kSlice); ++i) {
+      removals.pruned_artifacts.push_back(goes[i].first);
+      runs.insert(goes[i].second);
+    }
+    // A retry that has read what there is goes on with that; one that comes after reads what is left.
+    std::vector<std::shared_ptr<const void>> holds;
+    for (const RunKey run : runs) holds.push_back(hold_run_(run));
     RETURN_IF_ERROR(remove_(std::move(removals)));
     ORCH_FAULT("prune.artifacts_removed");
   }

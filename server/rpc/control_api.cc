@@ -60,7 +60,7 @@ absl::Status ControlApi::CancelRun(const CallContext& context, const v1::CancelR
   checks.Count("request.steps", request.steps_size(), kMostSteps);
   RETURN_IF_ERROR(checks.ToStatus("REQUEST_INVALID", "nothing was cancelled"));
   ASSIGN_OR_RETURN(Asked asked, AskOfRun("CancelRun", request));
-  if (asked.answer.has_value()) return AnswerAgain(context, asked, request.name(), run);
+  if (asked.answer.has_value()) return AnswerAgain(asked, run);
   ASSIGN_OR_RETURN(const FoundRun found, FindRunWithGraph(api_, context, request.project(), request.name()));
   ASSIGN_OR_RETURN(std::vector<StepIx> steps, FindSteps(found, request.steps()));
   RETURN_IF_ERROR(api_.engine->CancelRun(found.record.header.key, std::move(steps), request.force(), std::move(asked),
@@ -74,13 +74,10 @@ absl::StatusOr<Asked> ControlApi::AskOfRun(absl::string_view method, const Reque
   return api_.engine->Ask(RequestRowOf(method, project, request));
 }
 
-absl::Status ControlApi::AnswerAgain(const CallContext& context, const Asked& asked, absl::string_view name,
-                                     v1::Run* run) {
+absl::Status ControlApi::AnswerAgain(const Asked& asked, v1::Run* run) {
   RunKey key = 0;
-  if (absl::SimpleAtoi(*asked.answer, &key)) return Answer(key, run);
-  // What an earlier version of the daemon remembered does not say which run it was.
-  ASSIGN_OR_RETURN(const store::RunRecord record, FindRun(api_, context, asked.request.project, name));
-  return Answer(record.header.key, run);
+  if (!absl::SimpleAtoi(*asked.answer, &key)) return absl::InternalError("the answer of a call cannot be read");
+  return Answer(key, run);
 }
 
 absl::Status ControlApi::Answer(RunKey key, v1::Run* run) {
@@ -94,7 +91,7 @@ absl::Status ControlApi::PauseRun(const CallContext& context, const v1::PauseRun
   checks.RequestId(request.request_id());
   RETURN_IF_ERROR(checks.ToStatus("REQUEST_INVALID", "nothing was paused"));
   ASSIGN_OR_RETURN(Asked asked, AskOfRun("PauseRun", request));
-  if (asked.answer.has_value()) return AnswerAgain(context, asked, request.name(), run);
+  if (asked.answer.has_value()) return AnswerAgain(asked, run);
   ASSIGN_OR_RETURN(const store::RunRecord record, FindRun(api_, context, request.project(), request.name()));
   if (IsTerminal(record.row.state)) {
     return Error(absl::StatusCode::kFailedPrecondition, "RUN_ENDED",
@@ -110,7 +107,7 @@ absl::Status ControlApi::ResumeRun(const CallContext& context, const v1::ResumeR
   checks.RequestId(request.request_id());
   RETURN_IF_ERROR(checks.ToStatus("REQUEST_INVALID", "nothing was resumed"));
   ASSIGN_OR_RETURN(Asked asked, AskOfRun("ResumeRun", request));
-  if (asked.answer.has_value()) return AnswerAgain(context, asked, request.name(), run);
+  if (asked.answer.has_value()) return AnswerAgain(asked, run);
   ASSIGN_OR_RETURN(const store::RunRecord record, FindRun(api_, context, request.project(), request.name()));
   if (IsTerminal(record.row.state)) {
     return Error(absl::StatusCode::kFailedPrecondition, "RUN_ENDED",
@@ -128,7 +125,7 @@ absl::Status ControlApi::SkipStep(const CallContext& context, const v1::SkipStep
   if (request.steps().empty()) checks.Add("request.steps", "REQUIRED", "name at least one step");
   RETURN_IF_ERROR(checks.ToStatus("REQUEST_INVALID", "nothing was skipped"));
   ASSIGN_OR_RETURN(Asked asked, AskOfRun("SkipStep", request));
-  if (asked.answer.has_value()) return AnswerAgain(context, asked, request.run(), run);
+  if (asked.answer.has_value()) return AnswerAgain(asked, run);
   ASSIGN_OR_RETURN(const FoundRun found, FindRunWithGraph(api_, context, request.project(), request.run()));
   ASSIGN_OR_RETURN(std::vector<StepIx> steps, FindSteps(found, request.steps()));
   RETURN_IF_ERROR(
@@ -144,7 +141,7 @@ absl::Status ControlApi::RetryRun(const CallContext& context, const v1::RetryRun
   command.parameters_json = ToParameters(request.parameters(), api_.engine->limits(), &checks);
   RETURN_IF_ERROR(checks.ToStatus("REQUEST_INVALID", "nothing was retried"));
   ASSIGN_OR_RETURN(Asked asked, AskOfRun("RetryRun", request));
-  if (asked.answer.has_value()) return AnswerAgain(context, asked, request.name(), run);
+  if (asked.answer.has_value()) return AnswerAgain(asked, run);
   ASSIGN_OR_RETURN(const FoundRun found, FindRunWithGraph(api_, context, request.project(), request.name()));
   if (request.has_pipeline()) {
     Checks spec_checks;

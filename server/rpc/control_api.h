@@ -28,7 +28,7 @@ class ControlApi {
   absl::StatusOr<Asked> AskOfRun(absl::string_view method, const Request& request);
   absl::Status Answer(RunKey key, v1::Run* run);
   // The run that the first call was about, as it is now. NOT_FOUND (RUN_NOT_FOUND): deleted since.
-  absl::Status AnswerAgain(const CallContext& context, const Asked& asked, absl::string_view name, v1::Run* run);
+  absl::Status AnswerAgain(const Asked& asked, v1::Run* run);
   const ApiContext& api_;
 };
 
